@@ -1,0 +1,207 @@
+"""The configuration: YAML groups composed by Hydra, checked once, then plain attributes.
+
+The keys that exist are those of config.yaml and of the method files; a task or preset file may only set them.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from .errors import UserError, nearest
+
+
+class Config(dict):
+    """Nested settings with attribute access. Remembers which keys were read, so that a test can find dead ones."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        super().__init__({k: Config(v) if isinstance(v, dict) else v for k, v in values.items()})
+        self.__dict__["seen"] = set()
+
+    def __getattr__(self, key: str) -> Any:
+        if key not in self:
+            raise AttributeError(f"no key {key} in the configuration")
+        self.__dict__["seen"].add(key)
+        return self[key]
+
+    def unread(self, prefix: str = "") -> list[str]:
+        out = []
+        for key, value in self.items():
+            if isinstance(value, Config) and key in self.__dict__["seen"]:
+                out += value.unread(f"{prefix}{key}.")
+            elif key not in self.__dict__["seen"]:
+                out.append(prefix + key)
+        return out
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def choices(folder: Path, group: str) -> list[str]:
+    return sorted(p.stem for p in (folder / group).glob("*.yaml"))
+
+
+def load(folder: Path, arguments: list[str], groups: tuple[str, ...], stand_ins: dict[str, str] | None = None) -> Config:
+    """Compose and check what the user typed.
+
+    groups: the choices a user makes on the command line, such as task, method, preset.
+    stand_ins: {chosen name: file to use instead}, for names that are valid without a file of their own.
+    """
+    stand_ins = stand_ins or {}
+    known, methods = _schema(folder)
+    overrides, chosen = [], {}
+    for argument in arguments:
+        key, value = _parse(argument)
+        if key in groups:
+            name = str(value)
+            if name not in choices(folder, key) and (key, name) not in stand_ins:
+                valid = choices(folder, key) + [n for g, n in stand_ins if g == key]
+                raise UserError(f"{key}={name} is unknown: {nearest(name, valid)}")
+            chosen[key] = name
+            overrides.append(f"{key}={stand_ins.get((key, name), name)}")
+            continue
+        if key not in known:
+            raise UserError(f"key {key} is unknown: {nearest(key, [*known, *groups])}")
+        overrides.append(argument)
+    values = _compose(folder, overrides)
+    for group, name in chosen.items():
+        values[group] = name  # a stand-in file does not know the name it stands for
+    for method, keys in methods.items():  # the blocks of the methods that were not chosen
+        if method != values["method"]:
+            for block in keys:
+                values.pop(block, None)
+    own = set(known) - {k for m, blocks in methods.items() if m != values["method"] for b in blocks for k in known if k.startswith(f"{b}.")}
+    for argument in arguments:
+        key, _ = _parse(argument)
+        if key not in groups and key not in own:
+            raise UserError(f"key {key} has no effect with method={values['method']}")
+    for key, value in flatten(values):
+        if key not in known and key not in groups:
+            raise UserError(f"key {key} in the YAML files is unknown: {nearest(key, known)}")
+        if key in known:
+            _check_type(key, value, known[key])
+    return Config(_as_declared(values, known))
+
+
+def check_ranges(config: Config, ranges: dict[str, tuple[float | None, float | None]]) -> None:
+    """Each named number within [low, high]; `a.b` of a block that the method lacks is passed over."""
+    values = dict(flatten(config))
+    for key, (low, high) in ranges.items():
+        for value in values[key] if isinstance(values.get(key), list) else [values.get(key)]:
+            if value is None:
+                continue
+            if (low is not None and value < low) or (high is not None and value > high):
+                span = f"at least {low}" if high is None else f"between {low} and {high}"
+                raise UserError(f"{key}={value} must be {span}")
+
+
+def plain(config: Config) -> dict[str, Any]:
+    return {k: plain(v) if isinstance(v, Config) else v for k, v in config.items()}
+
+
+def digest(config: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], free: tuple[str, ...]) -> list[str]:
+    """Keys whose values differ, as `key (old -> new)`; keys under `free` may differ."""
+    a, b = dict(flatten(old)), dict(flatten(new))
+    keys = [k for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k)]
+    return [f"{k} ({a.get(k)} -> {b.get(k)})" for k in keys if not any(k == f or k.startswith(f + ".") for f in free)]
+
+
+def _schema(folder: Path) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """Every key with its declared value, and the blocks that belong to each method."""
+    known, methods = {}, {}
+    files = [folder / "config.yaml", *sorted((folder / "method").glob("*.yaml"))]
+    for file in files:
+        values = _read(file)
+        values.pop("defaults", None)
+        values.pop("method", None)
+        if file.parent.name == "method":
+            methods[file.stem] = [k for k, v in values.items() if isinstance(v, dict) and k != "quirks"]
+        known.update(flatten(values))
+    return known, methods
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        values = OmegaConf.to_container(OmegaConf.load(file))
+    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{file} is not valid YAML: {error}") from error
+    if values is not None and not isinstance(values, dict):
+        raise UserError(f"{file} must hold keys and values")
+    return values or {}
+
+
+def _parse(argument: str) -> tuple[str, Any]:
+    if "=" not in argument:
+        raise UserError(f"argument {argument} must have the form key=value")
+    try:
+        override = OverridesParser.create().parse_override(argument)
+        if override.is_delete() or override.is_sweep_override():
+            raise UserError(f"argument {argument} must have the form key=value")
+        return override.key_or_group.replace("@", ""), override.value()
+    except (OverrideParseException, HydraException) as error:
+        raise UserError(f"argument {argument} cannot be read: write key=value, and quote values with spaces or symbols") from error
+
+
+def _compose(folder: Path, overrides: list[str]) -> dict[str, Any]:
+    for file in folder.rglob("*.yaml"):
+        _read(file)
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(folder.resolve()), version_base="1.3"):
+            composed = compose("config", overrides)
+            return OmegaConf.to_container(composed, resolve=True)
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise UserError(f"the configuration cannot be composed: {error}") from error
+
+
+def _check_type(key: str, value: Any, declared: Any) -> None:
+    def fits(value: Any, declared: Any) -> bool:
+        if declared is None:
+            return value is None or isinstance(value, (int, float, str, bool))
+        if isinstance(declared, bool) or isinstance(value, bool):
+            return isinstance(declared, bool) and isinstance(value, bool)
+        if isinstance(declared, int):
+            return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+        if isinstance(declared, float):
+            return isinstance(value, (int, float)) and math.isfinite(value)
+        if isinstance(declared, list):
+            return isinstance(value, list) and (not declared or all(fits(v, declared[0]) for v in value))
+        return isinstance(value, type(declared))
+
+    if not fits(value, declared):
+        kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "a word", list: f"a list like {declared}"}
+        raise UserError(f"{key}={value} must be {kinds.get(type(declared), 'a plain value')}")
+
+
+def _as_declared(values: dict[str, Any], known: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Whole floats become ints and ints become floats where the file declares them so."""
+    out = {}
+    for key, value in values.items():
+        declared = known.get(prefix + key)
+        if isinstance(value, dict):
+            value = _as_declared(value, known, f"{prefix}{key}.")
+        elif isinstance(declared, int) and isinstance(value, float):
+            value = int(value)
+        elif isinstance(declared, float) and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        out[key] = value
+    return out

@@ -1,0 +1,22 @@
+"""Moving targets."""
+
+import torch
+from torch import nn
+
+
+class Momentum:
+    """target <- target + tau * (online - target), over pairs of modules of the same shape."""
+
+    def __init__(self, *pairs: tuple[nn.Module, nn.Module, float]) -> None:
+        self.groups = []
+        for online, target, tau in pairs:
+            target.requires_grad_(False)
+            self.groups.append((list(online.parameters()), list(target.parameters()), tau))
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for online, target, tau in self.groups:
+            if tau == 1.0:
+                torch._foreach_copy_(target, online)
+            else:
+                torch._foreach_lerp_(target, online, tau)

@@ -1,0 +1,127 @@
+"""A run on disk and its life: folder, lock, signals, result."""
+
+import fcntl
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+import yaml
+
+from . import machine
+from .config import Config, differences, digest, plain
+from .errors import UserError
+
+FREE = ("device", "threads", "log", "checkpoint", "eval.video")  # settings that a resumed run may change
+
+
+class RunFolder:
+    """runs/<benchmark>/<task>/<method>-<preset>/seed<k>/, owned by one process at a time."""
+
+    def __init__(self, path: Path, config: Config) -> None:
+        self.path = path
+        self.config = plain(config)
+        path.mkdir(parents=True, exist_ok=True)
+        self.lock = open(path / ".lock", "a")  # held until the process ends, however it ends
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"another process is working in {path}: wait for it, or stop it") from error
+        saved = path / "config.yaml"
+        if saved.exists():
+            changed = differences(yaml.safe_load(saved.read_text()), self.config, FREE)
+            if changed:
+                raise UserError(
+                    f"{path} holds a run with other settings: {', '.join(changed)}; take them back, choose another seed, or set name=..."
+                )
+        else:
+            write_text(saved, yaml.safe_dump(self.config, sort_keys=False))
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        file = self.path / "result.json"
+        return json.loads(file.read_text()) if file.exists() else None
+
+    def finish(self, result: dict[str, Any], device: torch.device) -> None:
+        """Write result.json: scores with all that is needed to know where they come from."""
+        provenance = {
+            "config_hash": digest({k: v for k, v in self.config.items() if k not in ("seed", *FREE)}),
+            "commit": commit(),
+            "hardware": machine.describe(device),
+            "python": sys.version.split()[0],
+            "versions": versions(),
+        }
+        write_text(self.path / "result.json", json.dumps({**result, **provenance}, indent=1))
+
+
+def safe_folder(root: str, *parts: str) -> Path:
+    """root/part/part/...: each part a plain name, so that nothing is written elsewhere."""
+    for part in parts:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.,+-]*", part) or ".." in part:
+            raise UserError(f"{part!r} cannot name a folder: use letters, digits, '_', '-' and '.'")
+    return Path(root).joinpath(*parts)
+
+
+def read_config(path: Path) -> Config:
+    """The settings of an existing run."""
+    file = path / "config.yaml"
+    if not file.exists():
+        raise UserError(f"{path} is not a run folder: it has no config.yaml")
+    return Config(yaml.safe_load(file.read_text()))
+
+
+class Stop:
+    """Ctrl-C or SIGTERM ask for a stop: the loop saves and ends. A second one ends at once."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._ask)
+
+    def _ask(self, number: int, _: FrameType | None) -> None:
+        if self.signal is not None:
+            os._exit(128 + number)
+        self.signal = number
+        print(f"\n{signal.Signals(number).name}: saving, then stopping (once more to stop at once)", file=sys.stderr, flush=True)
+
+    @property
+    def exit_code(self) -> int:
+        return 128 + self.signal if self.signal else 0
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace the file as a whole, or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def commit() -> str:
+    """The commit of the code that runs, with a + where files differ from it."""
+    root = Path(__file__).resolve().parents[2]
+    try:
+        head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
+        dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=root, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")
+
+
+def versions() -> dict[str, str]:
+    out = {}
+    for name in ("torch", "numpy", "dm_control", "mujoco", "gymnasium", "ale-py", "kornia", "hydra-core"):
+        try:
+            out[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return out

@@ -1,0 +1,1 @@
+"""SAC + MLR on the DeepMind Control Suite."""

@@ -1,0 +1,104 @@
+"""The convolutional trunk and the heads that read it."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .errors import UserError
+from .machine import Precision
+
+
+class Trunk(nn.Module):
+    """Images (N, C, H, W) with values 0..255 -> feature map (N, F, h, w). A ReLU follows every convolution."""
+
+    def __init__(
+        self,
+        channels: int,
+        size: int,
+        filters: Sequence[int],
+        kernels: Sequence[int],
+        strides: Sequence[int],
+        precision: Precision,
+        centred: bool = False,
+    ) -> None:
+        super().__init__()
+        self.precision = precision
+        self.centre = 127.5 if centred else 0.0
+        layers, side = [], size
+        for out, kernel, stride in zip(filters, kernels, strides, strict=True):
+            layers.append(nn.Conv2d(channels, out, kernel, stride))
+            channels, side = out, (side - kernel) // stride + 1
+            if side < 1:
+                raise UserError(f"images of {size} pixels are too small for {len(filters)} convolutions of strides {list(strides)}")
+        self.convs = nn.ModuleList(layers).to(memory_format=torch.channels_last)
+        self.channels, self.side = channels, side
+
+    @property
+    def features(self) -> int:
+        return self.channels * self.side**2
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = image.to(self.precision.dtype, memory_format=torch.channels_last)
+        x = (x - self.centre) * (1 / 255) if self.centre else x * (1 / 255)
+        with self.precision.autocast():
+            for conv in self.convs:
+                x = torch.relu_(conv(x))
+        return x
+
+
+class Head(nn.Module):
+    """Feature map -> Linear -> LayerNorm: the d numbers that the agent's networks read."""
+
+    def __init__(self, trunk: Trunk, dim: int) -> None:
+        super().__init__()
+        self.precision = trunk.precision
+        self.fc = nn.Linear(trunk.features, dim)
+        self.ln = nn.LayerNorm(dim)
+
+    def forward(self, features: Tensor) -> Tensor:
+        flat = features.permute(0, 2, 3, 1).flatten(1)  # (N, h*w*F): the order in memory, so nothing is copied
+        with self.precision.autocast():
+            x = self.fc(flat)
+        return self.ln(x.float())
+
+
+class Encoder(nn.Module):
+    """Trunk and head."""
+
+    def __init__(self, trunk: Trunk, dim: int) -> None:
+        super().__init__()
+        self.trunk, self.head = trunk, Head(trunk, dim)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.head(self.trunk(image))
+
+
+def delta_orthogonal_(weight: Tensor) -> None:
+    """All taps zero but the middle one, which is orthogonal with ReLU gain."""
+    middle = weight.shape[2] // 2
+    with torch.no_grad():
+        weight.zero_()
+        tap = torch.empty(weight.shape[:2])
+        nn.init.orthogonal_(tap, nn.init.calculate_gain("relu"))
+        weight[:, :, middle, middle] = tap
+
+
+def initialise(module: nn.Module, conv: str = "delta_orthogonal") -> None:
+    """Linear orthogonal; convolutions as named; biases zero."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.orthogonal_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.Conv2d):
+            delta_orthogonal_(layer.weight) if conv == "delta_orthogonal" else nn.init.kaiming_normal_(
+                layer.weight, nonlinearity="relu"
+            )
+            nn.init.zeros_(layer.bias)
+
+
+def renormalise(features: Tensor) -> Tensor:
+    """Each sample's features scaled to [0, 1]: (x - min) / (max - min). No epsilon: quirk of the official Atari code."""
+    flat = features.flatten(1)
+    low, high = flat.amin(1, keepdim=True), flat.amax(1, keepdim=True)
+    return (flat - low) / (high - low)

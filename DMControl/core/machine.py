@@ -1,0 +1,105 @@
+"""Device, number format, threads and memory of the machine at hand."""
+
+import contextlib
+import os
+import platform
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from .errors import UserError
+
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The number format of convolutions and large matrix products; parameters, losses and statistics stay fp32."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        if self.dtype == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, self.dtype)
+
+
+def choose_device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise UserError(f"device={name} is unknown: use auto, cpu, cuda or cuda:1") from error
+    if device.type not in ("cpu", "cuda"):
+        raise UserError(f"device={name} is not supported: use auto, cpu, cuda or cuda:1")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"device={name}, but torch {torch.__version__} sees no GPU here: use device=cpu or install a CUDA build")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"device={name}, but this machine has {torch.cuda.device_count()} GPU(s)")
+    return device
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether bf16 is computed by the hardware: torch emulates it elsewhere, a hundred times slower."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    flags = Path("/proc/cpuinfo")
+    return flags.exists() and any(f in flags.read_text() for f in ("avx512_bf16", "amx_bf16"))
+
+
+def choose_precision(name: str, device: torch.device) -> Precision:
+    if name not in ("auto", "fp32", "bf16"):
+        raise UserError(f"precision={name} is unknown: use auto, fp32 or bf16")
+    bf16 = name == "bf16" or (name == "auto" and has_bf16(device))
+    if device.type == "cuda" and not bf16:
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+    return Precision(device, torch.bfloat16 if bf16 else torch.float32)
+
+
+def set_threads(threads: int) -> int:
+    """Threads of torch and of the libraries beside it; 0 takes the cores this process may use, 16 at most."""
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = threads or min(available, 16)
+    torch.set_num_threads(threads)
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    return threads
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that an allocation may still take: of the GPU, or of RAM (and of this process's control group)."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    import psutil
+
+    free = psutil.virtual_memory().available
+    limit, used = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+    if limit.exists() and used.exists() and limit.read_text().strip() != "max":
+        free = min(free, int(limit.read_text()) - int(used.read_text()))
+    return free
+
+
+def free_disk(folder: Path) -> int:
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def gigabytes(count: int) -> str:
+    return f"{count / GIB:.2f} GB" if count >= GIB // 10 else f"{count / 2**20:.1f} MB"
+
+
+def describe(device: torch.device) -> str:
+    """The hardware in a few words, for the ledger and the tables."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        models = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        name = models[0] if models else name
+    return f"{name}, {torch.get_num_threads()} threads"

@@ -1,0 +1,99 @@
+"""CSV files, TensorBoard events and videos."""
+
+import csv
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch.utils.tensorboard import SummaryWriter
+
+
+class Csv:
+    """Rows of fixed columns. After a resume, rows past the resumed step are cut off."""
+
+    def __init__(self, path: Path, columns: tuple[str, ...], resumed_at: int | None, key: str) -> None:
+        self.columns = columns
+        rows: list[dict[str, str]] = []
+        if path.exists() and resumed_at is not None:
+            with open(path, newline="") as file:
+                rows = [r for r in csv.DictReader(file) if r.get(key, "").isdigit() and int(r[key]) <= resumed_at]
+        temporary = path.with_suffix(".tmp")
+        with open(temporary, "w", newline="") as file:
+            writer = csv.DictWriter(file, columns, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(rows)
+        os.replace(temporary, path)
+        self.file = open(path, "a", newline="")
+        self.writer = csv.DictWriter(self.file, columns, extrasaction="ignore")
+
+    def write(self, row: dict[str, Any]) -> None:
+        short = {k: round(v, 6) if isinstance(v, float) else v for k, v in row.items()}
+        self.writer.writerow(short)
+        self.file.flush()
+
+    def close(self) -> None:
+        self.file.close()
+
+
+class TensorBoard:
+    """Scalars, pictures and animations, with the benchmark's own step on the x axis."""
+
+    def __init__(self, folder: Path, resumed_at: int | None) -> None:
+        self.writer = SummaryWriter(str(folder), purge_step=None if resumed_at is None else resumed_at + 1)
+
+    def scalars(self, values: dict[str, float], step: int) -> None:
+        for name, value in values.items():
+            self.writer.add_scalar(name, value, step)
+
+    def text(self, name: str, text: str, step: int = 0) -> None:
+        self.writer.add_text(name, text, step)
+
+    def image(self, name: str, image: np.ndarray, step: int) -> None:  # (H, W, 3) uint8
+        self.writer.add_image(name, image, step, dataformats="HWC")
+
+    def animation(self, name: str, frames: list[np.ndarray], step: int, fps: int) -> None:
+        """A GIF in the Images tab; TensorBoard plays it."""
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        height, width = frames[0].shape[:2]
+        encoded = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif(frames, fps))
+        summary = Summary(value=[Summary.Value(tag=name, image=encoded)])
+        self.writer._get_file_writer().add_summary(summary, step)
+
+    def close(self) -> None:
+        self.writer.close()
+
+
+def gif(frames: list[np.ndarray], fps: int) -> bytes:
+    pictures = [Image.fromarray(f) for f in frames]
+    out = io.BytesIO()
+    pictures[0].save(out, "GIF", save_all=True, append_images=pictures[1:], duration=max(20, round(1000 / fps)), loop=0)
+    return out.getvalue()
+
+
+def video(path: Path, frames: list[np.ndarray], fps: int) -> None:
+    """An MP4 that browsers and editors play; frames: (H, W, 3) uint8."""
+    import imageio.v2 as imageio
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name("tmp_" + path.name)
+    with imageio.get_writer(temporary, fps=fps, codec="libx264", quality=7, macro_block_size=2) as writer:
+        for frame in frames:
+            writer.append_data(frame)
+    os.replace(temporary, path)
+
+
+def strip(rows: list[np.ndarray], gap: int = 2) -> np.ndarray:
+    """Rows of pictures (n, H, W, C) in one white-framed picture; grey ones become RGB."""
+    lines = []
+    for row in rows:
+        row = np.repeat(row, 3, -1) if row.shape[-1] == 1 else row
+        n, h, w, c = row.shape
+        line = np.full((h + 2 * gap, n * (w + gap) + gap, c), 255, np.uint8)
+        for i, picture in enumerate(row):
+            line[gap : gap + h, gap + i * (w + gap) : gap + i * (w + gap) + w] = picture
+        lines.append(line)
+    return np.concatenate(lines)

@@ -1,0 +1,117 @@
+"""A control-suite task seen through its camera."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from dm_control import suite
+from dm_control.mujoco import engine
+
+from .core.errors import UserError, nearest
+from .core.frames import Frames
+
+TASKS = {f"{domain}_{task}": (domain, task) for domain, task in suite.ALL_TASKS}
+TRAIN, EVALUATE = 0, 1  # streams of initial states that never meet
+
+
+@dataclass(frozen=True)
+class Step:
+    frame: np.ndarray  # (H, W, 3) uint8
+    reward: float  # summed over the repeated simulator steps
+    terminal: bool  # the task ended itself: no value beyond this state
+    last: bool  # the episode is over, by its own end or by the time limit
+
+
+class Env:
+    """Actions in [-1, 1], `action_repeat` simulator steps each, square frames of camera 0.
+
+    The initial state of episode n depends on (seed, stream, n) alone; with the actions since the reset that is the whole
+    state, bit for bit.
+    """
+
+    def __init__(self, task: str, action_repeat: int, size: int, shadows: bool, seed: int, stream: int) -> None:
+        if task not in TASKS:
+            raise UserError(f"task={task} is not in the control suite: {nearest(task, TASKS)}")
+        self.inner = suite.load(*TASKS[task], task_kwargs={"random": 0})
+        self.action_repeat, self.size, self.seed, self.stream = action_repeat, size, seed, stream
+        spec = self.inner.action_spec()
+        self.low, self.high = spec.minimum.astype(np.float64), spec.maximum.astype(np.float64)
+        self.action_dim = int(spec.shape[0])
+        self.flags = {} if shadows else {"shadow": False, "reflection": False}
+        self.cameras: dict[int, engine.Camera] = {}
+        self.episode = -1
+        self.actions: list[np.ndarray] = []
+        self.over = True
+
+    @property
+    def episode_length(self) -> int:
+        """Agent steps of a full episode."""
+        limit = self.inner._step_limit
+        return int(np.ceil(limit / self.action_repeat)) if np.isfinite(limit) else 1000
+
+    def reset(self, episode: int | None = None) -> np.ndarray:
+        """Start the next episode, or the one asked for; returns its first frame."""
+        self._start(self.episode + 1 if episode is None else episode)
+        return self.render()
+
+    def step(self, action: np.ndarray) -> Step:
+        self.actions.append(np.array(action, dtype=np.float32))
+        reward, terminal = self._advance(self.actions[-1])
+        return Step(self.render(), reward, terminal, self.over)
+
+    def render(self, size: int | None = None) -> np.ndarray:
+        size = size or self.size
+        if size not in self.cameras:
+            self.cameras[size] = engine.Camera(self.inner.physics, size, size, 0)
+        return self.cameras[size].render(render_flag_overrides=self.flags)
+
+    def state_dict(self) -> dict[str, Any]:
+        actions = np.stack(self.actions) if self.actions else np.zeros((0, self.action_dim), np.float32)
+        return {"episode": self.episode, "actions": torch.from_numpy(actions)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Come back to where the state was taken: the same reset, then the same actions, unseen."""
+        self._start(state["episode"])
+        for action in state["actions"].cpu().numpy():
+            self.actions.append(action)
+            self._advance(action)
+
+    def close(self) -> None:
+        self.cameras.clear()
+        self.inner.close()
+
+    def _start(self, episode: int) -> None:
+        self.episode, self.actions, self.over = episode, [], False
+        self.inner.task.random.seed(np.random.SeedSequence((self.seed, self.stream, episode)).generate_state(4))
+        self.inner.reset()
+
+    def _advance(self, action: np.ndarray) -> tuple[float, bool]:
+        scaled = self.low + (action.astype(np.float64) + 1) * 0.5 * (self.high - self.low)
+        scaled = np.clip(scaled, self.low, self.high)
+        reward = 0.0
+        for _ in range(self.action_repeat):
+            time_step = self.inner.step(scaled)
+            reward += time_step.reward or 0.0
+            if time_step.last():
+                self.over = True
+                return reward, time_step.discount == 0.0
+        return reward, False
+
+
+class Stack:
+    """The newest `depth` frames of an episode; at its start the first one is repeated."""
+
+    def __init__(self, depth: int, device: torch.device) -> None:
+        self.depth, self.device = depth, device
+        self.frames: list[np.ndarray] = []
+
+    def start(self, frame: np.ndarray) -> None:
+        self.frames = [frame] * self.depth
+
+    def push(self, frame: np.ndarray) -> None:
+        self.frames = [*self.frames[1:], frame]
+
+    def observation(self) -> Frames:
+        store = torch.from_numpy(np.stack(self.frames)).to(self.device)
+        return Frames(store, torch.arange(self.depth, device=self.device)[None])

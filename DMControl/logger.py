@@ -1,0 +1,62 @@
+"""Which numbers the users of this benchmark read, under which names, with env steps on the x axis."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .core.writers import Csv, TensorBoard, strip, video
+
+TRAIN_COLUMNS = (
+    "env_step", "step", "episode", "episode_return", "episode_length", "hours", "perf/updates_per_second",
+    "loss/critic", "loss/actor", "loss/alpha", "loss/mlr", "agent/q", "agent/alpha", "agent/entropy", "agent/batch_reward",
+    "grad/objective", "time/act", "time/env", "time/update", "time/eval", "time/save",
+)  # fmt: skip
+EVAL_COLUMNS = ("env_step", "step", "episode", "episode_return", "episode_length", "hours")
+
+
+class Logger:
+    def __init__(self, folder: Path, config: dict[str, Any], command: str, resumed_at: int | None, fps: float) -> None:
+        self.folder, self.fps = folder, fps
+        self.train_csv = Csv(folder / "train.csv", TRAIN_COLUMNS, resumed_at, "env_step")
+        self.eval_csv = Csv(folder / "eval.csv", EVAL_COLUMNS, resumed_at, "env_step")
+        self.board = TensorBoard(folder, resumed_at)
+        if resumed_at is None:
+            self.board.text("run/command", f"    {command}")
+            self.board.text("run/config", "\n".join(f"    {k}: {v}" for k, v in config.items()))
+
+    def episode(self, env_step: int, row: dict[str, float]) -> None:
+        """A training episode has ended: its return, and the means of what the updates measured since the last one."""
+        self.train_csv.write({"env_step": env_step, **row})
+        names = {"episode_return": "train/episode_return", "episode_length": "train/episode_length"}
+        skip = ("step", "episode", "hours")
+        self.board.scalars({names.get(k, k): v for k, v in row.items() if k not in skip}, env_step)
+
+    def evaluation(self, env_step: int, step: int, hours: float, episodes: list[dict[str, float]]) -> None:
+        for number, episode in enumerate(episodes):
+            self.eval_csv.write({"env_step": env_step, "step": step, "episode": number, "hours": hours, **episode})
+        returns = [e["episode_return"] for e in episodes]
+        scalars = {"eval/episode_return": float(np.mean(returns)), "eval/episode_return_std": float(np.std(returns))}
+        self.board.scalars(scalars, env_step)
+
+    def pictures(self, env_step: int, pictures: dict[str, Tensor]) -> None:
+        """One window in rows: the frames, and below them what the masked branch sees."""
+        if pictures:
+            rows = [p.permute(0, 2, 3, 1).to("cpu", torch.uint8).numpy() for p in pictures.values()]
+            self.board.image("mlr/" + "_and_".join(pictures), strip(rows), env_step)
+
+    def animation(self, env_step: int, frames: list[np.ndarray]) -> None:
+        every = -(-len(frames) // 100)  # at most 100 pictures, so that event files stay small
+        self.board.animation("eval/episode", frames[::every], env_step, max(1, round(self.fps / every)))
+
+    def video(self, name: str, frames: list[np.ndarray]) -> Path:
+        path = self.folder / "video" / f"{name}.mp4"
+        video(path, frames, max(1, round(self.fps)))
+        return path
+
+    def close(self) -> None:
+        self.train_csv.close()
+        self.eval_csv.close()
+        self.board.close()

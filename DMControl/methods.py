@@ -1,0 +1,24 @@
+"""The methods by name. A method is the SAC of sac.py, plus what its builder attaches."""
+
+from collections.abc import Callable
+
+import torch
+
+from . import mlr
+from .core.config import Config
+from .core.machine import Precision
+from .sac import SAC
+
+OBJECTIVES: dict[str, Callable | None] = {"baseline": None, "mlr": mlr.build}
+
+
+def make_agent(config: Config, action_dim: int, precision: Precision) -> SAC:
+    """The agent with all its weights drawn from the seed."""
+    torch.manual_seed(config.seed)
+    generator = torch.Generator(precision.device)
+    generator.manual_seed(config.seed)
+    agent = SAC(config, action_dim, precision, generator)
+    build = OBJECTIVES[config.method]
+    if build is not None:
+        agent.attach(*build(config, agent))
+    return agent

@@ -1,0 +1,43 @@
+"""Choose a headless renderer that works, before dm_control is imported."""
+
+import os
+import subprocess
+import sys
+
+from .core.errors import UserError
+
+BACKENDS = ("egl", "osmesa")
+PACKAGES = {"egl": "libegl1 (and a driver: libegl-mesa0 for software)", "osmesa": "libosmesa6", "glfw": "libglfw3 and a display"}
+PROBE = """
+from dm_control import suite
+physics = suite.load("cartpole", "swingup").physics
+assert physics.render(32, 32, camera_id=0).std() > 0
+"""
+
+
+def probe(backend: str) -> str:
+    """Render one frame in a subprocess: an empty string if that works, else the last line of what it said."""
+    run = subprocess.run(
+        [sys.executable, "-c", PROBE], env={**os.environ, "MUJOCO_GL": backend}, capture_output=True, text=True, timeout=300
+    )
+    if run.returncode == 0:
+        return ""
+    said = [line for line in run.stderr.splitlines() if line.strip()]
+    return said[-1].strip() if said else f"ended with code {run.returncode}"
+
+
+def choose_renderer() -> str:
+    """Set MUJOCO_GL if the user has not: EGL where it renders a frame, else OSMesa. Child processes inherit the choice."""
+    if os.environ.get("MUJOCO_GL"):
+        return os.environ["MUJOCO_GL"]
+    reasons = []
+    for backend in BACKENDS:
+        reason = probe(backend)
+        if not reason:
+            os.environ["MUJOCO_GL"] = backend
+            return backend
+        reasons.append(f"{backend}: {reason}")
+    raise UserError(
+        "no renderer works here: install libosmesa6 or libegl1 with libegl-mesa0 (Debian: apt-get install libosmesa6); "
+        + "; ".join(reasons)
+    )

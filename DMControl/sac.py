@@ -1,0 +1,272 @@
+"""Soft actor-critic from pixels. Without an auxiliary objective this is the paper's Baseline."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .core.augment import Augmentation, View
+from .core.config import Config
+from .core.encoder import Encoder, Head, Trunk, initialise
+from .core.frames import Frames
+from .core.machine import Precision
+from .core.momentum import Momentum
+from .core.optim import Adam
+from .core.reconstruction import Objective
+from .replay import Batch, Replay
+
+Metrics = dict[str, Tensor]
+
+
+def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, outputs)
+    )
+
+
+class Actor(nn.Module):
+    """Its own head on the critic's convolutions, then a tanh-Gaussian policy."""
+
+    def __init__(self, trunk: Trunk, dim: int, action_dim: int, hidden: int, log_std: tuple[float, float]) -> None:
+        super().__init__()
+        self.head = Head(trunk, dim)
+        self.policy = mlp(dim, hidden, 2 * action_dim)
+        self.low, self.high = log_std
+
+    def forward(self, features: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Features -> tanh(mu), tanh(mu + sigma * noise), log pi of the latter (N, 1), log sigma (N, A)."""
+        mu, raw = self.policy(self.head(features)).chunk(2, -1)
+        log_std = self.low + 0.5 * (self.high - self.low) * (torch.tanh(raw) + 1)
+        if noise is None:
+            noise = torch.zeros_like(mu)
+        action = torch.tanh(mu + log_std.exp() * noise)
+        # log N(u; mu, sigma) - sum log(1 - tanh(u)^2)
+        gaussian = (-0.5 * noise.square() - log_std).sum(-1, keepdim=True) - 0.5 * np.log(2 * np.pi) * noise.shape[-1]
+        log_pi = gaussian - torch.log(F.relu(1 - action.square()) + 1e-6).sum(-1, keepdim=True)
+        return torch.tanh(mu), action, log_pi, log_std
+
+
+class Critic(nn.Module):
+    """Encoder and two Q functions of (state, action)."""
+
+    def __init__(self, trunk: Trunk, dim: int, action_dim: int, hidden: int) -> None:
+        super().__init__()
+        self.encoder = Encoder(trunk, dim)
+        self.q1 = mlp(dim + action_dim, hidden, 1)
+        self.q2 = mlp(dim + action_dim, hidden, 1)
+
+    def values(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        both = torch.cat([state, action], -1)
+        return self.q1(both), self.q2(both)  # (N, 1) each
+
+    def forward(self, image: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        return self.values(self.encoder(image), action)
+
+
+class SAC:
+    """The agent: acts, and updates itself from the replay."""
+
+    def __init__(self, config: Config, action_dim: int, precision: Precision, generator: torch.Generator) -> None:
+        sac, image, encoder = config.sac, config.image, config.encoder
+        self.config, self.device, self.generator = sac, precision.device, generator
+        self.crop, self.action_dim, self.chunk = image.crop, action_dim, _chunk(config.chunk, precision.device)
+        layers = len(encoder.strides)
+        trunk = Trunk(
+            3 * image.stack, image.crop, [encoder.filters] * layers, [3] * layers, encoder.strides, precision, encoder.centred
+        )
+        self.critic = Critic(trunk, encoder.dim, action_dim, sac.hidden)
+        self.actor = Actor(trunk, encoder.dim, action_dim, sac.hidden, tuple(sac.log_std))
+        initialise(self.critic, encoder.init)
+        initialise(self.actor, encoder.init)
+        self.critic.to(self.device)
+        self.actor.to(self.device)
+        self.target = copy.deepcopy(self.critic)
+        self.log_alpha = nn.Parameter(torch.tensor(float(np.log(sac.init_temperature)), device=self.device))
+        self.target_entropy = -float(action_dim)
+
+        self.critic_optimizer = Adam(self.critic.parameters(), sac.lr)
+        self.actor_optimizer = Adam(self.actor.parameters(), sac.lr)
+        self.alpha_optimizer = Adam([self.log_alpha], sac.alpha_lr, betas=(0.5, 0.999))
+        self.momentum = Momentum(
+            (self.critic.encoder, self.target.encoder, sac.encoder_tau),
+            (self.critic.q1, self.target.q1, sac.critic_tau),
+            (self.critic.q2, self.target.q2, sac.critic_tau),
+        )
+        names = [n for n in config.augment.order if n != "intensity" or not config.quirks.rl_without_intensity]
+        self.augment = Augmentation(
+            names, image.size, image.crop, config.augment.pad, config.augment.intensity, not config.quirks.rl_crop_misses_last
+        )
+        self.objective: Objective | None = None
+        self.objective_optimizer: Adam | None = None
+        self.updates = 0
+
+    def attach(self, objective: Objective, optimizer: Adam) -> None:
+        """Train the encoder by an auxiliary objective as well, with an optimiser of its own."""
+        self.objective, self.objective_optimizer = objective, optimizer
+
+    @torch.no_grad()
+    def act(self, obs: Frames, sample: bool) -> np.ndarray:
+        """Centre-cropped observations -> actions (N, A) in [-1, 1]."""
+        features = self.critic.encoder.trunk(obs.centre_crop(self.crop))
+        noise = self._normal(len(obs)) if sample else None
+        mean, action, _, _ = self.actor(features, noise)
+        return (action if sample else mean).cpu().numpy()
+
+    def random_action(self) -> np.ndarray:
+        drawn = torch.rand(self.action_dim, generator=self.generator, device=self.device)
+        return (drawn * 2 - 1).cpu().numpy()
+
+    def update(self, replay: Replay) -> Metrics:
+        """One update: critic, objective, and every second time actor, temperature and targets."""
+        batch = replay.sample(self.config.batch_size)
+        view = self.augment.draw(len(batch.action), batch.obs.channels, self.generator)
+        metrics = self.update_critic(batch, view)
+        if self.objective is not None and self.objective.place == "after_critic":
+            metrics |= self.update_objective(replay)
+        if self.updates % self.config.actor_every == 0:
+            metrics |= self.update_actor(batch.obs, view)  # the same crops
+        if self.updates % self.config.target_every == 0:
+            self.momentum.step()
+            if self.objective is not None:
+                self.objective.after_step()
+        if self.objective is not None and self.objective.place == "after_targets":
+            metrics |= self.update_objective(replay)
+        self.updates += 1
+        return metrics
+
+    def update_critic(self, batch: Batch, view: View) -> Metrics:
+        n = len(batch.action)
+        next_view = self.augment.draw(n, batch.next_obs.channels, self.generator)
+        noise = self._normal(n)
+        self.critic_optimizer.zero_grad()
+        total, mean_q = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
+        for part in self._parts(n):
+            obs = self.augment.view(batch.obs[part], view[part])
+            next_obs = self.augment.view(batch.next_obs[part], next_view[part])
+            target = self.target_value(next_obs, batch.reward[part], batch.not_done[part], noise[part])
+            q1, q2 = self.critic(obs, batch.action[part])
+            loss = ((q1 - target).square() + (q2 - target).square()).sum() / n
+            loss.backward()
+            total += loss.detach()
+            mean_q += q1.detach().sum() / n
+        self.critic_optimizer.step()
+        return {"loss/critic": total, "agent/q": mean_q, "agent/batch_reward": batch.reward.mean()}
+
+    @torch.no_grad()
+    def target_value(self, next_obs: Tensor, reward: Tensor, not_done: Tensor, noise: Tensor) -> Tensor:
+        """y = r + gamma * not_done * (min_i Q'_i(s', a') - alpha * log pi(a'|s')), a' ~ pi(s')."""
+        _, action, log_pi, _ = self.actor(self.critic.encoder.trunk(next_obs), noise)
+        q1, q2 = self.target(next_obs, action)
+        return reward + not_done * self.config.discount * (torch.min(q1, q2) - self.log_alpha.exp() * log_pi)
+
+    def update_objective(self, replay: Replay) -> Metrics:
+        objective, optimizer = self.objective, self.objective_optimizer
+        window = replay.sample_windows(objective.batch_size, objective.window)
+        total = window.weight.sum()
+        optimizer.zero_grad()
+        sums: Metrics = {}
+        for part in objective.parts(window, self.generator):
+            loss, metrics = objective.loss(part)  # (B,)
+            weight = part.window.weight / total
+            (loss * weight).sum().backward()
+            share = weight.sum()
+            sums = {k: sums.get(k, 0) + v * share for k, v in metrics.items()}
+        norm = optimizer.step()
+        return sums | ({} if norm is None else {"grad/objective": norm})
+
+    def update_actor(self, batch_obs: Frames, view: View) -> Metrics:
+        n = len(batch_obs)
+        noise = self._normal(n)
+        self.actor_optimizer.zero_grad()
+        self.alpha_optimizer.zero_grad()
+        sums = {k: torch.zeros((), device=self.device) for k in ("loss/actor", "loss/alpha", "agent/entropy")}
+        with _frozen(self.critic):
+            for part in self._parts(n):
+                obs = self.augment.view(batch_obs[part], view[part])
+                actor_loss, alpha_loss, log_std = self.actor_losses(obs, noise[part])
+                share = len(obs) / n
+                (actor_loss * share).backward()
+                (alpha_loss * share).backward()
+                entropy = 0.5 * log_std.shape[-1] * (1 + np.log(2 * np.pi)) + log_std.sum(-1).mean()
+                for name, value in zip(sums, (actor_loss, alpha_loss, entropy), strict=True):
+                    sums[name] += value.detach() * share
+        self.actor_optimizer.step()
+        self.alpha_optimizer.step()
+        return sums | {"agent/alpha": self.log_alpha.detach().exp()}
+
+    def actor_losses(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """E[alpha * log pi - min_i Q_i] and E[alpha * (-log pi - target entropy)]; the convolutions run once, detached."""
+        with torch.no_grad():
+            features = self.critic.encoder.trunk(obs)
+            state = self.critic.encoder.head(features)
+        _, action, log_pi, log_std = self.actor(features, noise)
+        q1, q2 = self.critic.values(state, action)
+        actor_loss = (self.log_alpha.exp().detach() * log_pi - torch.min(q1, q2)).mean()
+        alpha_loss = (self.log_alpha.exp() * (-log_pi - self.target_entropy).detach()).mean()
+        return actor_loss, alpha_loss, log_std
+
+    def networks(self) -> dict[str, Any]:
+        """What acting needs, and the rest of the parameters."""
+        out = {
+            "critic": self.critic.state_dict(),
+            "actor": self.actor.state_dict(),
+            "target": self.target.state_dict(),
+            "log_alpha": self.log_alpha.detach(),
+        }
+        return out if self.objective is None else out | {"objective": self.objective.state_dict()}
+
+    def load_networks(self, state: dict[str, Any]) -> None:
+        self.critic.load_state_dict(state["critic"])
+        self.actor.load_state_dict(state["actor"])
+        self.target.load_state_dict(state["target"])
+        with torch.no_grad():
+            self.log_alpha.copy_(state["log_alpha"])
+        if self.objective is not None:
+            self.objective.load_state_dict(state["objective"])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Optimisers, counters and random stream."""
+        optimizers = {k: v.state_dict() for k, v in self._optimizers().items()}
+        return {"optimizers": optimizers, "updates": self.updates, "generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        for name, optimizer in self._optimizers().items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        self.updates = state["updates"]
+        self.generator.set_state(state["generator"].cpu())
+
+    def _optimizers(self) -> dict[str, Adam]:
+        out = {"critic": self.critic_optimizer, "actor": self.actor_optimizer, "alpha": self.alpha_optimizer}
+        return out if self.objective_optimizer is None else out | {"objective": self.objective_optimizer}
+
+    def _normal(self, n: int) -> Tensor:
+        return torch.randn(n, self.action_dim, generator=self.generator, device=self.device)
+
+    def _parts(self, n: int) -> Iterator[slice]:
+        """Images go through the convolutions in parts: gradients add up to the same, memory is bounded."""
+        for start in range(0, n, self.chunk):
+            yield slice(start, min(n, start + self.chunk))
+
+
+def _chunk(images: int, device: torch.device) -> int:
+    if images:
+        return images
+    return 128 if device.type == "cpu" else 1 << 30
+
+
+@contextmanager
+def _frozen(module: nn.Module) -> Iterator[None]:
+    """No gradients for these parameters: the actor's loss passes through the critic, it does not train it."""
+    parameters = [p for p in module.parameters() if p.requires_grad]
+    for p in parameters:
+        p.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for p in parameters:
+            p.requires_grad_(True)

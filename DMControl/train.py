@@ -1,0 +1,259 @@
+"""Train one agent on one task.
+
+    python -m DMControl.train task=cheetah_run method=mlr preset=paper seed=1 device=cuda
+"""
+
+import shlex
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from .core import config as configuration
+from .core import machine
+from .core.checkpoint import Checkpoints
+from .core.config import Config
+from .core.errors import UserError, nearest, run_main
+from .core.progress import Averages, Bar, Every, Timers, Until
+from .core.run import RunFolder, Stop, safe_folder
+from .renderer import choose_renderer
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "dmcontrol"
+RANGES = {
+    "seed": (0, 2**31), "threads": (0, 1024), "chunk": (0, None), "env_steps": (1, None), "action_repeat": (1, 1000),
+    "image.size": (16, 512), "image.crop": (16, 512), "image.stack": (1, 16), "replay.capacity": (100, None),
+    "augment.pad": (0, 64), "augment.intensity": (0, 1), "encoder.filters": (1, 4096), "encoder.strides": (1, 4),
+    "encoder.dim": (1, None), "sac.batch_size": (1, None), "sac.hidden": (1, None), "sac.lr": (0, 1), "sac.alpha_lr": (0, 1),
+    "sac.discount": (0, 1), "sac.init_temperature": (1e-8, None), "sac.critic_tau": (0, 1), "sac.encoder_tau": (0, 1),
+    "sac.actor_every": (1, None), "sac.target_every": (1, None), "sac.random_steps": (1, None), "sac.updates_per_step": (0, 64),
+    "eval.every": (1, None), "eval.episodes": (1, None), "checkpoint.every": (1, None), "mlr.batch_size": (1, None),
+    "mlr.window": (1, 256), "mlr.lr": (0, 1), "mlr.warmup": (0, None), "mlr.clip": (1e-8, None), "mlr.tau": (0, 1),
+    "mlr.hidden": (1, None), "mlr.mask.patch": (1, None), "mlr.mask.block": (1, None), "mlr.decoder.depth": (0, 64),
+    "mlr.decoder.width": (1, None), "mlr.decoder.heads": (1, None), "mlr.decoder.mlp_ratio": (0.1, 64),
+}  # fmt: skip
+CHOICES = {"encoder.init": ("delta_orthogonal", "kaiming"), "mlr.target": ("latent", "pixels"), "mlr.decay": ("inverse_sqrt", "constant")}
+
+
+def read_config(arguments: list[str]) -> Config:
+    from .env import TASKS
+
+    own = set(configuration.choices(CONFIGS, "task"))
+    stand_ins = {("task", name): "other" for name in TASKS if name not in own}
+    config = configuration.load(CONFIGS, [a for a in arguments if a != "task=other"], ("task", "method", "preset"), stand_ins)
+    configuration.check_ranges(config, RANGES)
+    flat = dict(configuration.flatten(config))
+    for key, words in CHOICES.items():
+        if key in flat and flat[key] not in words:
+            raise UserError(f"{key}={flat[key]} is unknown: {nearest(flat[key], words)}")
+    return config
+
+
+class Trainer:
+    def __init__(self, config: Config, command: str) -> None:
+        from .env import EVALUATE, TRAIN, Env, Stack
+        from .evaluate import env_fps
+        from .logger import Logger
+        from .methods import make_agent
+        from .replay import Replay
+
+        self.config = config
+        self.device = machine.choose_device(config.device)
+        precision = machine.choose_precision(config.precision, self.device)
+        threads = machine.set_threads(config.threads)
+        image = config.image
+        self.env, self.eval_env = (
+            Env(config.task, config.action_repeat, image.size, image.shadows, config.seed, stream) for stream in (TRAIN, EVALUATE)
+        )
+        self.agent = make_agent(config, self.env.action_dim, precision)
+        steps = -(-config.env_steps // config.action_repeat)
+        capacity = min(config.replay.capacity, max(steps, 1))
+        self._check_disk(capacity)
+        self.replay = Replay(
+            capacity, self.env.episode_length, image.stack, image.size, self.env.action_dim, self.device, self.agent.generator
+        )
+        label = f"{config.method}-{config.preset}"
+        seed = f"{config.name}-seed{config.seed}" if config.name else f"seed{config.seed}"
+        self.folder = RunFolder(safe_folder(config.runs, "dmcontrol", config.task, label, seed), config)
+        self.checkpoints = Checkpoints(self.folder.path / "checkpoint")
+        self.eval_stack = Stack(image.stack, self.device)
+        self.stop, self.timers, self.averages = Stop(), Timers(), Averages()
+        self.step, self.episode, self.episode_return, self.episode_start = 0, 0, 0.0, 0
+        self.evaluated_at, self.seconds, self.row_updates = -1, 0.0, 0
+        self.final: list[dict[str, float]] = []
+        resumed = self.load() if self.folder.result is None else False
+        self.logger = Logger(self.folder.path, self.folder.config, command, self.env_step if resumed else None, env_fps(self.env))
+        self.started = time.perf_counter()
+        print(f"run: {self.folder.path}" + (f" (resumed at {self.env_step:,} env steps)" if resumed else ""))
+        print(f"machine: {machine.describe(self.device)}, {str(precision.dtype)[6:]}, {threads} threads, renderer {choose_renderer()}")
+        print(self.replay, flush=True)
+
+    @property
+    def env_step(self) -> int:
+        return self.step * self.config.action_repeat
+
+    @property
+    def hours(self) -> float:
+        return (self.seconds + time.perf_counter() - self.started) / 3600
+
+    def train(self) -> int:
+        """Act, store, update, evaluate, log, save."""
+        config = self.config
+        until, repeat = Until(config.env_steps), config.action_repeat
+        eval_due, save_due = Every(config.eval.every), Every(config.checkpoint.every)
+        self.bar = Bar(config.env_steps, self.env_step, "env step")
+        if self.step == 0 and not self.replay.frames_added:
+            self.replay.start(self.env.reset())
+        if self.evaluated_at < 0:
+            self.evaluate()
+        while until(self.env_step) and not self.stop.signal:
+            with self.timers("act"):
+                action = self.act()
+            with self.timers("env"):
+                result = self.env.step(action)
+            self.replay.add(action, result.reward, result.terminal, result.last, result.frame)
+            self.step += 1
+            self.episode_return += result.reward
+            if self.step > config.sac.random_steps:
+                with self.timers("update"):
+                    for _ in range(config.sac.updates_per_step):
+                        self.averages.add(self.agent.update(self.replay))
+                        self.row_updates += 1
+            if result.last:
+                self.end_episode()
+            if eval_due(self.env_step, repeat) or not until(self.env_step):
+                self.evaluate()
+            if save_due(self.env_step, repeat) and until(self.env_step):
+                self.save()
+            self.bar.advance(min(repeat, config.env_steps - self.env_step + repeat))
+        self.save()
+        self.bar.close()
+        finished = not until(self.env_step) and self.evaluated_at == self.env_step
+        if finished:
+            self.finish()
+        self.logger.close()
+        print(f"{'finished' if finished else 'stopped'} at {self.env_step:,} env steps after {self.hours:.2f} h: {self.folder.path}")
+        return 0 if finished else self.stop.exit_code
+
+    def act(self):
+        if self.step < self.config.sac.random_steps:
+            return self.agent.random_action()
+        return self.agent.act(self.replay.newest(), sample=True)[0]
+
+    def end_episode(self) -> None:
+        times = self.timers.read()
+        speed = self.row_updates / times["time/update"] if times.get("time/update") else 0.0
+        row = {
+            "step": self.step,
+            "episode": self.episode,
+            "episode_return": self.episode_return,
+            "episode_length": self.step - self.episode_start,
+            "hours": self.hours,
+            "perf/updates_per_second": speed,
+            **self.averages.read(),
+            **times,
+        }
+        self.logger.episode(self.env_step, row)
+        self.bar.advance(0, episode_return=f"{self.episode_return:.1f}", updates_per_s=f"{speed:.1f}")
+        self.episode, self.episode_return, self.episode_start, self.row_updates = self.episode + 1, 0.0, self.step, 0
+        self.replay.start(self.env.reset())
+
+    def evaluate(self) -> None:
+        """Full episodes in an environment of their own; a stop in between leaves no trace, and they are run after the resume."""
+        from .evaluate import evaluate
+
+        config = self.config.eval
+        with self.timers("eval"):
+            outcome = evaluate(
+                self.agent, self.eval_env, self.eval_stack, config.episodes, film=int(config.video), stop=lambda: bool(self.stop.signal)
+            )
+        if outcome is None:
+            return
+        self.final, frames = outcome
+        self.logger.evaluation(self.env_step, self.step, self.hours, self.final)
+        if frames:
+            self.logger.animation(self.env_step, frames)
+        objective = self.agent.objective
+        if objective is not None and len(self.replay) > 2 * objective.window:
+            generator = torch.Generator(self.device).manual_seed(self.env_step)  # pictures leave the run's own stream alone
+            window = self.replay.sample_windows(4, objective.window, generator)
+            self.logger.pictures(self.env_step, objective.pictures(window, generator))
+        mean = sum(e["episode_return"] for e in self.final) / len(self.final)
+        self.bar.say(f"eval at {self.env_step:>9,} env steps: return {mean:7.1f} over {len(self.final)} episodes")
+        self.evaluated_at = self.env_step
+
+    def save(self) -> None:
+        with self.timers("save"):
+            segments = self.replay.save_frames(self.checkpoints.write_frames)
+            counters = {
+                name: getattr(self, name)
+                for name in ("step", "episode", "episode_return", "episode_start", "evaluated_at", "row_updates", "final")
+            }
+            state = {
+                "agent": self.agent.state_dict(),
+                "replay": self.replay.state_dict(),
+                "env": self.env.state_dict(),
+                "counters": counters,
+                "averages": self.averages.state_dict(),
+                "seconds": self.seconds + time.perf_counter() - self.started,
+            }
+            self.checkpoints.save(self.step, {"agent": self.agent.networks(), "state": state}, segments)
+
+    def load(self) -> bool:
+        """Go on from the newest sound save, if there is one."""
+        saved = self.checkpoints.load(("agent", "state"), self.device)
+        if saved is None:
+            return False
+        manifest, parts = saved
+        state = parts["state"]
+        self.agent.load_networks(parts["agent"])
+        self.agent.load_state_dict(state["agent"])
+        self.replay.load_state_dict(state["replay"], manifest["segments"], self.checkpoints.read_frames)
+        self.env.load_state_dict(state["env"])
+        for name, value in state["counters"].items():
+            setattr(self, name, value)
+        self.averages.load_state_dict(state["averages"], self.device)
+        self.seconds = state["seconds"]
+        return True
+
+    def finish(self) -> None:
+        from .evaluate import VIDEO_SIZE, evaluate
+
+        if self.config.eval.video:
+            _, frames = evaluate(self.agent, self.eval_env, self.eval_stack, 1, film=1, size=VIDEO_SIZE)
+            print(f"video: {self.logger.video('final', frames)}")
+        returns = [e["episode_return"] for e in self.final]
+        chosen = {k: self.config[k] for k in ("task", "method", "preset", "seed", "name")}
+        result = {**chosen, "env_steps": self.env_step, "eval_returns": returns, "hours": self.hours}
+        self.folder.finish(result, self.device)
+        if not self.config.checkpoint.keep_replay:
+            self.checkpoints.drop_replay()
+
+    def _check_disk(self, capacity: int) -> None:
+        from .replay import Replay
+
+        need = Replay.bytes_needed(capacity, self.config.image.size)
+        free = machine.free_disk(Path(self.config.runs))
+        if need > free:
+            raise UserError(
+                f"saving the replay needs {machine.gigabytes(need)} of disk, but {self.config.runs} has {machine.gigabytes(free)} free: "
+                "set runs=... to another disk or lower replay.capacity"
+            )
+
+
+def main(arguments: list[str]) -> int:
+    choose_renderer()
+    config = read_config(arguments)
+    command = shlex.join(["python", "-m", "DMControl.train", *arguments])
+    trainer = Trainer(config, command)
+    result = trainer.folder.result
+    if result is not None:
+        mean = sum(result["eval_returns"]) / len(result["eval_returns"])
+        print(f"{trainer.folder.path} has finished: return {mean:.1f} at {result['env_steps']:,} env steps")
+        return 0
+    return trainer.train()
+
+
+if __name__ == "__main__":
+    sys.stdout.reconfigure(line_buffering=True)
+    run_main(main)
