@@ -60,6 +60,7 @@ class Trainer:
         self.config = config
         self.device = machine.choose_device(config.device)
         precision = machine.choose_precision(config.precision, self.device)
+        machine.keep_memory()
         threads = machine.set_threads(config.threads)
         image = config.image
         self.env, self.eval_env = (

@@ -39,8 +39,10 @@ class Trunk(nn.Module):
         return self.channels * self.side**2
 
     def forward(self, image: Tensor) -> Tensor:
-        x = image.to(self.precision.dtype, memory_format=torch.channels_last)
-        x = (x - self.centre) * (1 / 255) if self.centre else x * (1 / 255)
+        x = image.to(self.precision.dtype, memory_format=torch.channels_last, copy=True)
+        if self.centre:
+            x.sub_(self.centre)
+        x.mul_(1 / 255)
         with self.precision.autocast():
             for conv in self.convs:
                 x = torch.relu_(conv(x))
