@@ -92,7 +92,7 @@ class Env:
         reward = 0.0
         for _ in range(self.action_repeat):
             time_step = self.inner.step(scaled)
-            reward += time_step.reward or 0.0
+            reward += float(time_step.reward or 0.0)
             if time_step.last():
                 self.over = True
                 return reward, time_step.discount == 0.0

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from .core import config as configuration
@@ -49,6 +50,11 @@ def read_config(arguments: list[str]) -> Config:
     return config
 
 
+def run_path(config: Config) -> Path:
+    seed = f"{config.name}-seed{config.seed}" if config.name else f"seed{config.seed}"
+    return safe_folder(config.runs, "dmcontrol", config.task, f"{config.method}-{config.preset}", seed)
+
+
 class Trainer:
     def __init__(self, config: Config, command: str) -> None:
         from .env import EVALUATE, TRAIN, Env, Stack
@@ -73,16 +79,14 @@ class Trainer:
         self.replay = Replay(
             capacity, self.env.episode_length, image.stack, image.size, self.env.action_dim, self.device, self.agent.generator
         )
-        label = f"{config.method}-{config.preset}"
-        seed = f"{config.name}-seed{config.seed}" if config.name else f"seed{config.seed}"
-        self.folder = RunFolder(safe_folder(config.runs, "dmcontrol", config.task, label, seed), config)
+        self.folder = RunFolder(run_path(config), config)
         self.checkpoints = Checkpoints(self.folder.path / "checkpoint")
         self.eval_stack = Stack(image.stack, self.device)
         self.stop, self.timers, self.averages = Stop(), Timers(), Averages()
         self.step, self.episode, self.episode_return, self.episode_start = 0, 0, 0.0, 0
         self.evaluated_at, self.seconds, self.row_updates = -1, 0.0, 0
         self.final: list[dict[str, float]] = []
-        resumed = self.load() if self.folder.result is None else False
+        resumed = self.load()
         self.logger = Logger(self.folder.path, self.folder.config, command, self.env_step if resumed else None, env_fps(self.env))
         self.started = time.perf_counter()
         print(f"run: {self.folder.path}" + (f" (resumed at {self.env_step:,} env steps)" if resumed else ""))
@@ -101,11 +105,11 @@ class Trainer:
         """Act, store, update, evaluate, log, save."""
         config = self.config
         until, repeat = Until(config.env_steps), config.action_repeat
-        eval_due, save_due = Every(config.eval.every), Every(config.checkpoint.every)
+        save_due = Every(config.checkpoint.every)
         self.bar = Bar(config.env_steps, self.env_step, "env step")
         if self.step == 0 and not self.replay.frames_added:
             self.replay.start(self.env.reset())
-        if self.evaluated_at < 0:
+        if self.evaluation_due():  # at step 0, or where a stop cut an evaluation off
             self.evaluate()
         while until(self.env_step) and not self.stop.signal:
             with self.timers("act"):
@@ -122,7 +126,7 @@ class Trainer:
                         self.row_updates += 1
             if result.last:
                 self.end_episode()
-            if eval_due(self.env_step, repeat) or not until(self.env_step):
+            if self.evaluation_due():
                 self.evaluate()
             if save_due(self.env_step, repeat) and until(self.env_step):
                 self.save()
@@ -136,7 +140,12 @@ class Trainer:
         print(f"{'finished' if finished else 'stopped'} at {self.env_step:,} env steps after {self.hours:.2f} h: {self.folder.path}")
         return 0 if finished else self.stop.exit_code
 
-    def act(self):
+    def evaluation_due(self) -> bool:
+        every, repeat = Every(self.config.eval.every), self.config.action_repeat
+        due = self.step == 0 or every(self.env_step, repeat) or self.env_step >= self.config.env_steps
+        return due and self.evaluated_at != self.env_step
+
+    def act(self) -> np.ndarray:
         if self.step < self.config.sac.random_steps:
             return self.agent.random_action()
         return self.agent.act(self.replay.newest(), sample=True)[0]
@@ -246,13 +255,12 @@ def main(arguments: list[str]) -> int:
     choose_renderer()
     config = read_config(arguments)
     command = shlex.join(["python", "-m", "DMControl.train", *arguments])
-    trainer = Trainer(config, command)
-    result = trainer.folder.result
-    if result is not None:
-        mean = sum(result["eval_returns"]) / len(result["eval_returns"])
-        print(f"{trainer.folder.path} has finished: return {mean:.1f} at {result['env_steps']:,} env steps")
+    if (run_path(config) / "result.json").exists():
+        folder = RunFolder(run_path(config), config)
+        returns = folder.result["eval_returns"]
+        print(f"{folder.path} has finished: return {sum(returns) / len(returns):.1f} at {folder.result['env_steps']:,} env steps")
         return 0
-    return trainer.train()
+    return Trainer(config, command).train()
 
 
 if __name__ == "__main__":

@@ -64,32 +64,23 @@ def load(folder: Path, arguments: list[str], groups: tuple[str, ...], stand_ins:
     """
     stand_ins = stand_ins or {}
     known, methods = _schema(folder)
-    overrides, chosen = [], {}
-    for argument in arguments:
-        key, value = _parse(argument)
-        if key in groups:
-            name = str(value)
-            if name not in choices(folder, key) and (key, name) not in stand_ins:
-                valid = choices(folder, key) + [n for g, n in stand_ins if g == key]
-                raise UserError(f"{key}={name} is unknown: {nearest(name, valid)}")
-            chosen[key] = name
-            overrides.append(f"{key}={stand_ins.get((key, name), name)}")
-            continue
-        if key not in known:
-            raise UserError(f"key {key} is unknown: {nearest(key, [*known, *groups])}")
-        overrides.append(argument)
-    values = _compose(folder, overrides)
+    chosen = _defaults(folder, groups)
+    typed = [(argument, *_parse(argument)) for argument in arguments]
+    chosen |= {key: str(value) for _, key, value in typed if key in groups}
     for group, name in chosen.items():
-        values[group] = name  # a stand-in file does not know the name it stands for
-    for method, keys in methods.items():  # the blocks of the methods that were not chosen
-        if method != values["method"]:
-            for block in keys:
-                values.pop(block, None)
-    own = set(known) - {k for m, blocks in methods.items() if m != values["method"] for b in blocks for k in known if k.startswith(f"{b}.")}
-    for argument in arguments:
-        key, _ = _parse(argument)
-        if key not in groups and key not in own:
-            raise UserError(f"key {key} has no effect with method={values['method']}")
+        if name not in choices(folder, group) and (group, name) not in stand_ins:
+            raise UserError(f"{group}={name} is unknown: {nearest(name, choices(folder, group) + [n for g, n in stand_ins if g == group])}")
+    foreign = [block for method, blocks in methods.items() if method != chosen["method"] for block in blocks]
+    for _, key, _ in typed:
+        if key not in known and key not in groups:
+            raise UserError(f"key {key} is unknown: {nearest(key, [*known, *groups])}")
+        if key.split(".")[0] in foreign or (key.startswith("quirks.") and not _applies(folder, chosen["method"], key)):
+            raise UserError(f"key {key} has no effect with method={chosen['method']}")
+    files = [f"{group}={stand_ins.get((group, name), name)}" for group, name in chosen.items()]
+    values = _compose(folder, files + [argument for argument, key, _ in typed if key not in groups])
+    values |= chosen  # a stand-in file does not know the name it stands for
+    for block in foreign:
+        values.pop(block, None)
     for key, value in flatten(values):
         if key not in known and key not in groups:
             raise UserError(f"key {key} in the YAML files is unknown: {nearest(key, known)}")
@@ -137,6 +128,18 @@ def _schema(folder: Path) -> tuple[dict[str, Any], dict[str, list[str]]]:
             methods[file.stem] = [k for k, v in values.items() if isinstance(v, dict) and k != "quirks"]
         known.update(flatten(values))
     return known, methods
+
+
+def _defaults(folder: Path, groups: tuple[str, ...]) -> dict[str, str]:
+    """What config.yaml chooses where the user does not."""
+    entries = [e for e in _read(folder / "config.yaml").get("defaults", []) if isinstance(e, dict)]
+    return {group: str(name) for entry in entries for group, name in entry.items() if group in groups}
+
+
+def _applies(folder: Path, method: str, key: str) -> bool:
+    """Whether config.yaml or the method's own file declares this key."""
+    files = (folder / "config.yaml", folder / "method" / f"{method}.yaml")
+    return any(key in dict(flatten(_read(file))) for file in files)
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -1,0 +1,147 @@
+"""Settings: the paper's values, the names a user may type, and one clear line for a mistake."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from DMControl import train
+from DMControl.core.config import differences, flatten, plain
+from DMControl.core.errors import UserError
+from DMControl.core.run import RunFolder, safe_folder
+from DMControl.train import read_config
+
+PER_TASK = {  # action repeat, lr, cube depth, tau
+    "finger_spin": (2, 1e-3, 8, 0.05),
+    "cartpole_swingup": (8, 1e-3, 4, 0.05),
+    "reacher_easy": (4, 1e-3, 4, 0.05),
+    "cheetah_run": (4, 2e-4, 8, 0.05),
+    "walker_walk": (2, 1e-3, 8, 0.10),
+    "ball_in_cup_catch": (4, 1e-3, 8, 0.05),
+}
+
+
+@pytest.mark.parametrize("task", PER_TASK)
+def test_the_papers_values_per_task(task):
+    c = read_config([f"task={task}", "method=mlr", "preset=paper"])
+    assert (c.action_repeat, c.sac.lr, c.mlr.mask.block, c.mlr.tau) == PER_TASK[task]
+    assert c.mlr.lr == c.sac.lr and c.task == task
+    assert (c.mlr.window, c.mlr.batch_size, c.sac.batch_size, c.encoder.filters) == (16, 128, 512, 64)
+
+
+def test_any_suite_task_by_name():
+    c = read_config(["task=hopper_hop"])
+    assert c.task == "hopper_hop" and c.action_repeat == 4
+
+
+def test_the_user_has_the_last_word():
+    c = read_config(["preset=small", "mlr.mask.ratio=0.9", "sac.lr=1", "augment.order=[shift,crop]", "env_steps=1e4"])
+    assert c.mlr.mask.ratio == 0.9 and c.sac.lr == 1.0 and c.augment.order == ["shift", "crop"] and c.env_steps == 10_000
+    assert isinstance(c.env_steps, int) and c.mlr.window == 8
+
+
+def test_baseline_knows_no_mlr():
+    c = read_config(["method=baseline", "preset=small"])
+    assert "mlr" not in c and list(c.quirks) == ["rl_without_intensity", "rl_crop_misses_last"]
+
+
+MISTAKES = [
+    (["task=cheeta_run"], "did you mean cheetah_run"),
+    (["method=mrl"], "did you mean mlr"),
+    (["preset=papier"], "did you mean paper"),
+    (["mlr.mask.ration=0.5"], "did you mean mlr.mask.ratio"),
+    (["seeds=3"], "did you mean seed"),
+    (["sac.lr=fast"], "must be a number"),
+    (["seed=1.5"], "must be a whole number"),
+    (["seed=-1"], "must be between 0"),
+    (["eval.video=maybe"], "must be true or false"),
+    (["method=baseline", "mlr.tau=0.1"], "no effect with method=baseline"),
+    (["mlr.target=latents"], "did you mean latent"),
+    (["task"], "key=value"),
+    (["seed=1,2"], "key=value"),
+    (["augment.order=crop"], "must be a list"),
+    (["task=[a"], "cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "says"), MISTAKES)
+def test_a_mistake_is_named(arguments, says):
+    with pytest.raises(UserError, match=says):
+        read_config(arguments)
+
+
+def test_a_mistake_in_a_yaml_file_is_named(tmp_path, monkeypatch):
+    folder = tmp_path / "dmcontrol"
+    shutil.copytree(train.CONFIGS, folder)
+    monkeypatch.setattr(train, "CONFIGS", folder)
+    (folder / "preset" / "mine.yaml").write_text("# @package _global_\npreset: mine\nsac: {batch_sise: 64}\n")
+    with pytest.raises(UserError, match=r"YAML files is unknown: did you mean sac.batch_size"):
+        read_config(["preset=mine"])
+    (folder / "preset" / "mine.yaml").write_text("# @package _global_\npreset: mine\nsac: {batch_size: 64}\n")
+    assert read_config(["preset=mine"]).sac.batch_size == 64
+    (folder / "preset" / "mine.yaml").write_text("a: [1\n")
+    with pytest.raises(UserError, match="not valid YAML"):
+        read_config(["preset=mine"])
+
+
+def run(*arguments: str, env=None) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "DMControl.train", *arguments], capture_output=True, text=True, env=env, cwd=train.CONFIGS.parents[1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["task=walker_wlak"], "did you mean walker_walk"),
+        (["preset=debug", "device=cuda"], "sees no GPU"),
+        (["preset=debug", "mlr.mask.patch=7"], "does not divide"),
+        (["preset=debug", "mlr.window=5"], "not a multiple"),
+    ],
+)
+def test_the_user_sees_one_line_and_code_2(arguments, says, tmp_path):
+    import torch
+
+    if "device=cuda" in arguments and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    done = run(*arguments, f"runs={tmp_path}")
+    assert done.returncode == 2 and says in done.stderr
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: ")
+    assert not list(tmp_path.iterdir())  # and nothing was written
+
+
+def test_no_renderer_names_the_package(tmp_path, monkeypatch):
+    from DMControl import renderer
+
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    monkeypatch.setattr(renderer, "probe", lambda backend: "cannot load library")
+    with pytest.raises(UserError, match="apt-get install libosmesa6"):
+        renderer.choose_renderer()
+
+
+def test_another_setting_in_the_same_folder_is_refused(tmp_path):
+    first = read_config(["preset=debug"])
+    RunFolder(tmp_path / "run", first).lock.close()
+    with pytest.raises(UserError, match=r"sac.lr \(0.001 -> 0.01\)"):
+        RunFolder(tmp_path / "run", read_config(["preset=debug", "sac.lr=0.01"]))
+    RunFolder(tmp_path / "run", read_config(["preset=debug", "device=cpu"])).lock.close()  # where it runs is free
+
+
+def test_a_folder_has_one_owner(tmp_path):
+    config = read_config(["preset=debug"])
+    owner = RunFolder(tmp_path / "run", config)
+    with pytest.raises(UserError, match="another process"):
+        RunFolder(tmp_path / "run", config)
+    owner.lock.close()
+    RunFolder(tmp_path / "run", config).lock.close()
+
+
+@pytest.mark.parametrize("name", ["..", "../x", "a/b", "", "/etc", ".hidden", "a..b"])
+def test_names_cannot_leave_the_folder(name):
+    with pytest.raises(UserError):
+        safe_folder("runs", name)
+
+
+def test_differences_name_the_keys():
+    a, b = plain(read_config([])), plain(read_config(["mlr.tau=0.2", "threads=3"]))
+    assert differences(a, b, ("threads",)) == ["mlr.tau (0.05 -> 0.2)"]
+    assert dict(flatten(a))["mlr.tau"] == 0.05

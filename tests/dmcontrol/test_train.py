@@ -1,0 +1,247 @@
+"""Whole runs: what they leave behind, same seed same curve, and going on after a stop."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from DMControl import evaluate as evaluation
+from DMControl.renderer import choose_renderer
+
+choose_renderer()
+
+from DMControl import env as environment  # noqa: E402
+from DMControl.train import Trainer, read_config  # noqa: E402
+
+
+@pytest.fixture
+def drawn_frames(monkeypatch):
+    """Frames drawn from the physics state: the same bytes on every machine, which software renderers do not promise."""
+
+    def render(self, size=None):
+        size = size or self.size
+        state = np.resize(self.inner.physics.get_state(), 48)
+        picture = (np.outer(np.linspace(-3, 3, size), np.resize(state, size)) * 40 + 128).astype(np.int64) % 256
+        return np.repeat(picture.astype(np.uint8)[..., None], 3, -1)
+
+    monkeypatch.setattr(environment.Env, "render", render)
+
+
+def train(tmp_path, *arguments: str, stop_at: int | None = None, method: str = "mlr") -> Trainer:
+    config = read_config(["preset=debug", f"method={method}", f"runs={tmp_path}", "eval.video=false", "env_steps=1200", "eval.episodes=1", *arguments])
+    trainer = Trainer(config, "test")
+    if stop_at is not None:
+        act = trainer.act
+
+        def stopping():
+            if trainer.step >= stop_at:
+                trainer.stop.signal = signal.SIGTERM
+            return act()
+
+        trainer.act = stopping
+    trainer.code = trainer.train()
+    trainer.folder.lock.close()
+    return trainer
+
+
+def rows(trainer: Trainer, name: str) -> list[dict[str, str]]:
+    with open(trainer.folder.path / name, newline="") as file:
+        found = list(csv.DictReader(file))
+    return [{k: v for k, v in r.items() if k != "hours" and not k.startswith(("time/", "perf/"))} for r in found]
+
+
+def parameters(trainer: Trainer) -> torch.Tensor:
+    modules = [trainer.agent.critic, trainer.agent.actor, trainer.agent.target]
+    modules += [trainer.agent.objective] if trainer.agent.objective is not None else []
+    return torch.cat([p.detach().reshape(-1) for m in modules for p in m.parameters()])
+
+
+@pytest.mark.parametrize("method", ["mlr", "baseline"])
+def test_same_seed_same_curve(tmp_path, drawn_frames, method):
+    one, two = (train(tmp_path / str(i), method=method) for i in range(2))
+    other = train(tmp_path / "other", "seed=2", method=method)
+    assert rows(one, "train.csv") == rows(two, "train.csv") and rows(one, "eval.csv") == rows(two, "eval.csv")
+    assert torch.equal(parameters(one), parameters(two))
+    assert not torch.equal(parameters(one), parameters(other))
+    assert rows(one, "eval.csv") != rows(other, "eval.csv")
+
+
+@pytest.mark.parametrize("stop_at", [30, 77, 124])
+def test_a_stop_changes_nothing(tmp_path, drawn_frames, stop_at):
+    """N steps, a stop, M more: parameters, moments, replay, random streams and rows are those of N + M steps."""
+    whole = train(tmp_path / "whole")
+    first = train(tmp_path / "parts", stop_at=stop_at)
+    assert first.code == 128 + signal.SIGTERM and first.step == stop_at + 1
+    second = train(tmp_path / "parts")
+    assert second.code == 0 and second.step == whole.step
+    assert torch.equal(parameters(whole), parameters(second))
+    for name, optimizer in whole.agent._optimizers().items():
+        mine = second.agent._optimizers()[name].inner.state_dict()["state"]
+        for index, moments in optimizer.inner.state_dict()["state"].items():
+            assert all(torch.equal(moments[k], mine[index][k]) for k in moments), name
+    assert torch.equal(whole.agent.generator.get_state(), second.agent.generator.get_state())
+    assert torch.equal(whole.replay.frames, second.replay.frames) and torch.equal(whole.replay.action, second.replay.action)
+    for name in ("train.csv", "eval.csv"):
+        assert rows(whole, name) == rows(second, name)
+
+
+def test_a_stop_during_an_evaluation_leaves_no_trace(tmp_path, drawn_frames):
+    whole = train(tmp_path / "whole")
+    config = read_config(["preset=debug", f"runs={tmp_path / 'parts'}", "eval.video=false", "env_steps=1200", "eval.episodes=1"])
+    first = Trainer(config, "test")
+    real, count = first.eval_env.step, []
+
+    def step(action):
+        count.append(1)
+        if len(count) == 125 + 60:  # in the middle of the second evaluation
+            first.stop.signal = signal.SIGINT
+        return real(action)
+
+    first.eval_env.step = step
+    assert first.train() == 130
+    first.folder.lock.close()
+    second = train(tmp_path / "parts")
+    assert rows(whole, "eval.csv") == rows(second, "eval.csv") and torch.equal(parameters(whole), parameters(second))
+
+
+def test_evaluation_leaves_training_alone(tmp_path, drawn_frames):
+    """More evaluations, the same training."""
+    few, many = train(tmp_path / "few", "eval.every=2000"), train(tmp_path / "many", "eval.every=400", "eval.episodes=2")
+    assert torch.equal(parameters(few), parameters(many)) and rows(few, "train.csv") == rows(many, "train.csv")
+
+
+def test_every_key_is_read(tmp_path, drawn_frames):
+    """No dead switches."""
+    config = read_config(["preset=debug", f"runs={tmp_path}", "env_steps=1200"])
+    trainer = Trainer(config, "test")
+    trainer.train()
+    trainer.folder.lock.close()
+    assert config.unread() == []
+
+
+VARIANTS = [
+    ["mlr.mask.strategy=spatial"],
+    ["mlr.mask.strategy=temporal"],
+    ["mlr.target=pixels"],
+    ["mlr.action_tokens=false"],
+    ["mlr.momentum=false"],
+    ["mlr.decoder.depth=1", "mlr.decoder.width=16", "mlr.decoder.heads=2"],
+    ["augment.order=[intensity,shift,crop]", "quirks.rl_without_intensity=false"],
+    ["augment.order=[crop,affine,blur]"],
+    ["augment.order=[resized_crop,intensity]"],
+    ["quirks.fc_reinit=false", "quirks.one_mask_per_batch=false", "quirks.mask_ratio_per_block=false", "quirks.no_final_norm=false"],
+    ["task=walker_walk", "action_repeat=8"],
+    ["chunk=7"],
+]
+
+
+@pytest.mark.parametrize("changes", VARIANTS, ids=lambda v: v[0])
+def test_every_choice_trains(tmp_path, drawn_frames, changes):
+    trainer = train(tmp_path, "env_steps=600", "eval.episodes=1", *changes)
+    assert trainer.code == 0 and torch.isfinite(parameters(trainer)).all()
+    last = rows(trainer, "eval.csv")[-1]
+    assert int(last["env_step"]) == trainer.env_step and trainer.agent.updates > 0
+
+
+def test_chunks_change_nothing_but_rounding(tmp_path, drawn_frames):
+    one, two = train(tmp_path / "1", "env_steps=600"), train(tmp_path / "2", "env_steps=600", "chunk=4")
+    torch.testing.assert_close(parameters(one), parameters(two), rtol=1e-2, atol=5e-3)
+    assert not torch.equal(parameters(one), parameters(two))
+
+
+class TestCommandLine:
+    """Subprocesses with the real renderer."""
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def finished(tmp_path_factory, root):
+        runs = tmp_path_factory.mktemp("runs")
+        command = [sys.executable, "-m", "DMControl.train", "preset=debug", f"runs={runs}"]
+        start = time.perf_counter()
+        done = subprocess.run(command, capture_output=True, text=True, cwd=root)
+        return done, runs / "dmcontrol/cartpole_swingup/mlr-debug/seed1", command, time.perf_counter() - start
+
+    def test_a_debug_run_takes_under_a_minute(self, finished):
+        done, _, _, seconds = finished
+        assert done.returncode == 0, done.stderr
+        assert seconds < 60
+        assert "finished at 2,000 env steps" in done.stdout and "episode_return" in done.stderr
+
+    def test_what_a_run_leaves_behind(self, finished):
+        _, run, _, _ = finished
+        result = json.loads((run / "result.json").read_text())
+        assert result["env_steps"] == 2000 and len(result["eval_returns"]) == 2 and result["versions"]["torch"]
+        with open(run / "eval.csv", newline="") as file:
+            found = list(csv.DictReader(file))
+        assert [int(r["env_step"]) for r in found] == [0, 0, 1000, 1000, 2000, 2000]
+        assert [float(r["episode_return"]) for r in found[-2:]] == pytest.approx(result["eval_returns"], abs=1e-5)
+        with open(run / "train.csv", newline="") as file:
+            found = list(csv.DictReader(file))
+        assert len(found) == 2 and float(found[-1]["loss/mlr"]) > 0 and float(found[-1]["loss/critic"]) > 0
+        assert (run / "video" / "final.mp4").stat().st_size > 1000
+        assert not (run / "checkpoint" / "frames").exists()
+
+    def test_tensorboard_has_what_its_users_read(self, finished):
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        _, run, _, _ = finished
+        events = EventAccumulator(str(run), size_guidance={"images": 0, "scalars": 0})
+        events.Reload()
+        tags = events.Tags()
+        wanted = {"train/episode_return", "eval/episode_return", "loss/critic", "loss/actor", "loss/mlr", "perf/updates_per_second"}
+        assert wanted <= set(tags["scalars"])
+        assert {"mlr/frames_and_masked", "eval/episode"} <= set(tags["images"])
+        assert [e.step for e in events.Scalars("eval/episode_return")] == [0, 1000, 2000]
+        picture = events.Images("mlr/frames_and_masked")[-1]
+        assert picture.width > picture.height  # a window in two rows
+
+    def test_a_finished_run_says_so(self, finished, root):
+        _, run, command, _ = finished
+        before = {p: p.stat().st_mtime_ns for p in run.glob("*.csv")}
+        done = subprocess.run(command, capture_output=True, text=True, cwd=root)
+        assert done.returncode == 0 and "has finished: return" in done.stdout
+        assert before == {p: p.stat().st_mtime_ns for p in run.glob("*.csv")}
+
+    def test_evaluate_a_saved_policy(self, finished, root, capsys, monkeypatch):
+        _, run, _, _ = finished
+        monkeypatch.chdir(root)
+        assert evaluation.main([f"run={run}", "episodes=2", "video=true"]) == 0
+        said = capsys.readouterr().out
+        assert "2 episodes" in said and "return" in said
+        with open(run / "evaluate.csv", newline="") as file:
+            assert [r["env_step"] for r in csv.DictReader(file)] == ["2000", "2000"]
+        assert list((run / "video").glob("evaluate_*.mp4"))
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_a_signal_saves_and_the_same_command_goes_on(self, tmp_path, root, number):
+        command = [sys.executable, "-m", "DMControl.train", "preset=debug", f"runs={tmp_path}", "eval.video=false"]
+        run = tmp_path / "dmcontrol/cartpole_swingup/mlr-debug/seed1"
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=root)
+        deadline = time.time() + 60
+        while time.time() < deadline and not (run / "train.csv").exists():
+            time.sleep(0.1)
+        time.sleep(1.0)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+        assert process.returncode == 128 + number, err
+        assert "stopped at" in out
+        assert list((run / "checkpoint").glob("step_*"))
+        done = subprocess.run(command, capture_output=True, text=True, cwd=root)
+        assert done.returncode == 0 and "resumed at" in done.stdout and "finished at 2,000" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [([], "say which run"), (["run=nowhere"], "not a run folder"), (["rum=x"], "did you mean run"), (["run=x", "episodes=0"], "at least 1")],
+)
+def test_evaluate_names_mistakes(arguments, says):
+    from DMControl.core.errors import UserError
+
+    with pytest.raises(UserError, match=says):
+        evaluation.main(arguments)
