@@ -1,6 +1,6 @@
 """Judge a policy: full episodes, deterministic actions, an environment of its own.
 
-    python -m DMControl.evaluate run=runs/dmcontrol/cartpole_swingup/mlr-small/seed1 episodes=10 video=true
+python -m DMControl.evaluate run=runs/dmcontrol/cartpole_swingup/mlr-small/seed1 episodes=10 video=true
 """
 
 from collections.abc import Callable, Iterator

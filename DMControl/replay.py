@@ -97,9 +97,7 @@ class Replay:
         self._require(1)
         j = torch.randint(self.oldest, self.added, (n,), generator=self.generator, device=self.device) % self.capacity
         frame, age = self.frame[j], self.age[j]
-        return Batch(
-            self._stacks(frame, age), self.action[j], self.reward[j], self._stacks(frame + 1, age + 1), self.not_done[j]
-        )
+        return Batch(self._stacks(frame, age), self.action[j], self.reward[j], self._stacks(frame + 1, age + 1), self.not_done[j])
 
     def sample_windows(self, n: int, length: int, generator: torch.Generator | None = None) -> Window:
         """n windows of `length` consecutive transitions that hold no end of an episode.

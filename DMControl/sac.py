@@ -24,9 +24,7 @@ Metrics = dict[str, Tensor]
 
 
 def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, outputs)
-    )
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
 
 
 class Actor(nn.Module):
@@ -76,9 +74,7 @@ class SAC:
         self.config, self.device, self.generator = sac, precision.device, generator
         self.crop, self.action_dim, self.chunk = image.crop, action_dim, _chunk(config.chunk, precision.device)
         layers = len(encoder.strides)
-        trunk = Trunk(
-            3 * image.stack, image.crop, [encoder.filters] * layers, [3] * layers, encoder.strides, precision, encoder.centred
-        )
+        trunk = Trunk(3 * image.stack, image.crop, [encoder.filters] * layers, [3] * layers, encoder.strides, precision, encoder.centred)
         self.critic = Critic(trunk, encoder.dim, action_dim, sac.hidden)
         self.actor = Actor(trunk, encoder.dim, action_dim, sac.hidden, tuple(sac.log_std))
         initialise(self.critic, encoder.init)

@@ -1,6 +1,6 @@
 """Train one agent on one task.
 
-    python -m DMControl.train task=cheetah_run method=mlr preset=paper seed=1 device=cuda
+python -m DMControl.train task=cheetah_run method=mlr preset=paper seed=1 device=cuda
 """
 
 import shlex

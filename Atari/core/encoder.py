@@ -93,9 +93,7 @@ def initialise(module: nn.Module, conv: str = "delta_orthogonal") -> None:
             nn.init.orthogonal_(layer.weight)
             nn.init.zeros_(layer.bias)
         elif isinstance(layer, nn.Conv2d):
-            delta_orthogonal_(layer.weight) if conv == "delta_orthogonal" else nn.init.kaiming_normal_(
-                layer.weight, nonlinearity="relu"
-            )
+            delta_orthogonal_(layer.weight) if conv == "delta_orthogonal" else nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
 
 

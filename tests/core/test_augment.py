@@ -72,12 +72,16 @@ def test_shift_is_pad_and_crop(seed, n, pad):
     stage = view.stages[0]
     for i in range(n):
         found = [
-            (y, x) for y in range(2 * pad + 1) for x in range(2 * pad + 1) if torch.equal(padded[i, :, y : y + 10, x : x + 10], ours[i].float())
+            (y, x)
+            for y in range(2 * pad + 1)
+            for x in range(2 * pad + 1)
+            if torch.equal(padded[i, :, y : y + 10, x : x + 10], ours[i].float())
         ]
         wanted = [
             (y, x)
             for y, x in found
-            if (stage.rows[i] == (torch.arange(10) + y - pad).clamp(0, 9)).all() and (stage.columns[i] == (torch.arange(10) + x - pad).clamp(0, 9)).all()
+            if (stage.rows[i] == (torch.arange(10) + y - pad).clamp(0, 9)).all()
+            and (stage.columns[i] == (torch.arange(10) + x - pad).clamp(0, 9)).all()
         ]
         assert len(wanted) == 1
 

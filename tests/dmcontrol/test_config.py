@@ -86,7 +86,9 @@ def test_a_mistake_in_a_yaml_file_is_named(tmp_path, monkeypatch):
 
 
 def run(*arguments: str, env=None) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "DMControl.train", *arguments], capture_output=True, text=True, env=env, cwd=train.CONFIGS.parents[1])
+    return subprocess.run(
+        [sys.executable, "-m", "DMControl.train", *arguments], capture_output=True, text=True, env=env, cwd=train.CONFIGS.parents[1]
+    )
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,9 @@ def drawn_frames(monkeypatch):
 
 
 def train(tmp_path, *arguments: str, stop_at: int | None = None, method: str = "mlr") -> Trainer:
-    config = read_config(["preset=debug", f"method={method}", f"runs={tmp_path}", "eval.video=false", "env_steps=1200", "eval.episodes=1", *arguments])
+    config = read_config(
+        ["preset=debug", f"method={method}", f"runs={tmp_path}", "eval.video=false", "env_steps=1200", "eval.episodes=1", *arguments]
+    )
     trainer = Trainer(config, "test")
     if stop_at is not None:
         act = trainer.act
@@ -238,7 +240,12 @@ class TestCommandLine:
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [([], "say which run"), (["run=nowhere"], "not a run folder"), (["rum=x"], "did you mean run"), (["run=x", "episodes=0"], "at least 1")],
+    [
+        ([], "say which run"),
+        (["run=nowhere"], "not a run folder"),
+        (["rum=x"], "did you mean run"),
+        (["run=x", "episodes=0"], "at least 1"),
+    ],
 )
 def test_evaluate_names_mistakes(arguments, says):
     from DMControl.core.errors import UserError

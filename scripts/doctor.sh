@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# When something is off: versions against the pins, renderer, RAM and disk against what a preset needs.
+#   scripts/doctor.sh                          checks preset=paper
+#   scripts/doctor.sh preset=small task=walker_walk
+set -euo pipefail
+source "$(dirname "$0")/setup.sh"
+exec .venv/bin/python scripts/doctor.py "$@"
