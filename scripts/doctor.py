@@ -89,7 +89,8 @@ def check_room(report: Report, arguments: list[str]) -> None:
     where = "GPU memory" if device.type == "cuda" else "RAM"
     report.say(
         need < free,
-        f"{label} needs about {machine.gigabytes(need)} of {where} (replay {machine.gigabytes(replay)}); {machine.gigabytes(free)} are free",
+        f"{label} needs about {machine.gigabytes(need)} of {where}, {machine.gigabytes(replay)} of it for the replay; "
+        f"{machine.gigabytes(free)} are free",
     )
     saves = replay + 60 * count
     report.say(saves < disk, f"saves need up to {machine.gigabytes(saves)} of disk; {machine.gigabytes(disk)} are free")
