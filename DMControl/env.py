@@ -64,7 +64,7 @@ class Env:
         size = size or self.size
         if size not in self.cameras:
             self.cameras[size] = engine.Camera(self.inner.physics, size, size, 0)
-        return self.cameras[size].render(render_flag_overrides=self.flags)
+        return self.cameras[size].render(render_flag_overrides=self.flags).copy()  # the camera draws into one buffer for ever
 
     def state_dict(self) -> dict[str, Any]:
         actions = np.stack(self.actions) if self.actions else np.zeros((0, self.action_dim), np.float32)

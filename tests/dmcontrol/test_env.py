@@ -113,3 +113,23 @@ def test_frames_are_those_of_dm_control():
     frame = env.reset()
     theirs = env.inner.physics.render(40, 40, camera_id=0)
     assert np.abs(frame.astype(int) - theirs).max() <= 1
+
+
+def test_acting_sees_what_the_replay_keeps():
+    """The stack of an evaluation and the replay's newest observation are the same pixels, step by step."""
+    from DMControl.replay import Replay
+
+    env, stack = make(size=32), Stack(3, torch.device("cpu"))
+    replay = Replay(100, env.episode_length, 3, 32, env.action_dim, torch.device("cpu"), torch.Generator())
+    frame = env.reset()
+    first = frame.copy()
+    replay.start(frame)
+    stack.start(frame)
+    for _ in range(6):
+        step = env.step(np.ones(1, np.float32))
+        replay.add(np.ones(1, np.float32), step.reward, step.terminal, step.last, step.frame)
+        stack.push(step.frame)
+        observed = stack.observation().whole()
+        assert torch.equal(observed, replay.newest().whole())
+        assert not torch.equal(observed[:, :3], observed[:, 6:])  # there is motion in it
+    assert np.array_equal(frame, first)  # a frame once given does not change
