@@ -3,11 +3,14 @@
 import os
 import re
 import sys
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+
+import torch  # noqa: E402
 
 from DMControl.core import machine  # noqa: E402
 from DMControl.core.errors import UserError, run_main  # noqa: E402
@@ -60,10 +63,21 @@ def check_renderer(report: Report) -> None:
         report.say(False, "no renderer works: apt-get install libosmesa6" + (f", or unset MUJOCO_GL={chosen}" if chosen else ""))
 
 
-def check_room(report: Report, arguments: list[str]) -> None:
-    choose_renderer()
-    import torch
+@dataclass(frozen=True)
+class Need:
+    """What a run takes, in bytes."""
 
+    label: str
+    device: torch.device
+    precision: machine.Precision
+    runs: str
+    replay: int
+    parameters: int
+    activations: int
+
+
+def dmcontrol_need(arguments: list[str]) -> Need:
+    choose_renderer()
     from DMControl.env import TRAIN, Env
     from DMControl.methods import make_agent
     from DMControl.replay import Replay
@@ -76,34 +90,58 @@ def check_room(report: Report, arguments: list[str]) -> None:
     agent = make_agent(config, env.action_dim, precision)
     count = sum(p.numel() for m in (agent.critic, agent.actor, agent.target) for p in m.parameters())
     capacity = min(config.replay.capacity, -(-config.env_steps // config.action_repeat))
-    replay = Replay.bytes_needed(capacity, config.image.size)
     # images in flight: forward and backward keep about three times the first two feature maps
     side = (config.image.crop - 3) // config.encoder.strides[0] + 1
-    images = min(
-        agent.chunk, max(config.sac.batch_size, config.get("mlr", {}).get("batch_size", 0) * config.get("mlr", {}).get("window", 0))
-    )
-    passing = images * side**2 * config.encoder.filters * precision.dtype.itemsize * (len(config.encoder.strides) + 3)
-    need = replay + 20 * count + passing + (machine.GIB // 2)
-    label = f"{config.task}, preset {config.preset}"
-    free, disk = machine.free_memory(device), machine.free_disk(Path(config.runs))
-    where = "GPU memory" if device.type == "cuda" else "RAM"
+    windows = config.mlr.batch_size * config.mlr.window if "mlr" in config else 0
+    images = min(agent.chunk, max(config.sac.batch_size, windows))
+    flying = images * side**2 * config.encoder.filters * precision.dtype.itemsize * (len(config.encoder.strides) + 3)
+    label = f"{config.task}, {config.method}, preset {config.preset}"
+    return Need(label, device, precision, config.runs, Replay.bytes_needed(capacity, config.image.size), 5 * count, flying)
+
+
+def atari_need(arguments: list[str]) -> Need:
+    from Atari.env import TRAIN
+    from Atari.evaluate import make_env
+    from Atari.methods import make_agent
+    from Atari.train import read_config
+
+    config = read_config(arguments)
+    device = machine.choose_device(config.device)
+    precision = machine.choose_precision(config.precision, device)
+    agent = make_agent(config, make_env(config, 0, TRAIN).n_actions, precision)
+    trained = agent.optimizer.parameters
+    images = config.rainbow.batch_size * (config.mlr.window * 2 if "mlr" in config else 3)
+    # frames as floats, their feature maps, and the tokens of the decoder with what its blocks keep
+    flying = images * 4 * (6 * config.env.stack * config.env.size**2 + 20 * agent.network.trunk.features)
+    capacity = min(config.replay.capacity, config.steps)
+    label = f"{config.game}, {config.method}, preset {config.preset}"
+    return Need(label, device, precision, config.runs, capacity * config.env.size**2, 4 * sum(p.numel() for p in trained), flying)
+
+
+def check_room(report: Report, need: Need) -> None:
+    total = need.replay + 4 * need.parameters + need.activations + machine.GIB // 2  # half a GB for the libraries
+    saves = need.replay + 2 * 4 * need.parameters  # the two newest saves
+    free, disk = machine.free_memory(need.device), machine.free_disk(Path(need.runs))
+    where = "GPU memory" if need.device.type == "cuda" else "RAM"
     report.say(
-        need < free,
-        f"{label} needs about {machine.gigabytes(need)} of {where}, {machine.gigabytes(replay)} of it for the replay; "
+        total < free,
+        f"{need.label} needs about {machine.gigabytes(total)} of {where}, {machine.gigabytes(need.replay)} of it for the replay; "
         f"{machine.gigabytes(free)} are free",
     )
-    saves = replay + 60 * count
     report.say(saves < disk, f"saves need up to {machine.gigabytes(saves)} of disk; {machine.gigabytes(disk)} are free")
-    report.say(None, f"device {device}: {machine.describe(device)}; {str(precision.dtype)[6:]}; torch {torch.__version__}")
+    dtype = str(need.precision.dtype)[6:]
+    report.say(None, f"device {need.device}: {machine.describe(need.device)}; {dtype}; torch {torch.__version__}")
 
 
 def main(arguments: list[str]) -> int:
     report = Report()
+    atari = any(a.startswith("game=") for a in arguments)
     check_versions(report)
-    check_renderer(report)
+    if not atari:
+        check_renderer(report)
     if not report.bad:
         try:
-            check_room(report, arguments)
+            check_room(report, atari_need(arguments) if atari else dmcontrol_need(arguments))
         except UserError as error:
             report.say(False, str(error))
     print("all is well" if not report.bad else f"{report.bad} problem(s)")

@@ -3,4 +3,5 @@
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
 .venv/bin/ruff check .
-exec .venv/bin/python -m pytest "$@"
+# one process per core, one thread each; tests of one class or module stay together
+exec .venv/bin/python -m pytest -n "${TEST_PROCESSES:-2}" --dist loadscope "$@"

@@ -1,4 +1,4 @@
-"""Where the golden arrays are; threads for small tests."""
+"""Where the golden arrays are; one thread: scripts/test.sh runs a process per core."""
 
 import os
 from pathlib import Path
@@ -29,4 +29,4 @@ def root() -> Path:
 
 @pytest.fixture(autouse=True)
 def _threads():
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)

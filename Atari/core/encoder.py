@@ -25,6 +25,8 @@ class Trunk(nn.Module):
         super().__init__()
         self.precision = precision
         self.centre = 127.5 if centred else 0.0
+        if not len(filters) == len(kernels) == len(strides) > 0:
+            raise UserError(f"encoder: {list(filters)} filters, {list(kernels)} kernels, {list(strides)} strides must be equally many")
         layers, side = [], size
         for out, kernel, stride in zip(filters, kernels, strides, strict=True):
             layers.append(nn.Conv2d(channels, out, kernel, stride))
@@ -98,7 +100,7 @@ def initialise(module: nn.Module, conv: str = "delta_orthogonal") -> None:
 
 
 def renormalise(features: Tensor) -> Tensor:
-    """Each sample's features scaled to [0, 1]: (x - min) / (max - min). No epsilon: quirk of the official Atari code."""
+    """Each sample's features scaled to [0, 1]: (x - min) / (max - min); all 0 where they do not differ (officially 0 / 0)."""
     flat = features.flatten(1)
     low, high = flat.amin(1, keepdim=True), flat.amax(1, keepdim=True)
-    return (flat - low) / (high - low)
+    return (flat - low) / (high - low).clamp_min(1e-12)

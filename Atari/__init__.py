@@ -1,0 +1,1 @@
+"""Rainbow + MLR on Atari-100k."""

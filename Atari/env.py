@@ -1,0 +1,178 @@
+"""An Atari game as the agent sees it: grey frames of 84 pixels, four simulator frames a step."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import ale_py
+import cv2
+import numpy as np
+import torch
+
+from . import games
+from .core.errors import UserError
+from .core.frames import Frames
+
+TRAIN, EVALUATE = 0, 1  # streams of no-op starts that never meet
+STARTS = 32  # ALE randomises the console's RAM anew at every reset; after so many the sequence begins again
+
+
+@dataclass(frozen=True)
+class Step:
+    frame: np.ndarray  # (size, size, 1) uint8
+    reward: float  # the sign of the score where rewards are clipped
+    score: float  # raw, summed over the skipped frames
+    done: bool  # the training episode ends: no value is bootstrapped beyond it
+    blank: bool  # the frame begins a stack of its own: a life was lost
+    over: bool  # the game is over or cut at the cap: the environment must be reset
+
+
+class Env:
+    """Minimal action set, no sticky actions, max over the last two frames of a step.
+
+    The start of episode n depends on (seed, stream, n) alone; with the actions since then that is the whole state, bit for
+    bit. ALE's own snapshots are not: they leave out the picture, and some games draw only parts of it in a frame.
+    """
+
+    def __init__(
+        self,
+        game: str,
+        *,
+        seed: int = 0,
+        stream: int = TRAIN,
+        noops: int = 30,
+        frame_skip: int = 4,
+        size: int = 84,
+        episodic_life: bool = True,
+        clip_reward: bool = True,
+        max_steps: int = 27_000,
+    ) -> None:
+        lowest = {"noops": (noops, 0), "frame_skip": (frame_skip, 1), "size": (size, 1), "max_steps": (max_steps, 1)}
+        for name, (value, low) in lowest.items():
+            if value < low:
+                raise UserError(f"{name}={value} must be at least {low}")
+        self.game = games.parse(game)
+        self.rom = games.rom(self.game)
+        self.seed, self.stream, self.noops = seed, stream, noops
+        self.frame_skip, self.size, self.max_steps = frame_skip, size, max_steps
+        self.episodic_life, self.clip_reward = episodic_life, clip_reward
+        cv2.setNumThreads(1)  # the pictures are too small to share out
+        ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
+        self.ale = ale_py.ALEInterface()
+        self.ale.setFloat("repeat_action_probability", 0.0)
+        self._load()
+        self.action_set = self.ale.getMinimalActionSet()
+        height, width = self.ale.getScreenDims()
+        self.screens = np.zeros((2, height, width), np.uint8)
+        self.episode, self.over = -1, True
+        self.known_lives, self.score = 0, 0.0
+        self.actions: list[int] = []
+
+    @property
+    def n_actions(self) -> int:
+        return len(self.action_set)
+
+    @property
+    def steps(self) -> int:
+        """Agent steps since the reset."""
+        return len(self.actions)
+
+    @property
+    def lives(self) -> int:
+        return self.ale.lives()
+
+    def reset(self, episode: int | None = None) -> np.ndarray:
+        """Start the next episode, or the one asked for; returns its first frame."""
+        self._start(self.episode + 1 if episode is None else episode)
+        return self._frame()
+
+    def step(self, action: int) -> Step:
+        if self.over:
+            raise UserError("the game is over: call reset() before the next step")
+        score, lost = self._advance(int(action))
+        blank = lost and self.episodic_life
+        reward = float(np.sign(score)) if self.clip_reward else score
+        return Step(self._frame(), reward, score, self.over or blank, blank, self.over)
+
+    def render(self) -> np.ndarray:
+        """The screen in colour, for videos: (210, 160, 3) uint8."""
+        return self.ale.getScreenRGB()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"episode": self.episode, "actions": torch.tensor(self.actions, dtype=torch.int16)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Come back to where the state was taken: the same start, then the same actions, unseen."""
+        if state["episode"] < 0:
+            self.episode, self.over, self.actions = -1, True, []
+            return
+        self._start(state["episode"])
+        for action in state["actions"].tolist():
+            self._advance(action)
+
+    def _load(self) -> None:
+        self.ale.loadROM(self.rom)
+        self.loaded = 0  # resets since then
+
+    def _start(self, episode: int) -> None:
+        resets = episode % STARTS + 1
+        if self.loaded >= resets:
+            self._load()
+        while self.loaded < resets:
+            self.ale.reset_game()
+            self.loaded += 1
+        self.episode, self.actions, self.score, self.over = episode, [], 0.0, False
+        self.screens[:] = 0
+        self._leave_lost_life()
+        rng = np.random.default_rng((self.seed, self.stream, episode))
+        for _ in range(int(rng.integers(1, self.noops + 1)) if self.noops else 0):
+            self.ale.act(0)
+        self.ale.getScreenGrayscale(self.screens[1])
+
+    def _advance(self, action: int) -> tuple[float, bool]:
+        """One step of the game: the raw score, and whether a life was lost and another is left."""
+        code = self.action_set[action]
+        self.actions.append(action)
+        score = float(sum(self.ale.act(code) for _ in range(self.frame_skip - 1)))
+        self.ale.getScreenGrayscale(self.screens[0])
+        score += self.ale.act(code)
+        lost = 0 < self.ale.lives() < self.known_lives  # a life won back in between goes unseen, as officially
+        if lost:
+            self._leave_lost_life()
+            if self.episodic_life:
+                self.screens[0] = 0  # nothing of the lost life stays in the picture
+        self.ale.getScreenGrayscale(self.screens[1])
+        self.score += score
+        self.over = self.ale.game_over() or self.steps >= self.max_steps
+        return score, lost
+
+    def _leave_lost_life(self) -> None:
+        self.ale.act(0)  # the one extra no-op
+        self.known_lives = self.ale.lives()
+
+    def _frame(self) -> np.ndarray:
+        brightest = self.screens.max(0)
+        return cv2.resize(brightest, (self.size, self.size), interpolation=cv2.INTER_LINEAR)[:, :, None]  # (size, size, 1)
+
+
+class Stack:
+    """The newest `depth` frames since the reset or the last lost life, oldest first, black where there is none yet."""
+
+    def __init__(self, depth: int) -> None:
+        self.depth = depth
+        self.frames: np.ndarray | None = None  # (depth, size, size, 1) uint8
+
+    def start(self, frame: np.ndarray) -> None:
+        self.frames = np.zeros((self.depth, *frame.shape), np.uint8)
+        self.frames[-1] = frame
+
+    def push(self, frame: np.ndarray) -> None:
+        self.frames = np.concatenate([self.frames[1:], frame[None]])
+
+    def follow(self, step: Step) -> None:
+        self.start(step.frame) if step.blank else self.push(step.frame)
+
+
+def observations(stacks: list[Stack], device: torch.device) -> Frames:
+    """What several environments show, as one batch for the agent."""
+    store = torch.from_numpy(np.concatenate([stack.frames for stack in stacks])).to(device)  # (N * S, size, size, 1)
+    return Frames(store, torch.arange(len(store), device=device).view(len(stacks), -1))

@@ -1,0 +1,122 @@
+"""Judge a policy: full games, raw score, epsilon 0.001, noise off, all games in one batched forward pass.
+
+    python -m Atari.evaluate run=runs/atari/pong/mlr-paper/seed1 episodes=100
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from . import games
+from .core import machine
+from .core.checkpoint import Checkpoints
+from .core.config import Config
+from .core.errors import UserError, nearest, run_main
+from .core.run import read_config
+from .core.writers import Csv, video
+from .env import EVALUATE, Env, Stack, observations
+from .logger import EVAL_COLUMNS, FPS
+from .methods import make_agent
+from .rainbow import Rainbow
+
+FILMED = 4500  # steps of a game that a video holds at most: five minutes
+
+
+def make_env(config: Config, seed: int, stream: int) -> Env:
+    """The game as a run plays it; an evaluation sees full games and raw scores."""
+    env, judged = config.env, stream == EVALUATE
+    return Env(
+        config.game,
+        seed=seed,
+        stream=stream,
+        noops=env.noops,
+        frame_skip=env.frame_skip,
+        size=env.size,
+        episodic_life=env.episodic_life and not judged,
+        clip_reward=env.clip_reward and not judged,
+        max_steps=env.max_steps,
+    )
+
+
+def evaluate(
+    agent: Rainbow, config: Config, episodes: int, seed: int, film: bool = False, stop: Callable[[], bool] = bool
+) -> tuple[list[dict[str, float]], list[np.ndarray]] | None:
+    """Score and length of `episodes` full games, side by side, and the pictures of the first; None if stopped."""
+    dice = torch.Generator().manual_seed(seed)
+    envs = [make_env(config, seed, EVALUATE) for _ in range(episodes)]
+    stacks = [Stack(config.env.stack) for _ in envs]
+    for number, (env, stack) in enumerate(zip(envs, stacks, strict=True)):
+        stack.start(env.reset(number))
+    pictures = [envs[0].render()] if film else []
+    playing = list(range(episodes))
+    while playing:
+        if stop():
+            return None
+        actions = agent.act(
+            observations([stacks[i] for i in playing], agent.device), epsilon=config.eval.epsilon, noisy=False, dice=dice
+        )
+        for i, action in zip(playing, actions, strict=True):
+            stacks[i].follow(envs[i].step(action))
+            if film and i == 0 and len(pictures) < FILMED:
+                pictures.append(envs[0].render())
+        playing = [i for i in playing if not envs[i].over]
+    return [{"episode_return": env.score, "episode_length": env.steps} for env in envs], pictures
+
+
+def load_agent(path: Path, config: Config, n_actions: int, precision: machine.Precision) -> tuple[Rainbow, int]:
+    """The newest saved agent of a run, and its agent step."""
+    saved = Checkpoints(path / "checkpoint").load(("agent",), precision.device)
+    if saved is None:
+        raise UserError(f"{path} holds no saved policy yet: let the run reach its first checkpoint")
+    manifest, parts = saved
+    agent = make_agent(config, n_actions, precision)
+    agent.load_networks(parts["agent"])
+    return agent, manifest["step"]
+
+
+def main(arguments: list[str]) -> int:
+    options = {"run": "", "episodes": "100", "video": "false", "device": "auto", "seed": "0", "threads": "0"}
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key not in options or not value:
+            raise UserError(f"argument {argument} is unknown: write key=value with one of {', '.join(options)}; {nearest(key, options)}")
+        options[key] = value
+    for key in ("episodes", "seed", "threads"):
+        if not options[key].isdigit() or (key == "episodes" and int(options[key]) == 0):
+            raise UserError(f"{key}={options[key]} must be a whole number{' of at least 1' if key == 'episodes' else ''}")
+    if options["video"].lower() not in ("true", "false"):
+        raise UserError(f"video={options['video']} must be true or false")
+    if not options["run"]:
+        raise UserError("say which run: python -m Atari.evaluate run=runs/atari/<game>/<method>-<preset>/seed<k>")
+    path = Path(options["run"])
+    config = read_config(path)
+    precision = machine.choose_precision(config.precision, machine.choose_device(options["device"]))
+    machine.set_threads(int(options["threads"]))
+    film = options["video"].lower() == "true"
+    # starts apart from those that the run's own evaluations used, unless the user asks for the same seed
+    seed, episodes = int(options["seed"]) or config.seed + 10_000, int(options["episodes"])
+    agent, step = load_agent(path, config, make_env(config, seed, EVALUATE).n_actions, precision)
+    results, pictures = evaluate(agent, config, episodes, seed, film)
+    frame = step * config.env.frame_skip
+    scores = np.array([r["episode_return"] for r in results])
+    rows = Csv(path / "evaluate.csv", EVAL_COLUMNS, None, "frame")
+    for number, result in enumerate(results):
+        normalized = games.human_normalized(config.game, result["episode_return"])
+        rows.write({"frame": frame, "step": step, "episode": number, "human_normalized": normalized, **result})
+    rows.close()
+    print(f"{config.game} {config.method} at {frame:,} frames, {episodes} games, seed {seed}:")
+    print(f"score {scores.mean():.1f} +- {scores.std():.1f} (min {scores.min():.1f}, max {scores.max():.1f})")
+    normalized = games.human_normalized(config.game, float(scores.mean()))
+    print(f"human-normalised score {normalized:.3f}" if normalized is not None else "no human score is published for this game")
+    print(f"each game: {path / 'evaluate.csv'}")
+    if film:
+        target = path / "video" / f"evaluate_{step:09d}.mp4"
+        video(target, pictures, FPS)
+        print(f"video: {target}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,223 @@
+"""Prioritised replay of windows, in which each frame is stored once.
+
+Transition j and the newest frame of its observation have the same number; number j lies in slot j % slots of a ring. The last
+row of the store stays black: the stack of an observation that is younger than S steps points there. Everything that happens
+when sampling is tensor work on the replay's device.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .core import machine
+from .core.errors import UserError
+from .core.frames import Frames
+from .core.reconstruction import Window
+from .env import Step
+
+ARRAYS = ("action", "reward", "done", "age")
+
+
+@dataclass(frozen=True)
+class Batch:
+    obs: Frames  # B stacks at time t
+    action: Tensor  # (B,) int64, a_t
+    return_n: Tensor  # (B,), r_t + gamma r_{t+1} + ... + gamma^{n-1} r_{t+n-1}, up to the episode's end
+    done_n: Tensor  # (B,), 1 where the episode ends within the n steps
+    next_obs: Frames  # B stacks at time t + n, or the last ones of the episode
+    weight: Tensor  # (B,), importance weights, the largest is 1
+    slot: Tensor  # (B,) int64, where to put the new priorities
+    window: Window  # the K observations that begin with obs
+
+
+class Replay:
+    def __init__(
+        self,
+        capacity: int,
+        *,
+        size: int,
+        stack: int,
+        window: int,
+        n_step: int,
+        discount: float,
+        alpha: float,
+        device: torch.device,
+        generator: torch.Generator,
+    ) -> None:
+        self.reserve = 1 + n_step + window  # the newest steps, which cannot be sampled
+        if capacity <= self.reserve:
+            raise UserError(f"replay.capacity={capacity} must exceed 1 + n_step + window = {self.reserve}")
+        self.capacity, self.size, self.stack, self.window = capacity, size, stack, window
+        self.n_step, self.alpha, self.device, self.generator = n_step, alpha, device, generator
+        self.slots = capacity + stack  # so that the oldest of `capacity` transitions still has its whole stack
+        need, free = (self.slots + 1) * size * size, machine.free_memory(device)
+        self.store_device = device
+        if device.type == "cuda" and need > 0.8 * free:
+            self.store_device, free = torch.device("cpu"), machine.free_memory(torch.device("cpu"))
+        if need > free:
+            raise UserError(
+                f"the replay of {capacity} transitions needs {machine.gigabytes(need)}, but only {machine.gigabytes(free)} "
+                f"are free on {self.store_device}: lower replay.capacity"
+            )
+        # filled here, so that memory that is not there is missed at once and not after hours
+        self.frames = torch.full((self.slots + 1, size, size, 1), 0, dtype=torch.uint8, device=self.store_device)
+        self.action = torch.zeros(self.slots, dtype=torch.int64, device=device)
+        self.reward = torch.zeros(self.slots, device=device)
+        self.done = torch.zeros(self.slots, dtype=torch.bool, device=device)
+        self.age = torch.zeros(self.slots, dtype=torch.int64, device=device)  # steps since the reset or the lost life
+        # p^alpha in rows of about sqrt(slots), with the sum of each row: a tree of two levels
+        self.columns = int(np.ceil(np.sqrt(self.slots)))
+        rows = -(-self.slots // self.columns)
+        self.leaf = torch.zeros(rows, self.columns, dtype=torch.float64, device=device)
+        self.row_sum = torch.zeros(rows, dtype=torch.float64, device=device)
+        self.powers = discount ** torch.arange(n_step, dtype=torch.float32, device=device)  # 1, gamma, gamma^2, ...
+        self.steps = torch.arange(max(window, n_step + 1), device=device)
+        self.back = torch.arange(stack - 1, -1, -1, device=device)  # S-1, ..., 1, 0
+        self.added = 0  # transitions, ever
+        self.pending = False  # whether the frame of the next transition is here already
+        self.current_age = 0
+        self.saved_frames = 0
+        self.segments: list[dict[str, Any]] = []
+
+    def __len__(self) -> int:
+        """Transitions that can be sampled."""
+        lost = self.frames_added - self.slots  # frames below this number are overwritten
+        oldest = lost + self.stack - 1 if lost > 0 else 0
+        return max(0, self.added - self.reserve - oldest)
+
+    def __str__(self) -> str:
+        return f"replay: {machine.gigabytes(self.frames.nbytes)} on {self.store_device} for {self.capacity} transitions"
+
+    @property
+    def frames_added(self) -> int:
+        return self.added + self.pending
+
+    def start(self, frame: np.ndarray) -> None:
+        """The first frame of a game."""
+        self._put(frame, 0)
+
+    def add(self, action: int, step: Step) -> None:
+        """The transition from the newest frame by `action`."""
+        if not self.pending:
+            raise UserError("the replay has no frame to start from: call start() after each reset")
+        slot = self.added % self.slots
+        self.action[slot], self.reward[slot], self.done[slot] = int(action), step.reward, step.done
+        self.added += 1
+        self.pending = False
+        ready = self.added - self.reserve - 1
+        if ready >= 0:
+            self._set_leaf(torch.tensor([ready % self.slots], device=self.device), 1.0)  # 1, not the largest so far
+        if not step.over:  # the last frame of a game belongs to no transition
+            self._put(step.frame, 0 if step.blank else self.current_age + 1)
+
+    def newest(self) -> Frames:
+        """The current observation."""
+        slot = torch.tensor([self.added % self.slots], device=self.device)
+        return self._stacks(slot)
+
+    def sample(self, n: int, beta: float) -> Batch:
+        """n windows, with probability p^alpha / sum p^alpha."""
+        if len(self) < 1:
+            raise UserError(
+                f"the replay holds {self.added} steps, an update needs more than {self.reserve}: raise rainbow.random_steps"
+            )
+        slot, mass = self._draw(n)
+        weight = (mass + 1e-5).pow(-beta)
+        weight = (weight / weight.max()).float()
+        k, steps = self.window, self.n_step
+        along = (slot[:, None] + self.steps) % self.slots  # (B, L), L = max(K, n + 1)
+        done = self.done[along]
+        after = (done.cumsum(1) - done.long()) > 0  # (B, L), past the end of the episode
+        frozen = (slot[:, None] + (~after).cumsum(1) - 1) % self.slots  # time stands still at the last observation
+        window = self._stacks(frozen[:, :k].flatten())
+        return Batch(
+            obs=self._stacks(slot),
+            action=self.action[slot],
+            return_n=(self.reward[along] * ~after)[:, :steps] @ self.powers,
+            done_n=done[:, :steps].any(1).float(),
+            next_obs=self._stacks(frozen[:, steps]),
+            weight=weight,
+            slot=slot,
+            # the actions run on into the next episode, as officially: only the observations are frozen
+            window=Window(window, self.action[along[:, :k]], weight, after[:, :k].float()),
+        )
+
+    def update_priorities(self, slot: Tensor, priority: Tensor) -> None:
+        """New p of the sampled windows; of one drawn twice, the first counts."""
+        place = torch.arange(len(slot), device=self.device)
+        first = torch.where(slot[:, None] == slot, place, len(slot)).amin(1)
+        self._set_leaf(slot, priority.double().pow(self.alpha)[first])
+
+    def state_dict(self) -> dict[str, Any]:
+        """All but the frames, which `save_frames` hands out."""
+        count = min(self.frames_added, self.slots)
+        arrays = {name: getattr(self, name)[:count].clone() for name in ARRAYS}
+        counters = {name: getattr(self, name) for name in ("added", "pending", "current_age", "capacity", "slots")}
+        leaf = self.leaf.flatten()[:count].clone()
+        return {"arrays": arrays, "leaf": leaf, "counters": counters, "generator": self.generator.get_state()}
+
+    def save_frames(self, write: Any) -> list[dict[str, Any]]:
+        """Write the frames that are new since the last save with `write(first, data, count)`; list the files now needed."""
+        first = max(self.saved_frames, self.frames_added - self.slots)
+        while first < self.frames_added:
+            slot = first % self.slots
+            count = min(self.frames_added - first, self.slots - slot)
+            self.segments.append(write(first, self.frames[slot : slot + count].cpu().numpy().data, count))
+            first += count
+        self.saved_frames = self.frames_added
+        needed = self.frames_added - self.slots
+        self.segments = [s for s in self.segments if s["first"] + s["count"] > needed]
+        return list(self.segments)
+
+    def load_state_dict(self, state: dict[str, Any], segments: list[dict[str, Any]], read: Any) -> None:
+        counters = state["counters"]
+        if counters["capacity"] != self.capacity or counters["slots"] != self.slots:
+            raise UserError(f"the saved replay holds {counters['capacity']} transitions, not {self.capacity}")
+        self.added, self.pending, self.current_age = counters["added"], counters["pending"], counters["current_age"]
+        for name, array in state["arrays"].items():
+            getattr(self, name)[: len(array)] = array.to(self.device)
+        self.leaf.zero_()
+        self.leaf.view(-1)[: len(state["leaf"])] = state["leaf"].to(self.device)
+        self.row_sum.copy_(self.leaf.sum(1))
+        self.generator.set_state(state["generator"].cpu())
+        for segment in segments:
+            data = np.frombuffer(read(segment), np.uint8).reshape(segment["count"], self.size, self.size, 1)
+            number = torch.arange(segment["first"], segment["first"] + segment["count"])
+            keep = (number >= self.frames_added - self.slots) & (number < self.frames_added)
+            slot = (number[keep] % self.slots).to(self.store_device)
+            self.frames[slot] = torch.from_numpy(data.copy())[keep].to(self.store_device)
+        self.segments, self.saved_frames = list(segments), self.frames_added
+
+    def _put(self, frame: np.ndarray, age: int) -> None:
+        slot = self.added % self.slots
+        if self.added >= self.slots:  # this frame and the stacks of the next S - 1 transitions are lost
+            lost = (slot + torch.arange(self.stack, device=self.device)) % self.slots
+            self._set_leaf(lost, 0.0)
+        self.frames[slot] = torch.from_numpy(np.ascontiguousarray(frame))
+        self.age[slot] = age
+        self.current_age, self.pending = age, True
+
+    def _set_leaf(self, slot: Tensor, value: Tensor | float) -> None:
+        self.leaf.view(-1)[slot] = value
+        row = slot // self.columns
+        self.row_sum[row] = self.leaf[row].sum(1)  # summed anew: rounding errors do not add up over a run
+
+    def _draw(self, n: int) -> tuple[Tensor, Tensor]:
+        """n slots and their p^alpha: first the row by the cumulated sums of rows, then the column by those of its row."""
+        upper = self.row_sum.cumsum(0)  # (rows,)
+        almost = 1 - 1e-12  # never beyond the last leaf, whatever the rounding
+        point = torch.rand(n, generator=self.generator, device=self.device, dtype=torch.float64) * (upper[-1] * almost)
+        row = torch.searchsorted(upper, point, right=True)
+        inner = self.leaf[row].cumsum(1)  # (n, columns)
+        rest = torch.minimum((point - (upper - self.row_sum)[row]).clamp_min(0), inner[:, -1] * almost)
+        column = torch.searchsorted(inner, rest[:, None], right=True)[:, 0]
+        slot = row * self.columns + column
+        return slot, self.leaf[row, column]
+
+    def _stacks(self, slot: Tensor) -> Frames:
+        """The observations whose newest frames lie in `slot`, (N,): what is older than their age is black."""
+        index = (slot[:, None] - self.back) % self.slots
+        return Frames(self.frames, torch.where(self.back <= self.age[slot][:, None], index, self.slots))  # (N, S)

@@ -1,0 +1,254 @@
+"""Train one agent on one game.
+
+    python -m Atari.train game=pong method=mlr preset=paper seed=1 device=cuda
+"""
+
+import shlex
+import sys
+import time
+from pathlib import Path
+
+from . import games
+from .core import config as configuration
+from .core import machine
+from .core.checkpoint import Checkpoints
+from .core.config import Config
+from .core.errors import UserError, nearest, run_main
+from .core.progress import Averages, Bar, Every, Timers, Until
+from .core.run import RunFolder, Stop, safe_folder
+from .env import TRAIN
+from .evaluate import evaluate, make_env
+from .logger import Logger
+from .methods import make_agent, window_of
+from .replay import Replay
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "atari"
+RANGES = {
+    "seed": (0, 2**31), "threads": (0, 1024), "chunk": (0, None), "steps": (1, None), "env.noops": (0, 1000), "env.frame_skip": (1, 60),
+    "env.max_steps": (1, None), "env.size": (8, 256), "env.stack": (1, 16), "replay.capacity": (10, None), "replay.alpha": (0, 1),
+    "replay.beta": (0, 1), "augment.pad": (0, 64), "augment.intensity": (0, 1), "encoder.filters": (1, 4096),
+    "encoder.kernels": (1, 64), "encoder.strides": (1, 64), "rainbow.batch_size": (1, None), "rainbow.random_steps": (1, None),
+    "rainbow.update_every": (1, None), "rainbow.updates_per_step": (0, 64), "rainbow.lr": (0, 1), "rainbow.adam_eps": (1e-12, 1),
+    "rainbow.clip": (1e-8, None), "rainbow.discount": (0, 1), "rainbow.n_step": (1, 100), "rainbow.atoms": (2, 1001),
+    "rainbow.hidden": (1, None), "rainbow.noisy_std": (0, 10), "eval.every": (1, None), "eval.episodes": (1, 1000),
+    "eval.final_episodes": (1, 1000), "eval.epsilon": (0, 1), "checkpoint.every": (1, None), "mlr.weight": (0, None),
+    "mlr.window": (1, 256), "mlr.tau": (0, 1), "mlr.mask.patch": (1, None), "mlr.mask.block": (1, None),
+    "mlr.decoder.depth": (0, 64), "mlr.decoder.width": (0, None), "mlr.decoder.heads": (1, None), "mlr.decoder.mlp_ratio": (0.1, 64),
+}  # fmt: skip
+
+
+def read_config(arguments: list[str]) -> Config:
+    """game=KungFuMaster and game=kung_fu_master are the same; a game without a file of its own takes other.yaml."""
+    named = [f"game={games.parse(a.partition('=')[2])}" if a.startswith("game=") else a for a in arguments]
+    own = set(configuration.choices(CONFIGS, "game"))
+    chosen = [a.partition("=")[2] for a in named if a.startswith("game=")]
+    stand_ins = {("game", name): "other" for name in [*games.SCORES, *chosen] if name not in own}
+    config = configuration.load(CONFIGS, named, ("game", "method", "preset"), stand_ins)
+    configuration.check_ranges(config, RANGES)
+    if "mlr" in config and config["mlr"]["target"] not in ("latent", "pixels"):
+        raise UserError(f"mlr.target={config['mlr']['target']} is unknown: {nearest(config['mlr']['target'], ('latent', 'pixels'))}")
+    if len(config["replay"]["beta"]) != 2:
+        raise UserError(f"replay.beta={config['replay']['beta']} must be two numbers: at the first update and at the last step")
+    return config
+
+
+def run_path(config: Config) -> Path:
+    seed = f"{config.name}-seed{config.seed}" if config.name else f"seed{config.seed}"
+    return safe_folder(config.runs, "atari", config.game, f"{config.method}-{config.preset}", seed)
+
+
+class Trainer:
+    def __init__(self, config: Config, command: str) -> None:
+        self.config = config
+        self.device = machine.choose_device(config.device)
+        precision = machine.choose_precision(config.precision, self.device)
+        machine.keep_memory()
+        threads = machine.set_threads(config.threads)
+        env, rainbow = config.env, config.rainbow
+        self.env = make_env(config, config.seed, TRAIN)
+        self.agent = make_agent(config, self.env.n_actions, precision)
+        capacity = min(config.replay.capacity, config.steps)
+        self._check_disk(capacity)
+        self.replay = Replay(
+            capacity,
+            size=env.size,
+            stack=env.stack,
+            window=window_of(config),
+            n_step=rainbow.n_step,
+            discount=rainbow.discount,
+            alpha=config.replay.alpha,
+            device=self.device,
+            generator=self.agent.generator,
+        )
+        if rainbow.random_steps <= self.replay.reserve:
+            raise UserError(f"rainbow.random_steps={rainbow.random_steps} must exceed 1 + n_step + mlr.window = {self.replay.reserve}")
+        self.folder = RunFolder(run_path(config), config)
+        self.checkpoints = Checkpoints(self.folder.path / "checkpoint")
+        self.stop, self.timers, self.averages = Stop(), Timers(), Averages()
+        self.step, self.episode, self.evaluated_at = 0, 0, -1
+        self.seconds, self.row_updates = 0.0, 0
+        self.final: list[dict[str, float]] = []
+        self.pictures: list = []
+        resumed = self.load()
+        self.logger = Logger(self.folder.path, config.game, self.folder.config, command, self.frame if resumed else None)
+        self.started = time.perf_counter()
+        print(f"run: {self.folder.path}" + (f" (resumed at {self.frame:,} frames)" if resumed else ""))
+        print(f"machine: {machine.describe(self.device)}, {str(precision.dtype)[6:]}, {threads} threads")
+        print(self.replay, flush=True)
+
+    @property
+    def frame(self) -> int:
+        return self.step * self.config.env.frame_skip
+
+    @property
+    def hours(self) -> float:
+        return (self.seconds + time.perf_counter() - self.started) / 3600
+
+    def train(self) -> int:
+        """Act, store, update, evaluate, log, save."""
+        config, rainbow = self.config, self.config.rainbow
+        until, update_due, save_due = Until(config.steps), Every(rainbow.update_every), Every(config.checkpoint.every)
+        self.bar = Bar(config.steps, self.step, "step")
+        if self.env.over:
+            self.replay.start(self.env.reset())
+        if self.evaluation_due():  # at step 0, or where a stop cut an evaluation off
+            self.evaluate()
+        while until(self.step) and not self.stop.signal:
+            with self.timers("act"):
+                action = self.agent.act(self.replay.newest(), epsilon=1.0 if self.step < rainbow.random_steps else 0.0)[0]
+            with self.timers("env"):
+                result = self.env.step(action)
+            self.replay.add(action, result)
+            self.step += 1
+            if self.step >= rainbow.random_steps and update_due(self.step):
+                with self.timers("update"):
+                    for _ in range(rainbow.updates_per_step):
+                        self.averages.add(self.agent.update(self.replay, self.step))
+                        self.row_updates += 1
+            if result.over:
+                self.end_episode()
+            if self.evaluation_due():
+                self.evaluate()
+            if save_due(self.step) and until(self.step):
+                self.save()
+            self.bar.advance(1)
+        self.save()
+        self.bar.close()
+        finished = not until(self.step) and self.evaluated_at == self.step
+        if finished:
+            self.finish()
+        self.logger.close()
+        print(f"{'finished' if finished else 'stopped'} at {self.frame:,} frames after {self.hours:.2f} h: {self.folder.path}")
+        return 0 if finished else self.stop.exit_code
+
+    def end_episode(self) -> None:
+        """A game is over: its raw score."""
+        times = self.timers.read()
+        speed = self.row_updates / times["time/update"] if times.get("time/update") else 0.0
+        row = {
+            "step": self.step,
+            "episode": self.episode,
+            "episode_return": self.env.score,
+            "episode_length": self.env.steps,
+            "hours": self.hours,
+            "perf/updates_per_second": speed,
+            **self.averages.read(),
+            **times,
+        }
+        self.logger.episode(self.frame, row)
+        self.bar.advance(0, episode_return=f"{self.env.score:.1f}", updates_per_s=f"{speed:.1f}")
+        self.episode, self.row_updates = self.episode + 1, 0
+        self.replay.start(self.env.reset())
+
+    def evaluation_due(self) -> bool:
+        due = self.step == 0 or Every(self.config.eval.every)(self.step) or self.step >= self.config.steps
+        return due and self.evaluated_at != self.step
+
+    def evaluate(self) -> None:
+        """Full games of their own; a stop in between leaves no trace, and they are played after the resume."""
+        settings = self.config.eval
+        episodes = settings.final_episodes if self.step >= self.config.steps else settings.episodes
+        with self.timers("eval"):
+            outcome = evaluate(
+                self.agent, self.config, episodes, self.config.seed, film=settings.video, stop=lambda: bool(self.stop.signal)
+            )
+        if outcome is None:
+            return
+        self.final, self.pictures = outcome
+        self.logger.evaluation(self.frame, self.step, self.hours, self.final)
+        if self.pictures:
+            self.logger.animation(self.frame, self.pictures)
+        objective, generator = self.agent.objective, self.agent.generator
+        if objective is not None and len(self.replay) > 0:
+            stream = generator.get_state()  # pictures leave the run's own stream as it was
+            self.logger.pictures(self.frame, objective.pictures(self.replay.sample(1, 1.0).window, generator))
+            generator.set_state(stream)
+        mean = sum(e["episode_return"] for e in self.final) / len(self.final)
+        self.bar.say(f"eval at {self.frame:>9,} frames: score {mean:9.1f} over {len(self.final)} games")
+        self.evaluated_at = self.step
+
+    def save(self) -> None:
+        with self.timers("save"):
+            segments = self.replay.save_frames(self.checkpoints.write_frames)
+            names = ("step", "episode", "evaluated_at", "row_updates", "final")
+            state = {
+                "agent": self.agent.state_dict(),
+                "replay": self.replay.state_dict(),
+                "env": self.env.state_dict(),
+                "counters": {name: getattr(self, name) for name in names},
+                "averages": self.averages.state_dict(),
+                "seconds": self.seconds + time.perf_counter() - self.started,
+            }
+            self.checkpoints.save(self.step, {"agent": self.agent.networks(), "state": state}, segments)
+
+    def load(self) -> bool:
+        """Go on from the newest sound save, if there is one."""
+        saved = self.checkpoints.load(("agent", "state"), self.device)
+        if saved is None:
+            return False
+        manifest, parts = saved
+        state = parts["state"]
+        self.agent.load_networks(parts["agent"])
+        self.agent.load_state_dict(state["agent"])
+        self.replay.load_state_dict(state["replay"], manifest["segments"], self.checkpoints.read_frames)
+        self.env.load_state_dict(state["env"])
+        for name, value in state["counters"].items():
+            setattr(self, name, value)
+        self.averages.load_state_dict(state["averages"], self.device)
+        self.seconds = state["seconds"]
+        return True
+
+    def finish(self) -> None:
+        if self.pictures:
+            print(f"video: {self.logger.video('final', self.pictures)}")
+        returns = [e["episode_return"] for e in self.final]
+        chosen = {k: self.config[k] for k in ("game", "method", "preset", "seed", "name")}
+        mean = games.human_normalized(self.config.game, sum(returns) / len(returns))
+        result = {**chosen, "frames": self.frame, "eval_returns": returns, "human_normalized": mean, "hours": self.hours}
+        self.folder.finish(result, self.device)
+        if not self.config.checkpoint.keep_replay:
+            self.checkpoints.drop_replay()
+
+    def _check_disk(self, capacity: int) -> None:
+        need, free = capacity * self.config.env.size**2, machine.free_disk(Path(self.config.runs))
+        if need > free:
+            raise UserError(
+                f"saving the replay needs {machine.gigabytes(need)} of disk, but {self.config.runs} has {machine.gigabytes(free)} free: "
+                "set runs=... to another disk or lower replay.capacity"
+            )
+
+
+def main(arguments: list[str]) -> int:
+    config = read_config(arguments)
+    command = shlex.join(["python", "-m", "Atari.train", *arguments])
+    if (run_path(config) / "result.json").exists():
+        folder = RunFolder(run_path(config), config)
+        returns = folder.result["eval_returns"]
+        print(f"{folder.path} has finished: score {sum(returns) / len(returns):.1f} at {folder.result['frames']:,} frames")
+        return 0
+    return Trainer(config, command).train()
+
+
+if __name__ == "__main__":
+    sys.stdout.reconfigure(line_buffering=True)
+    run_main(main)

@@ -1,0 +1,97 @@
+"""The published settings, and small agents built from them."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from Atari import mlr
+from Atari.core.augment import Augmentation
+from Atari.core.encoder import Trunk
+from Atari.core.machine import Precision
+from Atari.core.masks import Masks
+from Atari.env import Step
+from Atari.rainbow import Rainbow, Settings
+from Atari.replay import Replay
+
+CPU = torch.device("cpu")
+FP32 = Precision(CPU, torch.float32)
+SETTINGS = dict(
+    batch_size=32, lr=1e-4, adam_eps=1.5e-4, clip=10.0, discount=0.99, n_step=10, atoms=51, v_min=-10.0, v_max=10.0, hidden=256,
+    noisy_std=0.1, beta=(0.4, 1.0), beta_steps=(2_000, 100_000),
+)  # fmt: skip
+MLR = dict(
+    depth=2, width=0, heads=1, mlp_ratio=2.0, final_norm=False, tau=1.0, action_tokens=True, one_mask=True, masked_input_0_255=True
+)  # fmt: skip
+
+
+@pytest.fixture
+def make_agent():
+    """make_agent(size=84, ...) gives Rainbow on square frames; `layers` are (filters, kernel, stride)."""
+
+    def make(n_actions=4, size=84, stack=4, seed=0, layers=((32, 8, 4), (64, 4, 2), (64, 3, 1)), names=("shift", "intensity"), **settings):
+        torch.manual_seed(seed)
+        trunk = Trunk(stack, size, *zip(*layers, strict=True), FP32)
+        return Rainbow(
+            Settings(**(SETTINGS | settings)),
+            n_actions=n_actions,
+            trunk=trunk,
+            augment=Augmentation(names, size, size),
+            generator=torch.Generator().manual_seed(seed),
+            device=CPU,
+        )
+
+    return make
+
+
+@pytest.fixture
+def attach_mlr():
+    """attach_mlr(agent, window=16, patch=12, block=8, weight=1, ...) gives it the objective."""
+
+    def attach(agent, window=16, patch=12, block=8, weight=1.0, **settings):
+        size = agent.augment.size
+        masks = Masks(window, size, patch, block, 0.5, count_kept=True)
+        objective = mlr.build(agent, masks=masks, augment=agent.augment, **(MLR | settings))
+        agent.attach(objective, weight, clipped={"decoder": objective.decoder.parameters()})
+        return objective
+
+    return attach
+
+
+@pytest.fixture
+def make_replay():
+    def make(capacity=1000, size=4, stack=4, window=4, n_step=3, discount=0.9, alpha=0.5, seed=0):
+        return Replay(
+            capacity, size=size, stack=stack, window=window, n_step=n_step, discount=discount, alpha=alpha, device=CPU,
+            generator=torch.Generator().manual_seed(seed),
+        )  # fmt: skip
+
+    return make
+
+
+@pytest.fixture
+def story():
+    """story(ends, size) plays episodes into a replay: each number in `ends` is how the step ended.
+
+    0: goes on, 1: life lost, 2: game over. Frame j is filled with j + 1 (mod 251, never 0), so that it can be told apart.
+    """
+
+    def play(replay, ends, rewards=None, actions=None):
+        log = SimpleNamespace(frame=[], age=[], action=[], reward=[], done=[])
+        rng = np.random.default_rng(len(ends))
+        age, fresh = 0, True
+        for j, end in enumerate(ends):
+            frame = np.full((replay.size, replay.size, 1), j % 250 + 1, np.uint8)
+            following = np.full_like(frame, (j + 1) % 250 + 1)
+            if fresh:
+                replay.start(frame)
+            action = int(actions[j]) if actions is not None else int(rng.integers(5))
+            reward = float(rewards[j]) if rewards is not None else float(rng.integers(-1, 2))
+            replay.add(action, Step(following, reward, reward, end > 0, end == 1, end == 2))
+            for name, value in dict(frame=j % 250 + 1, age=age, action=action, reward=reward, done=end > 0).items():
+                getattr(log, name).append(value)
+            fresh, age = end == 2, 0 if end else age + 1
+        return log
+
+    return play

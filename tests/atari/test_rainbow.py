@@ -1,0 +1,329 @@
+"""The agent: what an update does, in which order, and that it comes back from a save."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from Atari.core.errors import UserError
+from Atari.core.frames import Frames
+from Atari.rainbow import NoisyLinear
+
+TINY = dict(size=24, stack=2, layers=((6, 4, 4), (8, 3, 1)), batch_size=8, n_step=3, hidden=12, atoms=7)
+WINDOW = dict(window=4, patch=8, block=2)
+
+
+@pytest.fixture
+def setup(make_agent, attach_mlr, make_replay, story):
+    """An agent and a replay of noise with ends of all kinds."""
+
+    def make(mlr=True, seed=0, **settings):
+        agent = make_agent(seed=seed, **(TINY | {k: v for k, v in settings.items() if k not in ("weight", "width", "tau", "chunk")}))
+        if mlr:
+            attach_mlr(agent, **WINDOW, **{k: settings[k] for k in ("weight", "width", "tau", "chunk") if k in settings})
+        replay = make_replay(capacity=200, size=24, stack=2, window=4, n_step=3, seed=seed)
+        story(replay, ([0] * 9 + [1] + [0] * 6 + [2]) * 6, actions=np.arange(102) % 4)
+        replay.frames[:-1] = torch.randint(256, replay.frames[:-1].shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+        return agent, replay
+
+    return make
+
+
+def flat(module):
+    return torch.cat([p.detach().flatten() for p in module.parameters()]).clone()
+
+
+def test_published_sizes(make_agent, attach_mlr):
+    agent = make_agent(n_actions=18)
+    assert agent.network.trunk.features == 3136
+    assert [p.shape for p in agent.network.trunk.parameters() if p.ndim == 4] == [(32, 4, 8, 8), (64, 32, 4, 4), (64, 64, 3, 3)]
+    count = sum(p.numel() for p in agent.target.parameters())
+    assert 3.2e6 < count < 4.2e6  # convolutions and head, no decoder
+    std = agent.network.head.value_hidden.sigma_weight
+    assert std.unique().item() == pytest.approx(0.1 / 3136**0.5)
+    narrow = attach_mlr(agent, width=64)
+    assert sum(p.numel() for p in narrow.decoder.parameters()) < 1e6
+    assert narrow.masks.hidden_of(49) == 25
+
+
+def test_noisy_layer():
+    """The product form equals the matrix of noise written out; the noise is sign(x) sqrt|x| of a normal."""
+    layer = NoisyLinear(5, 3, 0.5)
+    generator = torch.Generator().manual_seed(0)
+    layer.resample(generator)
+    x = torch.randn(4, 5)
+    weight = layer.mean.weight + layer.sigma_weight * torch.outer(layer.noise_out, layer.noise_in)
+    bias = layer.mean.bias + layer.sigma_bias * layer.noise_out
+    torch.testing.assert_close(layer(x, True), x @ weight.t() + bias)
+    torch.testing.assert_close(layer(x, False), layer.mean(x))
+    wide = NoisyLinear(100_000, 1, 0.5)
+    wide.resample(generator)
+    assert wide.noise_in.square().mean().item() == pytest.approx((2 / np.pi) ** 0.5, rel=0.02)  # E|x|
+    assert layer.sigma_weight.unique().item() == pytest.approx(0.5 / 5**0.5)
+    assert layer.sigma_bias.unique().item() == pytest.approx(0.5 / 3**0.5)
+
+
+def test_head_scales_the_gradient_of_its_input_only(make_agent):
+    agent = make_agent(**TINY)
+    head = agent.network.head
+    latent = torch.rand(3, agent.network.trunk.features, requires_grad=True)
+    plain = latent.detach().clone().requires_grad_()
+    value = head.value(torch.relu(head.value_hidden(plain, True)), True)[:, None]
+    advantage = head.advantage(torch.relu(head.advantage_hidden(plain, True)), True).view(3, 4, 7)
+    wanted = (value + advantage - advantage.mean(1, keepdim=True)).log_softmax(-1)
+    got = head(latent, True)
+    torch.testing.assert_close(got, wanted)
+    probe = torch.randn_like(got)
+    (got * probe).sum().backward()
+    (wanted * probe).sum().backward()
+    torch.testing.assert_close(latent.grad, plain.grad * 0.5**0.5)
+
+
+def test_one_update_is_one_adam_over_the_weighted_sum(setup):
+    """The gradient is that of mean(w * (rl + lambda * mlr)), written out here in one piece."""
+    agent, replay = setup(weight=3.0, clip=1e9)
+    twin, twin_replay = setup(weight=3.0, clip=1e9)
+    agent.update(replay, 5000)
+
+    batch = twin_replay.sample(8, twin.beta(5000))
+    twin.network.head.resample(twin.generator)
+    rl, _, _ = twin.rl_loss(batch)
+    (part,) = twin.objective.parts(batch.window, twin.generator)
+    mlr, _ = twin.objective.loss(part)
+    twin.optimizer.zero_grad()
+    (batch.weight * (rl + 3.0 * mlr)).mean().backward()
+    assert batch.weight.min() < 1 or batch.weight.unique().numel() == 1
+    for (name, ours), theirs in zip(agent.network.named_parameters(), twin.network.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6, msg=name)
+    for ours, theirs in zip(agent.objective.trained(), twin.objective.trained(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6)
+    assert len(agent.optimizer.parameters) == len({id(p) for p in agent.optimizer.parameters})
+    trained = {id(p) for p in [*agent.network.parameters(), *agent.objective.trained()]}
+    assert {id(p) for p in agent.optimizer.parameters} == trained
+
+
+def test_importance_weights_reach_both_losses(setup):
+    agent, replay = setup(clip=1e9)
+    batch = replay.sample(8, 0.5)
+    silent = copy.copy(batch)
+    object.__setattr__(silent, "weight", torch.zeros(8))
+    agent.optimizer.zero_grad()
+    agent.objective_gradient(silent)
+    assert all(p.grad is None or p.grad.abs().max() == 0 for p in agent.objective.decoder.parameters())
+
+
+def test_parts_add_up(setup):
+    whole, replay = setup(clip=1e9)
+    parts, other = setup(clip=1e9, chunk=3)
+    a, b = whole.update(replay, 0), parts.update(other, 0)
+    for ours, theirs in zip(whole.optimizer.parameters, parts.optimizer.parameters, strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(a["loss/mlr"], b["loss/mlr"])
+
+
+def test_targets_lag_by_one_update(setup):
+    """RL's target is the network after the update; MLR's is the one before it."""
+    agent, replay = setup()
+    objective, network = agent.objective, agent.network
+    before = flat(network.trunk), flat(network.head.value_hidden.mean)
+    agent.update(replay, 0)
+    assert torch.equal(flat(objective.target_encoder.trunk), before[0])
+    assert torch.equal(flat(objective.target_projection.value), before[1])
+    assert not torch.equal(flat(network.trunk), before[0])
+    assert torch.equal(flat(agent.target), flat(network))
+    before = flat(network.trunk), flat(network.head.advantage_hidden.mean)
+    agent.update(replay, 0)
+    assert torch.equal(flat(objective.target_encoder.trunk), before[0])
+    assert torch.equal(flat(objective.target_projection.advantage), before[1])
+    assert all(torch.equal(a, b) for a, b in zip(agent.target.buffers(), network.buffers(), strict=True))
+
+
+def test_targets_without_lag(setup):
+    agent, replay = setup(lagged_targets=False)
+    agent.update(replay, 0)
+    assert torch.equal(flat(agent.objective.target_encoder.trunk), flat(agent.network.trunk))
+
+
+def test_target_keeps_the_noise_of_the_update_before(setup):
+    agent, replay = setup(mlr=False)
+    agent.update(replay, 0)
+    old = agent.network.head.value.noise_out.clone()
+    seen = []
+    agent.copy_to_target = lambda: seen.append((agent.network.head.value.noise_out.clone(), agent.target.head.value.noise_out.clone()))
+    agent.update(replay, 0)
+    assert torch.equal(seen[0][1], old) and not torch.equal(seen[0][0], old)
+
+
+def test_target_distribution(setup):
+    """The online net chooses the action, the target net gives its distribution; n steps of discount, none after the end."""
+    agent, replay = setup(mlr=False, names=())  # nothing drawn: both nets see the same picture
+    with torch.no_grad():
+        for p in agent.target.parameters():
+            p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())))
+    batch = replay.sample(64, 0.5)
+    assert 0 < batch.done_n.sum() < 64
+    got = agent.target_distribution(batch)
+    with torch.no_grad():
+        online, target = (net(batch.next_obs.whole(), True).exp() for net in (agent.network, agent.target))
+    best = (online * agent.support).sum(-1).argmax(1)
+    assert (best != (target * agent.support).sum(-1).argmax(1)).any()
+    z = agent.support.tolist()
+    gap = z[1] - z[0]
+    for i in range(64):  # the slow and obvious projection
+        wanted = [0.0] * len(z)
+        for j, atom in enumerate(z):
+            moved = batch.return_n[i].item() + (0.0 if batch.done_n[i] else 0.99**3 * atom)
+            place = (min(max(moved, z[0]), z[-1]) - z[0]) / gap
+            low = min(int(place), len(z) - 2)
+            wanted[low] += (low + 1 - place) * target[i, best[i], j].item()
+            wanted[low + 1] += (place - low) * target[i, best[i], j].item()
+        assert got[i].tolist() == pytest.approx(wanted, abs=1e-4)
+
+
+def test_clip_groups(setup):
+    """Convolutions and head together, decoder apart, action tokens and prediction in neither."""
+    agent, replay = setup(clip=1e-3, weight=100.0)
+    agent.update(replay, 0)
+    objective = agent.objective
+
+    def norm(parameters):
+        return torch.cat([p.grad.flatten() for p in parameters if p.grad is not None]).norm().item()
+
+    assert norm(agent.network.parameters()) == pytest.approx(1e-3, rel=1e-3)
+    assert norm(objective.decoder.parameters()) == pytest.approx(1e-3, rel=1e-3)
+    assert norm(objective.embed_action.parameters()) > 2e-3 and norm(objective.prediction.parameters()) > 2e-3
+
+
+def test_masked_input_quirk(setup, attach_mlr):
+    agent, _ = setup(mlr=False)
+    seen = []
+    agent.network.trunk.convs[0].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].max().item()))
+    image = torch.full((2, 2, 24, 24), 200, dtype=torch.uint8)
+    image[:, :, :3] = 9
+    for quirk, top in ((True, 200.0), (False, 200 / 255)):
+        objective = attach_mlr(agent, **WINDOW, masked_input_0_255=quirk)
+        objective.encoder(image)
+        assert seen.pop() == pytest.approx(top, rel=1e-6)
+        agent.network.latent(image)
+        assert seen.pop() == pytest.approx(200 / 255, rel=1e-6)
+
+
+def test_objective_reads_the_agent_it_was_built_around(setup):
+    """The projection is the head's own first layers: MLR moves their means, and never their noise."""
+    agent, replay = setup()
+    batch = replay.sample(8, 0.5)
+    agent.optimizer.zero_grad()
+    agent.objective_gradient(batch)
+    head = agent.network.head
+    assert head.value_hidden.mean.weight.grad.norm() > 0 and head.advantage_hidden.mean.weight.grad.norm() > 0
+    assert agent.network.trunk.convs[0].weight.grad.norm() > 0
+    assert head.value_hidden.sigma_weight.grad is None and head.value.mean.weight.grad is None
+
+
+def test_update_sets_priorities(setup):
+    agent, replay = setup(mlr=False)
+    before = replay.leaf.clone()
+    batch, twin = [], replay.sample
+
+    def sample(n, beta):
+        batch.append(twin(n, beta))
+        return batch[0]
+
+    replay.sample = sample
+    priority = []
+    loss = agent.rl_loss
+    agent.rl_loss = lambda b: (out := loss(b), priority.append(out[1]))[0]
+    agent.update(replay, 0)
+    slot = batch[0].slot
+    assert (replay.leaf.flatten()[slot] != before.flatten()[slot]).all()
+    first = {int(s): p for s, p in reversed(list(zip(slot, priority[0], strict=True)))}
+    for s, p in first.items():
+        assert replay.leaf.flatten()[s].item() == pytest.approx(p.item() ** 0.5, rel=1e-5)
+
+
+def test_three_views_of_their_own(setup):
+    """obs, next_obs for the target and next_obs for the online net are augmented apart; targets are augmented too."""
+    agent, replay = setup(mlr=False)
+    views = []
+    draw = agent.augment.draw
+    agent.augment.draw = lambda *args: views.append(draw(*args)) or views[-1]
+    agent.update(replay, 0)
+    assert len(views) == 3
+    rows = [view.stages[0].rows for view in views]
+    assert not torch.equal(rows[0], rows[1]) and not torch.equal(rows[1], rows[2])
+
+
+def test_beta_is_linear(make_agent):
+    agent = make_agent(**TINY)
+    assert [agent.beta(s) for s in (0, 2_000, 51_000, 100_000, 200_000)] == pytest.approx([0.4, 0.4, 0.7, 1.0, 1.0])
+
+
+def test_acting(make_agent):
+    agent = make_agent(**TINY)
+    obs = Frames.of_images(torch.randint(256, (400, 2, 24, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)))
+    with torch.no_grad():
+        q = agent.network(obs.whole(), False).exp() @ agent.support
+    greedy = agent.act(obs, noisy=False)
+    assert (greedy == q.argmax(1).numpy()).all()
+    with torch.no_grad():
+        noisy = (agent.network(obs.whole(), True).exp() @ agent.support).argmax(1).numpy()
+    assert (agent.act(obs) == noisy).all() and (noisy != greedy).any()
+    random = agent.act(obs, epsilon=1.0)
+    assert np.bincount(random, minlength=4).min() > 60
+    some = agent.act(obs, epsilon=0.3, noisy=False)
+    assert 0.1 < (some != greedy).mean() < 0.35
+    state = agent.dice.get_state()
+    agent.act(obs, epsilon=0.5, dice=torch.Generator().manual_seed(1))
+    assert torch.equal(agent.dice.get_state(), state)  # an evaluation does not touch the training's draws
+
+
+class Operations(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+def test_update_never_waits_for_a_number(setup):
+    agent, replay = setup()
+    agent.update(replay, 0)
+    with Operations() as seen:
+        metrics = agent.update(replay, 0)
+    assert not [name for name in seen.names if "_local_scalar_dense" in name or "nonzero" in name]
+    assert all(isinstance(v, torch.Tensor) and v.ndim == 0 and not v.requires_grad for v in metrics.values())
+    assert {"loss/rl", "loss/mlr", "grad/network", "grad/decoder"} <= metrics.keys()
+
+
+@pytest.mark.parametrize("mlr", [False, True])
+def test_resumed_equals_uninterrupted(setup, mlr, tmp_path):
+    agent, replay = setup(mlr=mlr)
+    other, other_replay = setup(mlr=mlr, seed=7)
+    for _ in range(3):
+        agent.update(replay, 10)
+    saved = {"networks": agent.networks(), "agent": agent.state_dict(), "replay": replay.state_dict()}
+    torch.save(saved, tmp_path / "state.pt")
+    frames = {}
+    segments = replay.save_frames(lambda first, data, count: frames.setdefault(first, bytes(data)) and {"first": first, "count": count})
+    loaded = torch.load(tmp_path / "state.pt", weights_only=True)  # plain tensors and plain values
+    other.load_networks(loaded["networks"])
+    other.load_state_dict(loaded["agent"])
+    other_replay.load_state_dict(loaded["replay"], segments, lambda segment: frames[segment["first"]])
+    other_replay.generator = torch.Generator()
+    other_replay.generator.set_state(replay.generator.get_state())
+    for _ in range(3):
+        a, b = agent.update(replay, 11), other.update(other_replay, 11)
+        assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+    for one, two in zip(agent.optimizer.parameters, other.optimizer.parameters, strict=True):
+        assert torch.equal(one, two)
+    obs = replay.newest()
+    assert agent.act(obs, epsilon=0.5).tolist() == other.act(obs, epsilon=0.5).tolist()
+
+
+def test_bad_range(make_agent):
+    with pytest.raises(UserError, match="v_min"):
+        make_agent(**(TINY | {"v_min": 3.0, "v_max": -3.0}))

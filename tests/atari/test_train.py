@@ -1,0 +1,202 @@
+"""Whole runs: what they leave behind, same seed same curve, going on after a stop, mistakes in one line."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from Atari import evaluate as evaluation
+from Atari.core.errors import UserError
+from Atari.train import Trainer, read_config, run_path
+
+
+def train(tmp_path, *arguments, stop_at=None):
+    config = read_config(["preset=debug", f"runs={tmp_path}", "eval.video=false", *arguments])
+    trainer = Trainer(config, "test")
+    if stop_at is not None:
+        step = trainer.env.step
+
+        def stopping(action):
+            if trainer.step >= stop_at:
+                trainer.stop.signal = signal.SIGTERM
+            return step(action)
+
+        trainer.env.step = stopping
+    trainer.code = trainer.train()
+    trainer.folder.lock.close()
+    return trainer
+
+
+def rows(trainer, name):
+    with open(trainer.folder.path / name, newline="") as file:
+        found = list(csv.DictReader(file))
+    return [{k: v for k, v in r.items() if k != "hours" and not k.startswith(("time/", "perf/"))} for r in found]
+
+
+def parameters(trainer):
+    agent = trainer.agent
+    modules = [agent.network, agent.target, *([agent.objective] if agent.objective is not None else [])]
+    return torch.cat([p.detach().reshape(-1) for m in modules for p in m.parameters()])
+
+
+@pytest.mark.parametrize("method", ["mlr", "baseline"])
+def test_same_seed_same_curve(tmp_path, method):
+    one, two = (train(tmp_path / str(i), f"method={method}") for i in range(2))
+    other = train(tmp_path / "other", f"method={method}", "seed=2")
+    assert rows(one, "train.csv") == rows(two, "train.csv") and rows(one, "eval.csv") == rows(two, "eval.csv")
+    assert torch.equal(parameters(one), parameters(two)) and not torch.equal(parameters(one), parameters(other))
+
+
+@pytest.mark.parametrize(("game", "stop_at"), [("pong", 30), ("breakout", 99), ("breakout", 150)])
+def test_a_stop_changes_nothing(tmp_path, game, stop_at):
+    """N steps, a stop in mid-game, M more: parameters, replay, priorities, random streams and rows are those of N + M."""
+    whole = train(tmp_path / "whole", f"game={game}")
+    first = train(tmp_path / "parts", f"game={game}", stop_at=stop_at)
+    assert first.code == 128 + signal.SIGTERM and first.step == stop_at + 1
+    second = train(tmp_path / "parts", f"game={game}")
+    assert second.code == 0 and torch.equal(parameters(whole), parameters(second))
+    assert torch.equal(whole.replay.frames, second.replay.frames) and torch.equal(whole.replay.leaf, second.replay.leaf)
+    assert torch.equal(whole.agent.generator.get_state(), second.agent.generator.get_state())
+    assert torch.equal(whole.agent.dice.get_state(), second.agent.dice.get_state())
+    for name in ("train.csv", "eval.csv"):
+        assert rows(whole, name) == rows(second, name)
+
+
+def test_evaluation_leaves_training_alone(tmp_path):
+    few, many = train(tmp_path / "few", "eval.every=240"), train(tmp_path / "many", "eval.every=40")
+    assert torch.equal(parameters(few), parameters(many)) and rows(few, "train.csv") == rows(many, "train.csv")
+
+
+def test_every_key_is_read(tmp_path):
+    config = read_config(["preset=debug", f"runs={tmp_path}", "steps=100"])
+    trainer = Trainer(config, "test")
+    trainer.train()
+    trainer.folder.lock.close()
+    assert config.unread() == []
+
+
+VARIANTS = [
+    ["mlr.mask.strategy=spatial"],
+    ["mlr.mask.strategy=temporal"],
+    ["mlr.target=pixels"],
+    ["mlr.action_tokens=false"],
+    ["mlr.tau=0.05"],
+    ["mlr.decoder.width=0", "mlr.decoder.heads=2"],
+    ["augment.order=[affine,intensity,shift]", "chunk=3"],
+    ["quirks.masked_input_0_255=false", "quirks.count_kept=false", "quirks.targets_lag=false", "quirks.unclipped_heads=false"],
+    ["env.episodic_life=false", "env.clip_reward=false", "env.stack=2", "game=breakout"],
+]
+
+
+@pytest.mark.parametrize("changes", VARIANTS, ids=lambda v: v[0])
+def test_every_choice_trains(tmp_path, changes):
+    trainer = train(tmp_path, "steps=90", "eval.every=1000", "eval.final_episodes=1", *changes)
+    assert trainer.code == 0 and torch.isfinite(parameters(trainer)).all() and trainer.agent.updates > 0
+
+
+def test_the_papers_values():
+    c = read_config(["preset=paper"])
+    assert (c.mlr.window, c.mlr.mask.patch, c.mlr.mask.block, c.rainbow.n_step, c.rainbow.updates_per_step) == (16, 12, 8, 10, 2)
+    assert (c.steps, c.env.frame_skip, c.rainbow.batch_size, c.rainbow.noisy_std) == (100_000, 4, 32, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("name", "game", "weight"),
+    [("Pong", "pong", 5), ("pong", "pong", 5), ("UpNDown", "up_n_down", 5), ("KungFuMaster", "kung_fu_master", 1), ("tetris", "tetris", 1)],
+)
+def test_names_and_lambda(name, game, weight):
+    c = read_config([f"game={name}"])
+    assert (c.game, c.mlr.weight) == (game, weight)
+    assert run_path(c).parts[-3] == game
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["game=pongg"], "did you mean pong"),
+        (["method=mlrr"], "did you mean mlr"),
+        (["rainbow.lr=x"], "must be a number"),
+        (["mlr.mask.rato=1"], "did you mean mlr.mask.ratio"),
+        (["method=baseline", "mlr.tau=1"], "no effect"),
+        (["method=baseline", "quirks.count_kept=false"], "no effect"),
+        (["replay.beta=[0.4]"], "two numbers"),
+    ],
+)
+def test_a_mistake_is_named(arguments, says):
+    with pytest.raises(UserError, match=says):
+        read_config(arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["mlr.mask.patch=7"], "does not divide"),
+        (["mlr.window=5"], "not a multiple"),
+        (["mlr.mask.ratio=1"], "between 0 and 1"),
+        (["rainbow.random_steps=3"], "must exceed"),
+        (["encoder.filters=[4]"], "equally many"),
+    ],
+)
+def test_a_setting_that_cannot_run_writes_nothing(tmp_path, arguments, says):
+    with pytest.raises(UserError, match=says):
+        Trainer(read_config(["preset=debug", f"runs={tmp_path}", *arguments]), "test")
+    assert not list(tmp_path.iterdir())
+
+
+class TestCommandLine:
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def finished(tmp_path_factory, root):
+        runs = tmp_path_factory.mktemp("runs")
+        command = [sys.executable, "-m", "Atari.train", "game=Breakout", "preset=debug", f"runs={runs}"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=root)
+        assert done.returncode == 0, done.stderr
+        return done, runs / "atari/breakout/mlr-debug/seed1", command
+
+    def test_what_a_run_leaves_behind(self, finished):
+        done, run, _ = finished
+        assert "finished at 960 frames" in done.stdout
+        result = json.loads((run / "result.json").read_text())
+        assert result["frames"] == 960 and len(result["eval_returns"]) == 3 and result["versions"]["ale-py"]
+        with open(run / "eval.csv", newline="") as file:
+            found = list(csv.DictReader(file))
+        assert [int(r["frame"]) for r in found] == [0] * 2 + [400] * 2 + [800] * 2 + [960] * 3
+        score = float(found[-1]["episode_return"])
+        assert float(found[-1]["human_normalized"]) == pytest.approx((score - 1.7) / (30.5 - 1.7), abs=1e-5)
+        assert (run / "video" / "final.mp4").stat().st_size > 1000
+
+    def test_tensorboard_tags(self, finished):
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        _, run, _ = finished
+        events = EventAccumulator(str(run), size_guidance={"images": 0, "scalars": 0})
+        events.Reload()
+        tags = events.Tags()
+        wanted = {"train/episode_return", "eval/episode_return", "eval/human_normalized", "loss/rl", "loss/mlr", "perf/updates_per_second"}
+        assert wanted <= set(tags["scalars"])
+        assert {"mlr/frames_and_masked", "eval/episode"} <= set(tags["images"])
+
+    def test_a_finished_run_says_so(self, finished, root):
+        _, _, command = finished
+        done = subprocess.run(command, capture_output=True, text=True, cwd=root)
+        assert done.returncode == 0 and "has finished: score" in done.stdout
+
+    def test_evaluate(self, finished, capsys):
+        _, run, _ = finished
+        assert evaluation.main([f"run={run}", "episodes=4", "video=true"]) == 0
+        said = capsys.readouterr().out
+        assert "4 games" in said and "human-normalised score" in said
+        with open(run / "evaluate.csv", newline="") as file:
+            found = list(csv.DictReader(file))
+        assert len(found) == 4 and found[0]["frame"] == "960"
+        assert list((run / "video").glob("evaluate_*.mp4"))
+
+    def test_the_user_sees_one_line_and_code_2(self, root, tmp_path):
+        command = [sys.executable, "-m", "Atari.train", "game=breakot", f"runs={tmp_path}"]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=root)
+        assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+        assert "did you mean breakout" in done.stderr and not list(tmp_path.iterdir())
