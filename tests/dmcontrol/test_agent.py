@@ -1,0 +1,193 @@
+"""How the agent starts, what each update moves, and what the quirks switch."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from DMControl.core.augment import Augmentation
+from DMControl.core.frames import Frames
+from DMControl.core.machine import Precision
+from DMControl.methods import make_agent
+from DMControl.renderer import choose_renderer
+from DMControl.replay import Replay
+
+choose_renderer()
+
+from DMControl.train import read_config  # noqa: E402
+
+CPU = torch.device("cpu")
+
+
+def make(*arguments, dtype=torch.float32, seed=1):
+    config = read_config(["preset=debug", f"seed={seed}", *arguments])
+    return make_agent(config, 2, Precision(CPU, dtype))
+
+
+def fill(agent, size=40, steps=120):
+    replay = Replay(500, 40, 3, size, 2, CPU, agent.generator)
+    rng = np.random.default_rng(0)
+    for t in range(steps):
+        if t % 40 == 0:
+            replay.start(rng.integers(0, 256, (size, size, 3), dtype=np.uint8))
+        frame = rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
+        replay.add(rng.uniform(-1, 1, 2).astype(np.float32), float(rng.random()), False, t % 40 == 39, frame)
+    return replay
+
+
+def snapshot(module):
+    return copy.deepcopy(module.state_dict())
+
+
+def moved(before, module) -> set[str]:
+    return {k for k, v in module.state_dict().items() if not torch.equal(v, before[k])}
+
+
+def test_fc_reinit():
+    """Q-D3: MLR redraws the encoder's fc; the target critic keeps the old one; the momentum branch has draws of its own."""
+    agent, o = make(), make().objective
+    fc, std = agent.critic.encoder.head.fc.weight, 0.0108
+    assert fc.abs().max() <= 0.02 and fc.std().item() == pytest.approx(std, rel=0.05)
+    old = agent.target.encoder.head.fc.weight
+    assert torch.allclose(old @ old.T, torch.eye(len(old)), atol=1e-4)  # orthogonal, as the Baseline's
+    for online, target in ((o.encoder.head.fc, o.target_encoder.head.fc), (o.projection[0], o.target_projection[0])):
+        assert not torch.equal(online.weight, target.weight)
+        assert target.weight.std().item() == pytest.approx(std, rel=0.1)
+    assert torch.equal(agent.critic.encoder.trunk.convs[0].weight, agent.target.encoder.trunk.convs[0].weight)
+
+    clean = make("quirks.fc_reinit=false")
+    assert torch.equal(clean.critic.encoder.head.fc.weight, clean.target.encoder.head.fc.weight)
+    for name, p in clean.objective.encoder.state_dict().items():
+        assert torch.equal(p, clean.objective.target_encoder.state_dict()[name])
+    assert torch.equal(clean.objective.projection[0].weight, clean.objective.target_projection[0].weight)
+    base = make("method=baseline")
+    assert base.objective is None and torch.equal(base.critic.encoder.head.fc.weight, base.target.encoder.head.fc.weight)
+
+
+def test_convolutions_start_delta_orthogonal():
+    weight = make().critic.encoder.trunk.convs[1].weight
+    taps = weight.clone()
+    middle = taps[:, :, 1, 1].clone()
+    taps[:, :, 1, 1] = 0
+    assert taps.abs().sum() == 0 and torch.allclose(middle @ middle.T, 2 * torch.eye(len(middle)), atol=1e-4)
+
+
+def test_actor_and_critic_share_convolutions():
+    agent = make()
+    names = {id(p) for p in agent.critic.encoder.trunk.parameters()}
+    assert not names & {id(p) for p in agent.actor.parameters()}
+    assert names <= {id(p) for p in agent.critic_optimizer.parameters}
+    assert names <= {id(p) for p in agent.objective_optimizer.parameters}
+    targets = {id(p) for m in (agent.objective.target_encoder, agent.objective.target_projection) for p in m.parameters()}
+    assert not targets & {id(p) for p in agent.objective_optimizer.parameters}
+
+
+def test_what_each_step_moves():
+    agent = make("mlr.warmup=0")
+    replay = fill(agent)
+    batch = replay.sample(8)
+    view = agent.augment.draw(8, 9, agent.generator)
+    states = {n: snapshot(m) for n, m in (("critic", agent.critic), ("actor", agent.actor), ("target", agent.target))}
+    agent.update_critic(batch, view)
+    assert moved(states["critic"], agent.critic) == set(states["critic"])
+    assert not moved(states["actor"], agent.actor) and not moved(states["target"], agent.target)
+
+    critic, objective = snapshot(agent.critic), snapshot(agent.objective)
+    agent.update_objective(replay)
+    assert all(k.startswith("encoder.") for k in moved(critic, agent.critic)) and moved(critic, agent.critic)
+    changed = moved(objective, agent.objective)
+    assert {k.split(".")[0] for k in changed} == {"encoder", "embed_action", "decoder", "projection", "prediction"}
+
+    critic, actor = snapshot(agent.critic), snapshot(agent.actor)
+    agent.update_actor(batch.obs, view)
+    assert not moved(critic, agent.critic) and moved(actor, agent.actor) == set(actor)
+
+    target, objective = snapshot(agent.target), snapshot(agent.objective)
+    agent.momentum.step()
+    agent.objective.after_step()
+    for name, old in target.items():
+        rate = 0.05 if name.startswith("encoder") else 0.01
+        expected = old + rate * (agent.critic.state_dict()[name] - old)
+        torch.testing.assert_close(agent.target.state_dict()[name], expected)
+    for name, old in objective.items():
+        if name.startswith("target_"):
+            expected = old + 0.05 * (objective[name.removeprefix("target_")] - old)
+            torch.testing.assert_close(agent.objective.state_dict()[name], expected)
+
+
+def test_actor_and_targets_every_second_update():
+    agent = make()
+    replay = fill(agent)
+    for number in range(4):
+        actor, target = snapshot(agent.actor), snapshot(agent.target)
+        agent.update(replay)
+        assert bool(moved(actor, agent.actor)) == bool(moved(target, agent.target)) == (number % 2 == 0)
+
+
+def test_half_rate_and_rl_augmentation():
+    assert make("mlr.lr=1e-3").objective_optimizer.lr == 5e-4
+    assert make("mlr.lr=1e-3", "quirks.half_mlr_lr=false").objective_optimizer.lr == 1e-3
+    agent = make()
+    assert agent.augment.names == ("crop",) and agent.objective.augment.names == ("crop", "intensity")
+    assert not agent.augment.last_offset and agent.objective.augment.last_offset
+    agent = make("quirks.rl_without_intensity=false", "quirks.rl_crop_misses_last=false")
+    assert agent.augment.names == ("crop", "intensity") and agent.augment.last_offset
+
+
+def test_one_mask_for_the_batch():
+    for one in (True, False):
+        agent = make(f"quirks.one_mask_per_batch={str(one).lower()}", "chunk=1000")
+        replay = fill(agent)
+        window = replay.sample_windows(4, 4)
+        (part,) = agent.objective.parts(window, agent.generator)
+        hidden = part.hidden.view(4, 4, 40, 40)
+        assert bool((hidden == hidden[:1]).all()) == one
+
+
+def test_acting_reads_the_centre_crop():
+    agent = make()
+    store = torch.randint(0, 256, (3, 40, 40, 3), dtype=torch.uint8)
+    obs = Frames(store, torch.arange(3)[None])
+    edge = store.clone()
+    edge[:, :2] = edge[:, -2:] = 0
+    edge[:, :, :2] = edge[:, :, -2:] = 0
+    same = agent.act(Frames(edge, obs.index), sample=False)
+    assert np.array_equal(agent.act(obs, sample=False), same)
+    edge[:, 10:30] = 0
+    assert not np.array_equal(agent.act(Frames(edge, obs.index), sample=False), same)
+    sampled = np.stack([agent.act(obs, sample=True) for _ in range(50)])
+    assert sampled.std() > 0.05 and np.abs(sampled).max() <= 1
+
+
+def test_bf16_follows_fp32():
+    """Five updates of the same agent: losses within 3%, master weights stay fp32."""
+    agents = [make(dtype=dtype) for dtype in (torch.float32, torch.bfloat16)]
+    replays = [fill(agent) for agent in agents]
+    for _ in range(5):
+        one, two = (agent.update(replay) for agent, replay in zip(agents, replays, strict=True))
+        for name in ("loss/critic", "loss/mlr"):
+            torch.testing.assert_close(one[name], two[name], rtol=0.03, atol=0.01)
+    assert all(p.dtype == torch.float32 for p in agents[1].critic.parameters())
+    assert not torch.equal(agents[0].critic.q1[0].weight, agents[1].critic.q1[0].weight)
+
+
+def test_the_update_never_waits_for_numbers(monkeypatch):
+    """No .item(), .cpu(), .tolist() or .numpy() inside an update."""
+    agent = make()
+    replay = fill(agent)
+    agent.update(replay)
+
+    def forbidden(*args, **kwargs):
+        raise AssertionError("the update reads a number from the device")
+
+    for name in ("item", "cpu", "tolist", "numpy", "__float__", "__bool__", "__int__"):
+        monkeypatch.setattr(torch.Tensor, name, forbidden)
+    agent.update(replay)
+    agent.update(replay)
+
+
+def test_augmentation_is_drawn_once_per_update_whatever_the_chunk():
+    a = Augmentation(("crop", "intensity"), 40, 36)
+    view = a.draw(10, 9, torch.Generator().manual_seed(0))
+    assert torch.equal(torch.cat([view[:4].stages[0].factor, view[4:].stages[0].factor]), view.stages[0].factor)
