@@ -1,6 +1,6 @@
 """Judge a policy: full games, raw score, epsilon 0.001, noise off, all games in one batched forward pass.
 
-    python -m Atari.evaluate run=runs/atari/pong/mlr-paper/seed1 episodes=100
+python -m Atari.evaluate run=runs/atari/pong/mlr-paper/seed1 episodes=100
 """
 
 from collections.abc import Callable
@@ -54,9 +54,7 @@ def evaluate(
     while playing:
         if stop():
             return None
-        actions = agent.act(
-            observations([stacks[i] for i in playing], agent.device), epsilon=config.eval.epsilon, noisy=False, dice=dice
-        )
+        actions = agent.act(observations([stacks[i] for i in playing], agent.device), epsilon=config.eval.epsilon, noisy=False, dice=dice)
         for i, action in zip(playing, actions, strict=True):
             stacks[i].follow(envs[i].step(action))
             if film and i == 0 and len(pictures) < FILMED:

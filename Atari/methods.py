@@ -76,5 +76,8 @@ def make_agent(config: Config, n_actions: int, precision: Precision) -> Rainbow:
 
 
 def window_of(config: Config) -> int:
-    """Consecutive observations that the method's objective wants to see; the replay keeps as many apart from its end."""
-    return config.mlr.window if "mlr" in config else 1
+    """Consecutive observations that the method's objective wants to see; the replay keeps as many apart from its end.
+
+    Officially the Baseline draws the same windows of 16, unseen.
+    """
+    return config.mlr.window if "mlr" in config else 16

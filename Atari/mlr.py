@@ -103,8 +103,8 @@ def build(
 
 def _masked_encoder(network: Network, input_0_255: bool) -> Callable[[Tensor], Tensor]:
     """The agent's own encoder. Officially the masked images reach the first convolution undivided, on 0..255."""
-    undo = 255.0 if input_0_255 else 1.0  # the trunk divides by 255
-    return lambda image: network.latent(image * undo)
+    scale = 1.0 if input_0_255 else 1 / 255
+    return lambda image: network.latent(image, scale)
 
 
 def _projection(head: Dueling) -> Callable[[Tensor], Tensor]:

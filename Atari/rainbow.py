@@ -94,9 +94,9 @@ class Network(nn.Module):
         self.trunk = trunk
         self.head = Dueling(trunk.features, settings.hidden, n_actions, settings.atoms, settings.noisy_std)
 
-    def latent(self, image: Tensor) -> Tensor:
+    def latent(self, image: Tensor, scale: float = 1 / 255) -> Tensor:
         """(N, C, H, W), values 0..255 -> (N, d) in [0, 1]."""
-        return renormalise(self.trunk(image).float())
+        return renormalise(self.trunk(image, scale).float())
 
     def forward(self, image: Tensor, noisy: bool) -> Tensor:
         latent = self.latent(image)
@@ -142,9 +142,7 @@ class Rainbow:
         self.optimizer = self._make_optimizer(objective.trained())
 
     @torch.no_grad()
-    def act(
-        self, obs: Frames, *, epsilon: float = 0.0, noisy: bool = True, dice: torch.Generator | None = None
-    ) -> np.ndarray:
+    def act(self, obs: Frames, *, epsilon: float = 0.0, noisy: bool = True, dice: torch.Generator | None = None) -> np.ndarray:
         """Actions for N observations, (N,): greedy, or uniformly random with probability epsilon."""
         n, dice = len(obs), dice or self.dice
         random = torch.randint(self.n_actions, (n,), generator=dice) if epsilon > 0 else None

@@ -121,9 +121,7 @@ class Replay:
     def sample(self, n: int, beta: float) -> Batch:
         """n windows, with probability p^alpha / sum p^alpha."""
         if len(self) < 1:
-            raise UserError(
-                f"the replay holds {self.added} steps, an update needs more than {self.reserve}: raise rainbow.random_steps"
-            )
+            raise UserError(f"the replay holds {self.added} steps, an update needs more than {self.reserve}: raise rainbow.random_steps")
         slot, mass = self._draw(n)
         weight = (mass + 1e-5).pow(-beta)
         weight = (weight / weight.max()).float()

@@ -1,6 +1,6 @@
 """Train one agent on one game.
 
-    python -m Atari.train game=pong method=mlr preset=paper seed=1 device=cuda
+python -m Atari.train game=pong method=mlr preset=paper seed=1 device=cuda
 """
 
 import shlex

@@ -1,6 +1,6 @@
 """Peak memory of a training process: agent, full-size replay, three updates. Arguments as for the training.
 
-    .venv/bin/python scripts/memory.py task=cheetah_run env_steps=400000
+.venv/bin/python scripts/memory.py task=cheetah_run env_steps=400000
 """
 
 import sys

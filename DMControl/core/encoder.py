@@ -40,11 +40,11 @@ class Trunk(nn.Module):
     def features(self) -> int:
         return self.channels * self.side**2
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor, scale: float = 1 / 255) -> Tensor:
         x = image.to(self.precision.dtype, memory_format=torch.channels_last, copy=True)
         if self.centre:
             x.sub_(self.centre)
-        x.mul_(1 / 255)
+        x.mul_(scale)
         with self.precision.autocast():
             for conv in self.convs:
                 x = torch.relu_(conv(x))

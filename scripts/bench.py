@@ -1,0 +1,378 @@
+"""How fast an update is, part by part, against what the machine's matrix products reach in the same process.
+
+python scripts/bench.py                                both trees, preset paper, precision auto
+python scripts/bench.py tree=dmcontrol preset=small precision=fp32 updates=10
+python scripts/bench.py --json bench.json
+
+Further key=value arguments go to the configuration of the tree (task=..., game=..., mlr.window=...).
+"""
+
+import functools
+import itertools
+import json
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+
+from DMControl.core import machine  # noqa: E402
+from DMControl.core.errors import UserError, run_main  # noqa: E402
+
+PARTS = ("sample", "augment", "rl loss", "mlr forward", "mlr backward", "actor", "optimiser", "ema", "rest")
+
+
+class Clock:
+    """Exclusive time per part: a part that runs inside another one is taken out of it. The GPU is timed with events."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.cuda = device.type == "cuda"
+        self.stack: list[str] = []
+        self.marks: list[tuple[str, Any]] = []
+
+    def now(self) -> Any:
+        if not self.cuda:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def wrap(self, owner: Any, name: str, part: str) -> None:
+        inner = getattr(owner, name)
+
+        @functools.wraps(inner)
+        def timed(*args, **kwargs):
+            self.enter(part)
+            try:
+                return inner(*args, **kwargs)
+            finally:
+                self.leave()
+
+        object.__setattr__(owner, name, timed)
+
+    def enter(self, part: str) -> None:
+        self.marks.append((self.stack[-1] if self.stack else "", self.now()))
+        self.stack.append(part)
+
+    def leave(self) -> None:
+        self.marks.append((self.stack.pop(), self.now()))
+
+    def read(self) -> dict[str, float]:
+        """Milliseconds per part since the last reading."""
+        if self.cuda:
+            torch.cuda.synchronize()
+        spent: dict[str, float] = {}
+        for (_, before), (part, after) in zip(self.marks, self.marks[1:], strict=False):
+            took = before.elapsed_time(after) if self.cuda else (after - before) * 1e3
+            spent[part] = spent.get(part, 0.0) + took
+        self.marks = []
+        return spent
+
+
+def matrix_rate(precision: machine.Precision, size: int = 0) -> float:
+    """GFLOP/s of a square matrix product in this process and dtype: the best of several."""
+    device = precision.device
+    size = size or (8192 if device.type == "cuda" else 2048)
+    a, b = (torch.randn(size, size, device=device).to(precision.dtype) for _ in range(2))
+    out, best = torch.empty_like(a), float("inf")
+    for _ in range(6):
+        start = time.perf_counter()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+            start = time.perf_counter()
+        torch.mm(a, b, out=out)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best / 1e9
+
+
+def dmcontrol_flops(config: Any, action_dim: int) -> float:
+    """GFLOP of a mean update as published: convolutions and matrix products, multiply-add = 2."""
+    sides, side = [], config.image.crop
+    for stride in config.encoder.strides:
+        side = (side - 3) // stride + 1
+        sides.append(side)
+    f, d, hidden, n = config.encoder.filters, config.encoder.dim, config.sac.hidden, config.sac.batch_size
+    first = sides[0] ** 2 * f * 27 * config.image.stack  # 3 x 3 x 3S inputs of each of F filters
+    head = f * sides[-1] ** 2 * d
+    e = first + sum(s**2 for s in sides[1:]) * f * f * 9 + head
+    q = (d + action_dim) * hidden + hidden**2 + hidden
+    p = d * hidden + hidden**2 + 2 * hidden * action_dim
+    critic = n * ((e + p) + (e + 2 * q) + (e + 2 * q) + 2 * (e + 2 * q) - first)
+    actor = n * (2 * e + 2 * head + 3 * p + 6 * q) / config.sac.actor_every
+    mlr = 0
+    if "mlr" in config:
+        b, t = config.mlr.batch_size, config.mlr.window
+        blocks = config.mlr.decoder.depth * (16 * t * d**2 + 8 * t**2 * d)
+        mlr = b * (t * e + 2 * t * e - t * first + t * e + 3 * blocks + 14 * t * d * config.mlr.hidden + 2 * t * action_dim * d)
+    return 2 * (critic + mlr + actor) / 1e9
+
+
+def atari_flops(config: Any, agent: Any) -> float:
+    """GFLOP of an update as published."""
+    side, channels, e, first = config.env.size, config.env.stack, 0, 0
+    for filters, kernel, stride in zip(config.encoder.filters, config.encoder.kernels, config.encoder.strides, strict=True):
+        side = (side - kernel) // stride + 1
+        e += side**2 * filters * channels * kernel**2
+        first = first or e
+        channels = filters
+    d, hidden, b = side**2 * channels, config.rainbow.hidden, config.rainbow.batch_size
+    head = 2 * 2 * d * hidden + 2 * hidden * config.rainbow.atoms * (1 + agent.n_actions)  # means and noise
+    total = b * (2 * (e + head) + 3 * (e + head) - first)
+    if "mlr" in config:
+        t, w = config.mlr.window, config.mlr.decoder.width or d
+        blocks = config.mlr.decoder.depth * (16 * t * w**2 + 8 * t**2 * w) + (0 if w == d else 3 * t * d * w)
+        total += b * (
+            t * e + 3 * t * e - t * first + 3 * blocks + 4 * t * d * 2 * hidden + 3 * t * (2 * hidden) ** 2 + 3 * t * agent.n_actions * d
+        )
+    return 2 * total / 1e9
+
+
+class DMControlBench:
+    name = "DMControl"
+
+    def __init__(self, arguments: list[str]) -> None:
+        from DMControl.renderer import choose_renderer
+
+        choose_renderer()
+        from DMControl.env import TRAIN, Env
+        from DMControl.methods import make_agent
+        from DMControl.replay import Replay
+        from DMControl.train import read_config
+
+        self.config = config = read_config(["task=cheetah_run", "env_steps=400000", *arguments])
+        self.device = machine.choose_device(config.device)
+        self.precision = machine.choose_precision(config.precision, self.device)
+        self.threads = machine.set_threads(config.threads)
+        image = config.image
+        self.env = Env(config.task, config.action_repeat, image.size, image.shadows, 0, TRAIN)
+        self.agent = make_agent(config, self.env.action_dim, self.precision)
+        capacity = min(config.replay.capacity, -(-config.env_steps // config.action_repeat))
+        self.replay = Replay(
+            capacity, self.env.episode_length, image.stack, image.size, self.env.action_dim, self.device, self.agent.generator
+        )
+        rng, frame = np.random.default_rng(0), self.env.reset()
+        while len(self.replay) < capacity:
+            self.replay.start(frame)
+            for t in range(self.env.episode_length):
+                self.replay.add(
+                    rng.uniform(-1, 1, self.env.action_dim).astype(np.float32), 0.0, False, t == self.env.episode_length - 1, frame
+                )
+        self.flops = dmcontrol_flops(config, self.env.action_dim)
+        steps = -(-100_000 // config.action_repeat)
+        self.label, self.run_updates = config.task, (steps - config.sac.random_steps) * config.sac.updates_per_step
+        self.run_steps = steps
+
+    def update(self) -> None:
+        self.agent.update(self.replay)
+
+    def parts(self, clock: Clock) -> None:
+        agent = self.agent
+        for name in ("sample", "sample_windows"):
+            clock.wrap(self.replay, name, "sample")
+        augments = [agent.augment] + ([agent.objective.augment] if agent.objective is not None else [])
+        for augment in augments:
+            clock.wrap(augment, "view", "augment")
+            clock.wrap(augment, "draw", "augment")
+        clock.wrap(agent, "update_critic", "rl loss")
+        clock.wrap(agent, "update_actor", "actor")
+        clock.wrap(agent.momentum, "step", "ema")
+        for optimizer in agent._optimizers().values():
+            clock.wrap(optimizer, "step", "optimiser")
+            clock.wrap(optimizer, "zero_grad", "optimiser")
+        if agent.objective is not None:
+            clock.wrap(agent, "update_objective", "mlr backward")
+            clock.wrap(agent.objective, "loss", "mlr forward")
+            clock.wrap(agent.objective, "after_step", "ema")
+
+    def environment(self) -> dict[str, float]:
+        action = np.zeros(self.env.action_dim, np.float32)
+        self.env.reset()
+        render = per_second(self.env.render)
+        return {"render": render, "step with render": per_second(lambda: self.env.reset() if self.env.over else self.env.step(action))}
+
+
+class AtariBench:
+    name = "Atari"
+
+    def __init__(self, arguments: list[str]) -> None:
+        from Atari.env import TRAIN
+        from Atari.evaluate import make_env
+        from Atari.methods import make_agent, window_of
+        from Atari.replay import Replay
+        from Atari.train import read_config
+
+        self.config = config = read_config(["game=alien", *arguments])
+        self.device = machine.choose_device(config.device)
+        self.precision = machine.choose_precision(config.precision, self.device)
+        self.threads = machine.set_threads(config.threads)
+        self.env = make_env(config, 0, TRAIN)
+        self.agent = make_agent(config, self.env.n_actions, self.precision)
+        self.replay = Replay(
+            min(config.replay.capacity, config.steps),
+            size=config.env.size,
+            stack=config.env.stack,
+            window=window_of(config),
+            n_step=config.rainbow.n_step,
+            discount=config.rainbow.discount,
+            alpha=config.replay.alpha,
+            device=self.device,
+            generator=self.agent.generator,
+        )
+        self.replay.start(self.env.reset())
+        rng = np.random.default_rng(0)
+        for _ in range(2000):
+            action = int(rng.integers(self.env.n_actions))
+            result = self.env.step(action)
+            self.replay.add(action, result)
+            if result.over:
+                self.replay.start(self.env.reset())
+        self.flops = atari_flops(config, self.agent)
+        r = config.rainbow
+        self.label, self.run_steps = config.game, 100_000
+        self.run_updates = (self.run_steps - r.random_steps) * r.updates_per_step // r.update_every
+
+    def update(self) -> None:
+        self.agent.update(self.replay, 50_000)
+
+    def parts(self, clock: Clock) -> None:
+        agent = self.agent
+        for name in ("sample", "update_priorities"):
+            clock.wrap(self.replay, name, "sample")
+        clock.wrap(agent.augment, "view", "augment")
+        clock.wrap(agent.augment, "draw", "augment")
+        clock.wrap(agent, "rl_loss", "rl loss")
+        clock.wrap(agent, "take_step", "optimiser")
+        clock.wrap(agent.optimizer, "zero_grad", "optimiser")
+        clock.wrap(agent, "copy_to_target", "ema")
+        if agent.objective is not None:
+            clock.wrap(agent, "objective_gradient", "mlr backward")
+            clock.wrap(agent.objective, "loss", "mlr forward")
+            clock.wrap(agent.objective, "after_step", "ema")
+
+    def environment(self) -> dict[str, float]:
+        return {"step": per_second(lambda: self.env.reset() if self.env.over else self.env.step(0))}
+
+
+def per_second(work: Callable[[], Any], seconds: float = 2.0) -> float:
+    start, count = time.perf_counter(), 0
+    while time.perf_counter() - start < seconds:
+        work()
+        count += 1
+    return count / (time.perf_counter() - start)
+
+
+def peak_rss() -> float:
+    """GB (10^9 bytes) that this process held at most."""
+    status = Path("/proc/self/status")
+    return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024 / 1e9 if status.exists() else 0.0
+
+
+def measure(bench: Any, updates: int) -> dict[str, Any]:
+    """Medians over `updates` updates after a warm-up; the matrix-product rate before, between and after."""
+    clock = Clock(bench.device)
+    for _ in range(2):
+        bench.update()
+    rates, totals, spent = [matrix_rate(bench.precision)], [], []
+    bench.parts(clock)
+    for number in range(updates):
+        clock.enter("rest")
+        bench.update()
+        clock.leave()
+        parts = clock.read()
+        spent.append(parts)
+        totals.append(sum(parts.values()))
+        if number in (updates // 3, 2 * updates // 3):
+            rates.append(matrix_rate(bench.precision))
+    rates.append(matrix_rate(bench.precision))
+    # every second update has an actor step: pairs of neighbours are averaged, then the median is taken
+    pairs = [(a + b) / 2 for a, b in itertools.pairwise(totals)] or totals
+    ms, rate = statistics.median(pairs), statistics.median(rates)
+    parts = {p: statistics.mean(s.get(p, 0.0) for s in spent) for p in PARTS}
+    environment = bench.environment()
+    achieved = bench.flops / ms * 1e3
+    step_seconds = 1 / list(environment.values())[-1]
+    return {
+        "tree": bench.name,
+        "preset": bench.config.preset,
+        "task": bench.label,
+        "method": bench.config.method,
+        "precision": str(bench.precision.dtype)[6:],
+        "hardware": machine.describe(bench.device),
+        "ms_per_update": ms,
+        "parts_ms": parts,
+        "gflop_per_update": bench.flops,
+        "gflops": achieved,
+        "matrix_gflops": rate,
+        "ratio": achieved / rate,
+        "overhead_share": sum(parts[p] for p in ("sample", "augment", "ema", "optimiser")) / sum(parts.values()),
+        "peak_rss_gb": peak_rss(),
+        "peak_gpu_gb": torch.cuda.max_memory_allocated() / 1e9 if bench.device.type == "cuda" else 0.0,
+        "environment_per_second": environment,
+        "hours_per_100k": (bench.run_updates * ms / 1e3 + bench.run_steps * step_seconds) / 3600,
+        "updates": updates,
+    }
+
+
+def show(result: dict[str, Any]) -> None:
+    print(
+        f"\n{result['tree']}, {result['task']}, {result['method']}, preset {result['preset']}, {result['precision']}, {result['hardware']}"
+    )
+    print(f"  update {result['ms_per_update']:12.1f} ms   ({result['updates']} updates, median)")
+    for part, ms in result["parts_ms"].items():
+        if ms:
+            print(f"    {part:13s}{ms:9.1f} ms   {100 * ms / sum(result['parts_ms'].values()):5.1f}%")
+    print(f"  work   {result['gflop_per_update']:12.1f} GFLOP as published -> {result['gflops']:.0f} GFLOP/s")
+    print(f"  matrix products reach {result['matrix_gflops']:.0f} GFLOP/s here: ratio {result['ratio']:.2f}")
+    print(f"  sample + augment + ema + optimiser: {100 * result['overhead_share']:.1f}% of an update")
+    print(f"  memory {result['peak_rss_gb']:.2f} GB RSS at the peak, {result['peak_gpu_gb']:.2f} GB on the GPU")
+    print("  environment: " + ", ".join(f"{k} {v:.0f} per second" for k, v in result["environment_per_second"].items()))
+    print(f"  a run of 100k (env steps or agent steps) takes about {result['hours_per_100k']:.1f} hours")
+
+
+def main(arguments: list[str]) -> int:
+    machine.keep_memory()
+    trees, updates, target, rest = ["dmcontrol", "atari"], 6, None, []
+    arguments = list(arguments)
+    if "--json" in arguments:
+        place = arguments.index("--json")
+        if place + 1 >= len(arguments):
+            raise UserError("--json needs a file name")
+        target = Path(arguments[place + 1])
+        del arguments[place : place + 2]
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key == "tree":
+            if value not in trees:
+                raise UserError(f"tree={value} is unknown: use dmcontrol or atari")
+            trees = [value]
+        elif key == "updates":
+            if not value.isdigit() or int(value) < 2:
+                raise UserError(f"updates={value} must be a whole number of at least 2")
+            updates = int(value)
+        else:
+            rest.append(argument)
+    results = []
+    for tree in trees:
+        own = [a for a in rest if not a.startswith("game=" if tree == "dmcontrol" else "task=")]
+        results.append(measure((DMControlBench if tree == "dmcontrol" else AtariBench)(own), updates))
+        show(results[-1])
+    if target is not None:
+        context = {"date": date.today().isoformat(), "torch": torch.__version__, "python": platform.python_version()}
+        target.write_text(json.dumps({**context, "results": results}, indent=1) + "\n")
+        print(f"\nwritten: {target}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)

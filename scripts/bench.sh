@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# Speed of an update, part by part: scripts/bench.sh [tree=dmcontrol|atari] [preset=...] [precision=...] [updates=N] [--json FILE] [key=value ...]
+set -euo pipefail
+source "$(dirname "$0")/setup.sh"
+exec .venv/bin/python scripts/bench.py "$@"
