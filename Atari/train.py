@@ -1,6 +1,9 @@
 """Train one agent on one game.
 
 python -m Atari.train game=pong method=mlr preset=paper seed=1 device=cuda
+
+Every key, with its meaning and default: configs/atari/config.yaml and configs/atari/method/. The same command again goes
+on with a run that was stopped.
 """
 
 import shlex
@@ -24,7 +27,8 @@ from .replay import Replay
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "atari"
 RANGES = {
-    "seed": (0, 2**31), "threads": (0, 1024), "chunk": (0, None), "steps": (1, None), "env.noops": (0, 1000), "env.frame_skip": (1, 60),
+    "seed": (0, 2**31 - 1), "threads": (0, 1024), "chunk": (0, None), "steps": (1, 10**9),
+    "env.noops": (0, 1000), "env.frame_skip": (1, 60),
     "env.max_steps": (1, None), "env.size": (8, 256), "env.stack": (1, 16), "replay.capacity": (10, None), "replay.alpha": (0, 1),
     "replay.beta": (0, 1), "augment.pad": (0, 64), "augment.intensity": (0, 1), "encoder.filters": (1, 4096),
     "encoder.kernels": (1, 64), "encoder.strides": (1, 64), "rainbow.batch_size": (1, None), "rainbow.random_steps": (1, None),

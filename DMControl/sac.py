@@ -163,7 +163,7 @@ class SAC:
     def update_objective(self, replay: Replay) -> Metrics:
         objective, optimizer = self.objective, self.objective_optimizer
         window = replay.sample_windows(objective.batch_size, objective.window)
-        total = window.weight.sum()
+        total = window.weight.sum().clamp_min(1.0)  # no good window at all: no gradient
         optimizer.zero_grad()
         sums: Metrics = {}
         for part in objective.parts(window, self.generator):

@@ -1,6 +1,9 @@
 """Train one agent on one task.
 
 python -m DMControl.train task=cheetah_run method=mlr preset=paper seed=1 device=cuda
+
+Every key, with its meaning and default: configs/dmcontrol/config.yaml and configs/dmcontrol/method/. The same command again goes
+on with a run that was stopped.
 """
 
 import shlex
@@ -22,7 +25,7 @@ from .renderer import choose_renderer
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "dmcontrol"
 RANGES = {
-    "seed": (0, 2**31), "threads": (0, 1024), "chunk": (0, None), "env_steps": (1, None), "action_repeat": (1, 1000),
+    "seed": (0, 2**31 - 1), "threads": (0, 1024), "chunk": (0, None), "env_steps": (1, 10**9), "action_repeat": (1, 1000),
     "image.size": (16, 512), "image.crop": (16, 512), "image.stack": (1, 16), "replay.capacity": (100, None),
     "augment.pad": (0, 64), "augment.intensity": (0, 1), "encoder.filters": (1, 4096), "encoder.strides": (1, 4),
     "encoder.dim": (1, None), "sac.batch_size": (1, None), "sac.hidden": (1, None), "sac.lr": (0, 1), "sac.alpha_lr": (0, 1),
@@ -47,6 +50,11 @@ def read_config(arguments: list[str]) -> Config:
     for key, words in CHOICES.items():
         if key in flat and flat[key] not in words:
             raise UserError(f"{key}={flat[key]} is unknown: {nearest(flat[key], words)}")
+    low_high = config["sac"]["log_std"]
+    if len(low_high) != 2 or low_high[0] >= low_high[1]:
+        raise UserError(f"sac.log_std={low_high} must be two numbers, the smaller one first")
+    if "mlr" in config and config["sac"]["random_steps"] < config["mlr"]["window"] + 2:
+        raise UserError(f"sac.random_steps={config['sac']['random_steps']} must be at least mlr.window + 2 = {config['mlr']['window'] + 2}")
     return config
 
 

@@ -19,7 +19,10 @@ def nearest(word: str, known: Iterable[str], limit: int = 3) -> str:
 
 
 def run_main(main: Callable[[list[str]], int]) -> None:
-    """Run an entry point: a UserError becomes one line on stderr and exit code 2."""
+    """Run an entry point: a UserError becomes one line on stderr and exit code 2; --help prints the module's text."""
+    if {"--help", "-h", "help"} & set(sys.argv[1:]):
+        print((sys.modules["__main__"].__doc__ or "").strip())
+        sys.exit(0)
     try:
         code = main(sys.argv[1:])
     except UserError as error:

@@ -186,6 +186,8 @@ def _check_type(key: str, value: Any, declared: Any) -> None:
             return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
         if isinstance(declared, float):
             return isinstance(value, (int, float)) and math.isfinite(value)
+        if isinstance(declared, str):
+            return isinstance(value, (str, int, float))  # name=123 is a word too
         if isinstance(declared, list):
             return isinstance(value, list) and (not declared or all(fits(v, declared[0]) for v in value))
         return isinstance(value, type(declared))
@@ -206,5 +208,7 @@ def _as_declared(values: dict[str, Any], known: dict[str, Any], prefix: str = ""
             value = int(value)
         elif isinstance(declared, float) and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
+        elif isinstance(declared, str):
+            value = str(value)
         out[key] = value
     return out

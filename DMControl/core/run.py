@@ -28,8 +28,11 @@ class RunFolder:
     def __init__(self, path: Path, config: Config) -> None:
         self.path = path
         self.config = plain(config)
-        path.mkdir(parents=True, exist_ok=True)
-        self.lock = open(path / ".lock", "a")  # held until the process ends, however it ends
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self.lock = open(path / ".lock", "a")  # held until the process ends, however it ends
+        except OSError as error:
+            raise UserError(f"the run folder {path} cannot be written ({error.strerror}): set runs=... to a folder of yours") from error
         try:
             fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -191,3 +191,15 @@ def test_augmentation_is_drawn_once_per_update_whatever_the_chunk():
     a = Augmentation(("crop", "intensity"), 40, 36)
     view = a.draw(10, 9, torch.Generator().manual_seed(0))
     assert torch.equal(torch.cat([view[:4].stages[0].factor, view[4:].stages[0].factor]), view.stages[0].factor)
+
+
+def test_no_good_window_means_no_step_into_nothing():
+    """Episodes shorter than a window: MLR has nothing to learn from, and nothing becomes NaN."""
+    agent = make()
+    replay = Replay(500, 3, 3, 40, 2, CPU, agent.generator)
+    for _ in range(10):
+        replay.start(np.zeros((40, 40, 3), np.uint8))
+        for t in range(3):
+            replay.add(np.zeros(2, np.float32), 0.0, False, t == 2, np.zeros((40, 40, 3), np.uint8))
+    agent.update(replay)
+    assert all(torch.isfinite(p).all() for p in agent.critic.parameters())

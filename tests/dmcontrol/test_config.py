@@ -62,7 +62,21 @@ MISTAKES = [
     (["seed=1,2"], "key=value"),
     (["augment.order=crop"], "must be a list"),
     (["task=[a"], "cannot be read"),
+    (["sac.log_std=[2.0]"], "two numbers"),
+    (["sac.log_std=[2,-10]"], "two numbers"),
+    (["sac.random_steps=3"], r"mlr.window \+ 2 = 18"),
+    (["env_steps=1e30"], "between 1 and"),
 ]
+
+
+def test_a_number_is_a_name_too():
+    assert read_config(["name=123"]).name == "123"
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        RunFolder(tmp_path / "file" / "run", read_config(["preset=debug"]))
 
 
 @pytest.mark.parametrize(("arguments", "says"), MISTAKES)
@@ -98,6 +112,7 @@ def run(*arguments: str, env=None) -> subprocess.CompletedProcess:
         (["preset=debug", "device=cuda"], "sees no GPU"),
         (["preset=debug", "mlr.mask.patch=7"], "does not divide"),
         (["preset=debug", "mlr.window=5"], "not a multiple"),
+        (["preset=debug", "encoder.strides=[]"], "equally many"),
     ],
 )
 def test_the_user_sees_one_line_and_code_2(arguments, says, tmp_path):
