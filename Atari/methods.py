@@ -8,6 +8,7 @@ from . import mlr
 from .core.augment import Augmentation
 from .core.config import Config
 from .core.encoder import Trunk
+from .core.errors import UserError, nearest
 from .core.machine import Precision
 from .core.masks import Masks
 from .rainbow import Rainbow, Settings
@@ -69,6 +70,8 @@ def make_agent(config: Config, n_actions: int, precision: Precision) -> Rainbow:
         generator=generator,
         device=precision.device,
     )
+    if config.method not in OBJECTIVES:
+        raise UserError(f"method={config.method} has a YAML file but no entry in Atari/methods.py: {nearest(config.method, OBJECTIVES)}")
     build = OBJECTIVES[config.method]
     if build is not None:
         build(config, agent)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .core import machine
 from .core.augment import Augmentation
 from .core.encoder import Trunk, renormalise
 from .core.errors import UserError
@@ -245,7 +246,7 @@ class Rainbow:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.optimizer.load_state_dict(state["optimizer"])
         self.updates = state["updates"]
-        self.generator.set_state(state["generator"].cpu())
+        machine.restore(self.generator, state["generator"])
         self.dice.set_state(state["dice"].cpu())
 
     def _view(self, frames: Frames) -> Tensor:

@@ -180,7 +180,7 @@ class Replay:
         self.leaf.zero_()
         self.leaf.view(-1)[: len(state["leaf"])] = state["leaf"].to(self.device)
         self.row_sum.copy_(self.leaf.sum(1))
-        self.generator.set_state(state["generator"].cpu())
+        machine.restore(self.generator, state["generator"])
         for segment in segments:
             data = np.frombuffer(read(segment), np.uint8).reshape(segment["count"], self.size, self.size, 1)
             number = torch.arange(segment["first"], segment["first"] + segment["count"])

@@ -201,6 +201,7 @@ class Trainer:
                 "env": self.env.state_dict(),
                 "counters": {name: getattr(self, name) for name in names},
                 "averages": self.averages.state_dict(),
+                "timers": dict(self.timers.seconds),
                 "seconds": self.seconds + time.perf_counter() - self.started,
             }
             self.checkpoints.save(self.step, {"agent": self.agent.networks(), "state": state}, segments)
@@ -219,6 +220,7 @@ class Trainer:
         for name, value in state["counters"].items():
             setattr(self, name, value)
         self.averages.load_state_dict(state["averages"], self.device)
+        self.timers.seconds = dict(state["timers"])
         self.seconds = state["seconds"]
         return True
 
@@ -234,7 +236,8 @@ class Trainer:
             self.checkpoints.drop_replay()
 
     def _check_disk(self, capacity: int) -> None:
-        need, free = capacity * self.config.env.size**2, machine.free_disk(Path(self.config.runs))
+        need = capacity * self.config.env.size**2 - Checkpoints(run_path(self.config) / "checkpoint").frame_bytes()
+        free = machine.free_disk(Path(self.config.runs))
         if need > free:
             raise UserError(
                 f"saving the replay needs {machine.gigabytes(need)} of disk, but {self.config.runs} has {machine.gigabytes(free)} free: "

@@ -37,6 +37,8 @@ class Env:
         self.action_repeat, self.size, self.seed, self.stream = action_repeat, size, seed, stream
         spec = self.inner.action_spec()
         self.low, self.high = spec.minimum.astype(np.float64), spec.maximum.astype(np.float64)
+        if np.abs([self.low, self.high]).max() > 1e6 or not np.isfinite(self.inner._step_limit):
+            raise UserError(f"task={task} has no bounds or no time limit: it is not a task for this agent")
         self.action_dim = int(spec.shape[0])
         self.flags = {} if shadows else {"shadow": False, "reflection": False}
         self.cameras: dict[int, engine.Camera] = {}
@@ -47,8 +49,7 @@ class Env:
     @property
     def episode_length(self) -> int:
         """Agent steps of a full episode."""
-        limit = self.inner._step_limit
-        return int(np.ceil(limit / self.action_repeat)) if np.isfinite(limit) else 1000
+        return int(np.ceil(self.inner._step_limit / self.action_repeat))
 
     def reset(self, episode: int | None = None) -> np.ndarray:
         """Start the next episode, or the one asked for; returns its first frame."""

@@ -62,15 +62,15 @@ def load_agent(path: Path, config: Config, action_dim: int, precision: machine.P
 
 
 def main(arguments: list[str]) -> int:
-    options = {"run": "", "episodes": "10", "video": "false", "device": "auto", "seed": "0", "threads": "0"}
+    options = {"run": "", "episodes": "10", "video": "false", "device": "auto", "seed": "", "threads": "0"}
     for argument in arguments:
         key, _, value = argument.partition("=")
         if key not in options or not value:
             raise UserError(f"argument {argument} is unknown: write key=value with one of {', '.join(options)}; {nearest(key, options)}")
         options[key] = value
-    for key in ("episodes", "seed", "threads"):
-        if not options[key].isdigit() or (key == "episodes" and int(options[key]) == 0):
-            raise UserError(f"{key}={options[key]} must be a whole number{' of at least 1' if key == 'episodes' else ''}")
+    for key, low, high in (("episodes", 1, 10_000), ("seed", 0, 2**31 - 1), ("threads", 0, 1024)):
+        if options[key] and not (options[key].isdigit() and low <= int(options[key]) <= high):
+            raise UserError(f"{key}={options[key]} must be a whole number between {low} and {high}")
     if options["video"].lower() not in ("true", "false"):
         raise UserError(f"video={options['video']} must be true or false")
     if not options["run"]:
@@ -84,7 +84,7 @@ def main(arguments: list[str]) -> int:
 
     film = options["video"].lower() == "true"
     # initial states apart from those that the run's own evaluations used, unless the user asks for the same seed
-    seed = int(options["seed"]) or config.seed + 10_000
+    seed = int(options["seed"]) if options["seed"] else config.seed + 10_000
     env = Env(config.task, config.action_repeat, config.image.size, config.image.shadows, seed, EVALUATE)
     agent, step = load_agent(path, config, env.action_dim, precision)
     episodes = int(options["episodes"])

@@ -6,6 +6,7 @@ import torch
 
 from . import mlr
 from .core.config import Config
+from .core.errors import UserError, nearest
 from .core.machine import Precision
 from .sac import SAC
 
@@ -18,6 +19,10 @@ def make_agent(config: Config, action_dim: int, precision: Precision) -> SAC:
     generator = torch.Generator(precision.device)
     generator.manual_seed(config.seed)
     agent = SAC(config, action_dim, precision, generator)
+    if config.method not in OBJECTIVES:
+        raise UserError(
+            f"method={config.method} has a YAML file but no entry in DMControl/methods.py: {nearest(config.method, OBJECTIVES)}"
+        )
     build = OBJECTIVES[config.method]
     if build is not None:
         agent.attach(*build(config, agent))

@@ -8,6 +8,7 @@ from .core.errors import UserError
 
 BACKENDS = ("egl", "osmesa")
 PACKAGES = {"egl": "libegl1 (and a driver: libegl-mesa0 for software)", "osmesa": "libosmesa6", "glfw": "libglfw3 and a display"}
+PROBED = "MLR_RENDERER_PROBED"  # the backend that this process or its parent has seen render a frame
 PROBE = """
 from dm_control import suite
 physics = suite.load("cartpole", "swingup").physics
@@ -17,9 +18,11 @@ assert physics.render(32, 32, camera_id=0).std() > 0
 
 def probe(backend: str) -> str:
     """Render one frame in a subprocess: an empty string if that works, else the last line of what it said."""
-    run = subprocess.run(
-        [sys.executable, "-c", PROBE], env={**os.environ, "MUJOCO_GL": backend}, capture_output=True, text=True, timeout=300
-    )
+    environment = {**os.environ, "MUJOCO_GL": backend}
+    try:
+        run = subprocess.run([sys.executable, "-c", PROBE], env=environment, capture_output=True, text=True, timeout=300)
+    except subprocess.TimeoutExpired:
+        return "gave no frame within 300 seconds"
     if run.returncode == 0:
         return ""
     said = [line for line in run.stderr.splitlines() if line.strip()]
@@ -28,13 +31,21 @@ def probe(backend: str) -> str:
 
 def choose_renderer() -> str:
     """Set MUJOCO_GL if the user has not: EGL where it renders a frame, else OSMesa. Child processes inherit the choice."""
-    if os.environ.get("MUJOCO_GL"):
-        return os.environ["MUJOCO_GL"]
+    chosen = os.environ.get("MUJOCO_GL")
+    if chosen and os.environ.get(PROBED) == chosen:
+        return chosen
+    if chosen:
+        reason = probe(chosen)
+        if reason:
+            package = PACKAGES.get(chosen, "one of egl, osmesa, glfw")
+            raise UserError(f"MUJOCO_GL={chosen} does not render ({reason}): it needs {package}; or unset MUJOCO_GL")
+        os.environ[PROBED] = chosen
+        return chosen
     reasons = []
     for backend in BACKENDS:
         reason = probe(backend)
         if not reason:
-            os.environ["MUJOCO_GL"] = backend
+            os.environ["MUJOCO_GL"] = os.environ[PROBED] = backend
             return backend
         reasons.append(f"{backend}: {reason}")
     raise UserError(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .core import machine
 from .core.augment import Augmentation, View
 from .core.config import Config
 from .core.encoder import Encoder, Head, Trunk, initialise
@@ -234,7 +235,7 @@ class SAC:
         for name, optimizer in self._optimizers().items():
             optimizer.load_state_dict(state["optimizers"][name])
         self.updates = state["updates"]
-        self.generator.set_state(state["generator"].cpu())
+        machine.restore(self.generator, state["generator"])
 
     def _optimizers(self) -> dict[str, Adam]:
         out = {"critic": self.critic_optimizer, "actor": self.actor_optimizer, "alpha": self.alpha_optimizer}

@@ -44,7 +44,7 @@ def read_config(arguments: list[str]) -> Config:
 
     own = set(configuration.choices(CONFIGS, "task"))
     stand_ins = {("task", name): "other" for name in TASKS if name not in own}
-    config = configuration.load(CONFIGS, [a for a in arguments if a != "task=other"], ("task", "method", "preset"), stand_ins)
+    config = configuration.load(CONFIGS, arguments, ("task", "method", "preset"), stand_ins)
     configuration.check_ranges(config, RANGES)
     flat = dict(configuration.flatten(config))
     for key, words in CHOICES.items():
@@ -84,6 +84,11 @@ class Trainer:
         steps = -(-config.env_steps // config.action_repeat)
         capacity = min(config.replay.capacity, max(steps, 1))
         self._check_disk(capacity)
+        if "mlr" in config and self.env.episode_length <= config.mlr.window:
+            raise UserError(
+                f"an episode of {config.task} has {self.env.episode_length} steps with action_repeat={config.action_repeat}: "
+                f"no window of mlr.window={config.mlr.window} fits in"
+            )
         self.replay = Replay(
             capacity, self.env.episode_length, image.stack, image.size, self.env.action_dim, self.device, self.agent.generator
         )
@@ -213,6 +218,7 @@ class Trainer:
                 "env": self.env.state_dict(),
                 "counters": counters,
                 "averages": self.averages.state_dict(),
+                "timers": dict(self.timers.seconds),
                 "seconds": self.seconds + time.perf_counter() - self.started,
             }
             self.checkpoints.save(self.step, {"agent": self.agent.networks(), "state": state}, segments)
@@ -231,6 +237,7 @@ class Trainer:
         for name, value in state["counters"].items():
             setattr(self, name, value)
         self.averages.load_state_dict(state["averages"], self.device)
+        self.timers.seconds = dict(state["timers"])
         self.seconds = state["seconds"]
         return True
 
@@ -250,7 +257,7 @@ class Trainer:
     def _check_disk(self, capacity: int) -> None:
         from .replay import Replay
 
-        need = Replay.bytes_needed(capacity, self.config.image.size)
+        need = Replay.bytes_needed(capacity, self.config.image.size) - Checkpoints(run_path(self.config) / "checkpoint").frame_bytes()
         free = machine.free_disk(Path(self.config.runs))
         if need > free:
             raise UserError(

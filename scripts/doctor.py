@@ -1,20 +1,25 @@
 """Look at the machine and say what would stop a run. Exit code 1 if something would."""
 
+from __future__ import annotations  # so that torch may be what is missing
+
 import os
 import re
 import sys
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import torch  # noqa: E402
-
-from DMControl.core import machine  # noqa: E402
 from DMControl.core.errors import UserError, run_main  # noqa: E402
 from DMControl.renderer import BACKENDS, PACKAGES, choose_renderer, probe  # noqa: E402
+
+if TYPE_CHECKING:
+    import torch
+
+    from DMControl.core import machine
 
 
 class Report:
@@ -78,6 +83,7 @@ class Need:
 
 def dmcontrol_need(arguments: list[str]) -> Need:
     choose_renderer()
+    from DMControl.core import machine
     from DMControl.env import TRAIN, Env
     from DMControl.methods import make_agent
     from DMControl.replay import Replay
@@ -100,6 +106,7 @@ def dmcontrol_need(arguments: list[str]) -> Need:
 
 
 def atari_need(arguments: list[str]) -> Need:
+    from Atari.core import machine
     from Atari.env import TRAIN
     from Atari.evaluate import make_env
     from Atari.methods import make_agent
@@ -119,6 +126,10 @@ def atari_need(arguments: list[str]) -> Need:
 
 
 def check_room(report: Report, need: Need) -> None:
+    import torch
+
+    from DMControl.core import machine
+
     total = need.replay + 4 * need.parameters + need.activations + machine.GIB // 2  # half a GB for the libraries
     saves = need.replay + 2 * 4 * need.parameters  # the two newest saves
     free, disk = machine.free_memory(need.device), machine.free_disk(Path(need.runs))

@@ -69,6 +69,10 @@ class Checkpoints:
             raise ValueError(f"{path} does not match its checksum")
         return data
 
+    def frame_bytes(self) -> int:
+        """What the frames take on disk already."""
+        return sum(path.stat().st_size for path in self.frames.glob("*.bin"))
+
     def complete(self) -> list[Path]:
         """The saves, newest first."""
         return sorted((p for p in self.folder.glob("step_*") if (p / "manifest.json").exists()), reverse=True)
@@ -82,10 +86,10 @@ class Checkpoints:
                 parts = {name: load_file(folder / f"{name}.pt", manifest["files"][f"{name}.pt"], device) for name in names}
                 if "state" in names:
                     for segment in manifest["segments"]:
-                        if not (self.frames / Path(segment["file"]).name).exists():
-                            raise ValueError(f"frames {segment['file']} are missing")
-            except (ValueError, KeyError, OSError, RuntimeError, pickle.UnpicklingError) as error:
-                broken.append(f"{folder.name}: {error}")
+                        if checksum(self.frames / Path(segment["file"]).name) != segment["sha256"]:
+                            raise ValueError(f"frames {segment['file']} do not match their checksum")
+            except (ValueError, KeyError, TypeError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+                broken.append(f"{folder.name}: {str(error).splitlines()[0]}")
                 continue
             if broken:
                 print(f"checkpoint: passed over {'; '.join(broken)}; using {folder.name}", flush=True)
@@ -99,13 +103,16 @@ class Checkpoints:
         shutil.rmtree(self.frames, ignore_errors=True)
 
     def _forget(self) -> None:
-        saves = self.complete()
-        for old in saves[KEPT:]:
-            shutil.rmtree(old)
-        needed = set()
-        for folder in saves[:KEPT]:
-            manifest = json.loads((folder / "manifest.json").read_text())
-            needed |= {segment["file"] for segment in manifest["segments"]}
+        kept, needed = 0, set()
+        for folder in self.complete():
+            try:
+                files = {segment["file"] for segment in json.loads((folder / "manifest.json").read_text())["segments"]}
+            except (ValueError, KeyError, TypeError):
+                files = None  # damaged: of no use to anybody
+            if files is None or kept == KEPT:
+                shutil.rmtree(folder)
+            else:
+                kept, needed = kept + 1, needed | files
         for path in self.frames.glob("*"):
             if path.name not in needed:
                 path.unlink()

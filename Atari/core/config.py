@@ -68,9 +68,12 @@ def load(folder: Path, arguments: list[str], groups: tuple[str, ...], stand_ins:
     typed = [(argument, *_parse(argument)) for argument in arguments]
     chosen |= {key: str(value) for _, key, value in typed if key in groups}
     for group, name in chosen.items():
-        if name not in choices(folder, group) and (group, name) not in stand_ins:
-            raise UserError(f"{group}={name} is unknown: {nearest(name, choices(folder, group) + [n for g, n in stand_ins if g == group])}")
-    foreign = [block for method, blocks in methods.items() if method != chosen["method"] for block in blocks]
+        valid = set(choices(folder, group)) | {n for g, n in stand_ins if g == group}
+        valid -= {file for (g, _), file in stand_ins.items() if g == group}  # a stand-in is nobody's name
+        if name not in valid:
+            raise UserError(f"{group}={name} is unknown: {nearest(name, valid)}")
+    own = methods.get(chosen["method"], [])
+    foreign = {block for blocks in methods.values() for block in blocks} - set(own)
     for _, key, _ in typed:
         if key not in known and key not in groups:
             raise UserError(f"key {key} is unknown: {nearest(key, [*known, *groups])}")
@@ -78,6 +81,10 @@ def load(folder: Path, arguments: list[str], groups: tuple[str, ...], stand_ins:
             raise UserError(f"key {key} has no effect with method={chosen['method']}")
     files = [f"{group}={stand_ins.get((group, name), name)}" for group, name in chosen.items()]
     values = _compose(folder, files + [argument for argument, key, _ in typed if key not in groups])
+    for group, name in chosen.items():
+        if isinstance(values.get(group), dict):
+            file = folder / group / f"{stand_ins.get((group, name), name)}.yaml"
+            raise UserError(f"{file} must begin with the line '# @package _global_': without it its keys reach nobody")
     values |= chosen  # a stand-in file does not know the name it stands for
     for block in foreign:
         values.pop(block, None)
@@ -105,15 +112,21 @@ def plain(config: Config) -> dict[str, Any]:
     return {k: plain(v) if isinstance(v, Config) else v for k, v in config.items()}
 
 
-def digest(config: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
+def digest(config: dict[str, Any], without: tuple[str, ...] = ()) -> str:
+    """A short name for these settings; keys under `without` do not count."""
+    kept = {k: v for k, v in flatten(config) if not _under(k, without)}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], free: tuple[str, ...]) -> list[str]:
     """Keys whose values differ, as `key (old -> new)`; keys under `free` may differ."""
     a, b = dict(flatten(old)), dict(flatten(new))
     keys = [k for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k)]
-    return [f"{k} ({a.get(k)} -> {b.get(k)})" for k in keys if not any(k == f or k.startswith(f + ".") for f in free)]
+    return [f"{k} ({a.get(k)} -> {b.get(k)})" for k in keys if not _under(k, free)]
+
+
+def _under(key: str, blocks: tuple[str, ...]) -> bool:
+    return any(key == b or key.startswith(b + ".") for b in blocks)
 
 
 def _schema(folder: Path) -> tuple[dict[str, Any], dict[str, list[str]]]:

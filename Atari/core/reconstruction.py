@@ -118,7 +118,9 @@ class Reconstruction(nn.Module):
         decoded = self.decoder(states, actions)  # decode: (B, K, d)
         predicted = self.prediction(self.projection(decoded))  # project and predict
         loss = self.compare(predicted, self.targets(clear).view(b, k, -1))  # (B, K)
-        return loss.mean(1), {"loss/mlr": loss.detach().mean()}
+        good = (part.window.weight > 0).float()
+        per_window = loss.mean(1)  # (B,)
+        return per_window, {"loss/mlr": (per_window.detach() * good).sum() / good.sum().clamp_min(1.0)}
 
     @torch.no_grad()
     def targets(self, clear: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from . import machine
 from .config import Config, differences, digest, plain
 from .errors import UserError
 
-FREE = ("device", "threads", "log", "checkpoint", "eval.video")  # settings that a resumed run may change
+FREE = ("device", "threads", "runs", "checkpoint", "eval.video")  # settings that a resumed run may change
 
 
 class RunFolder:
@@ -38,14 +38,21 @@ class RunFolder:
         except BlockingIOError as error:
             raise UserError(f"another process is working in {path}: wait for it, or stop it") from error
         saved = path / "config.yaml"
-        if saved.exists():
-            changed = differences(yaml.safe_load(saved.read_text()), self.config, FREE)
+        begun = (path / "result.json").exists() or any((path / "checkpoint").glob("step_*"))
+        if saved.exists() and begun:  # a run that never came to a save binds nobody
+            changed = differences(plain(read_config(path)), self.config, FREE)
             if changed:
                 raise UserError(
                     f"{path} holds a run with other settings: {', '.join(changed)}; take them back, choose another seed, or set name=..."
                 )
         else:
+            self._begin_anew()
             write_text(saved, yaml.safe_dump(self.config, sort_keys=False))
+
+    def _begin_anew(self) -> None:
+        """What an attempt without a save left behind would show up twice."""
+        for old in self.path.glob("events.out.tfevents.*"):
+            old.unlink()
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -55,7 +62,7 @@ class RunFolder:
     def finish(self, result: dict[str, Any], device: torch.device) -> None:
         """Write result.json: scores with all that is needed to know where they come from."""
         provenance = {
-            "config_hash": digest({k: v for k, v in self.config.items() if k not in ("seed", *FREE)}),
+            "config_hash": digest(self.config, (*FREE, "seed", "name")),
             "commit": commit(),
             "hardware": machine.describe(device),
             "python": sys.version.split()[0],
@@ -66,6 +73,8 @@ class RunFolder:
 
 def safe_folder(root: str, *parts: str) -> Path:
     """root/part/part/...: each part a plain name, so that nothing is written elsewhere."""
+    if not root.strip():
+        raise UserError("runs= is empty: name a folder")
     for part in parts:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.,+-]*", part) or ".." in part:
             raise UserError(f"{part!r} cannot name a folder: use letters, digits, '_', '-' and '.'")
@@ -77,7 +86,13 @@ def read_config(path: Path) -> Config:
     file = path / "config.yaml"
     if not file.exists():
         raise UserError(f"{path} is not a run folder: it has no config.yaml")
-    return Config(yaml.safe_load(file.read_text()))
+    try:
+        values = yaml.safe_load(file.read_text())
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{file} holds no settings: move the run folder away to start anew")
+    return Config(values)
 
 
 class Stop:

@@ -28,6 +28,9 @@ def run_main(main: Callable[[list[str]], int]) -> None:
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         code = 2
+    except KeyboardInterrupt:
+        print("interrupted before anything was begun", file=sys.stderr)
+        code = 130
     except BrokenPipeError:
         code = 141
     sys.exit(code)

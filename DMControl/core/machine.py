@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import hashlib
 import os
 import platform
 import shutil
@@ -68,7 +69,6 @@ def set_threads(threads: int) -> int:
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = threads or min(available, 16)
     torch.set_num_threads(threads)
-    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     return threads
 
 
@@ -84,6 +84,15 @@ def keep_memory() -> None:
     mallopt(mmap_max, 0)
     mallopt(trim_threshold, 2**31 - 1)
     mallopt(top_pad, 64 * 2**20)
+
+
+def restore(generator: torch.Generator, state: torch.Tensor) -> None:
+    """Put a saved random stream back. A stream of another kind of device cannot be continued: a new one is seeded from it."""
+    if len(state) == len(generator.get_state()):
+        generator.set_state(state.cpu())
+    else:
+        generator.manual_seed(int.from_bytes(hashlib.sha256(bytes(state.cpu().tolist())).digest()[:7], "little"))
+        print("random stream: saved on another kind of device, so it goes on from a new seed", flush=True)
 
 
 def free_memory(device: torch.device) -> int:

@@ -55,7 +55,8 @@ class Masks:
         return self.window // self.block
 
     def hidden_of(self, total: int) -> int:
-        return total - int((1 - self.ratio) * total) if self.count_kept else int(self.ratio * total)
+        noise = 1e-9  # 0.29 * 100 is a little less than 29
+        return total - int((1 - self.ratio) * total + noise) if self.count_kept else int(self.ratio * total + noise)
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         """n masks at cell resolution: (n, K, cells, cells), bool."""

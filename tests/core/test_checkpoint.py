@@ -76,6 +76,20 @@ def test_frames_are_shared_and_forgotten(tmp_path):
         c.read_frames(two)
 
 
+def test_damaged_frames_and_manifests_are_passed_over(tmp_path):
+    c = Checkpoints(tmp_path)
+    one = c.write_frames(0, b"abc", 3)
+    save(c, 1, [one])
+    two = c.write_frames(3, b"de", 2)
+    save(c, 2, [one, two])
+    (c.frames / two["file"]).write_bytes(b"dX")
+    assert c.load(("agent", "state"), CPU)[0]["step"] == 1
+    (tmp_path / "step_000000002" / "manifest.json").write_text("{")
+    assert c.load(("agent", "state"), CPU)[0]["step"] == 1
+    save(c, 3, [one])  # and the next save is not in their way
+    assert [p.name for p in c.complete()] == ["step_000000003", "step_000000001"]
+
+
 class Bomb:
     def __reduce__(self):
         return (print, ("the pickle was run",))

@@ -28,7 +28,7 @@ def test_cube_masks(m, seed, n):
     cells = m.draw(n, generator(seed))
     assert cells.shape == (n, m.window, m.cells, m.cells) and cells.dtype == torch.bool
     total = m.cells**2
-    expected = total - int((1 - m.ratio) * total) if m.count_kept else int(m.ratio * total)
+    expected = total - int((1 - m.ratio) * total + 1e-9) if m.count_kept else int(m.ratio * total + 1e-9)
     assert (cells.sum((2, 3)) == expected).all()  # exact in every frame, hence in every block
     per_block = cells.view(n, m.blocks, m.block, m.cells, m.cells)
     assert (per_block == per_block[:, :, :1]).all()  # constant in time within a cube
@@ -37,6 +37,11 @@ def test_cube_masks(m, seed, n):
     patches = pixels.view(n, m.window, m.cells, m.patch, m.cells, m.patch)
     assert (patches == patches[:, :, :, :1, :, :1]).all()  # and in space
     assert torch.equal(pixels[:, :, :: m.patch, :: m.patch], cells)
+
+
+@pytest.mark.parametrize("percent", range(1, 100))
+def test_the_ratio_is_not_floored_by_rounding(percent):
+    assert Masks(4, 100, 10, 2, percent / 100).hidden_of(100) == percent
 
 
 def test_blocks_are_independent_and_uniform():

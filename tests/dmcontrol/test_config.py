@@ -138,9 +138,49 @@ def test_no_renderer_names_the_package(tmp_path, monkeypatch):
 def test_another_setting_in_the_same_folder_is_refused(tmp_path):
     first = read_config(["preset=debug"])
     RunFolder(tmp_path / "run", first).lock.close()
-    with pytest.raises(UserError, match=r"sac.lr \(0.001 -> 0.01\)"):
-        RunFolder(tmp_path / "run", read_config(["preset=debug", "sac.lr=0.01"]))
-    RunFolder(tmp_path / "run", read_config(["preset=debug", "device=cpu"])).lock.close()  # where it runs is free
+    changed = read_config(["preset=debug", "sac.lr=0.01"])
+    RunFolder(tmp_path / "run", changed).lock.close()  # nothing was saved yet: the corrected command may begin
+    (tmp_path / "run" / "checkpoint" / "step_000000001").mkdir(parents=True)
+    RunFolder(tmp_path / "run", changed).lock.close()
+    with pytest.raises(UserError, match=r"sac.lr \(0.01 -> 0.001\)"):
+        RunFolder(tmp_path / "run", first)
+    free = read_config(["preset=debug", "sac.lr=0.01", "device=cpu", f"runs={tmp_path}"])
+    RunFolder(tmp_path / "run", free).lock.close()  # where it runs is free
+    (tmp_path / "run" / "config.yaml").write_text("")
+    with pytest.raises(UserError, match="holds no settings"):
+        RunFolder(tmp_path / "run", first)
+
+
+def test_a_file_without_its_first_line_is_named(tmp_path, monkeypatch):
+    folder = tmp_path / "dmcontrol"
+    shutil.copytree(train.CONFIGS, folder)
+    monkeypatch.setattr(train, "CONFIGS", folder)
+    (folder / "preset" / "mine.yaml").write_text("env_steps: 160\n")
+    with pytest.raises(UserError, match="@package _global_"):
+        read_config(["preset=mine"])
+
+
+def test_a_second_method_may_share_a_block(tmp_path, monkeypatch):
+    folder = tmp_path / "dmcontrol"
+    shutil.copytree(train.CONFIGS, folder)
+    monkeypatch.setattr(train, "CONFIGS", folder)
+    text = (folder / "method" / "mlr.yaml").read_text()
+    (folder / "method" / "mlr2.yaml").write_text(text.replace("method: mlr ", "method: mlr2 ").replace("method: mlr\n", "method: mlr2\n"))
+    assert read_config(["method=mlr", "mlr.tau=0.3"]).mlr.tau == 0.3
+    assert "mlr" in read_config(["method=mlr2"]) and "mlr" not in read_config(["method=baseline"])
+
+
+def test_the_stand_in_is_nobodys_name():
+    with pytest.raises(UserError, match="task=other is unknown"):
+        read_config(["task=other"])
+
+
+def test_a_renderer_of_the_users_that_does_not_work(monkeypatch):
+    from DMControl import renderer
+
+    monkeypatch.setenv("MUJOCO_GL", "nonsense")
+    with pytest.raises(UserError, match="MUJOCO_GL=nonsense does not render"):
+        renderer.choose_renderer()
 
 
 def test_a_folder_has_one_owner(tmp_path):

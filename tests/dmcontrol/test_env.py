@@ -133,3 +133,8 @@ def test_acting_sees_what_the_replay_keeps():
         assert torch.equal(observed, replay.newest().whole())
         assert not torch.equal(observed[:, :3], observed[:, 6:])  # there is motion in it
     assert np.array_equal(frame, first)  # a frame once given does not change
+
+
+def test_tasks_without_bounds_are_refused():
+    with pytest.raises(UserError, match="no bounds or no time limit"):
+        make("lqr_lqr_2_1")

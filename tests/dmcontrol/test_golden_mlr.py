@@ -31,7 +31,7 @@ class Case:
         )
         self.objective = Reconstruction(
             batch_size=b,
-            masks=Masks(t, size, size // 2, t, 0.5),
+            masks=Masks(t, size, 1, t, 0.5),
             augment=Augmentation(("crop", "intensity"), size, out),
             encoder=encoder,
             embed_action=embed,

@@ -6,7 +6,9 @@ from official import below, close, load_head, make_encoder, make_mlp, norm, tens
 from torch import nn
 
 from DMControl.core.config import Config
+from DMControl.core.encoder import Head
 from DMControl.core.machine import Precision
+from DMControl.core.optim import Adam
 from DMControl.sac import SAC
 
 pytestmark = pytest.mark.golden
@@ -37,14 +39,16 @@ def case(golden):
     )  # fmt: skip
     device = torch.device("cpu")
     agent = SAC(config, action_dim, Precision(device, torch.float32), torch.Generator())
+    # every layer from the arrays, whatever their widths
     for ours, name in ((agent.critic, "critic"), (agent.target, "critic_target")):
-        weights = below(g, f"w/{name}.")
-        encoder = make_encoder({k[8:]: v for k, v in weights.items() if k.startswith("encoder.")}, size)
-        ours.encoder.load_state_dict(encoder.state_dict())
-        for q in ("Q1", "Q2"):
-            getattr(ours, q.lower()).load_state_dict(make_mlp(below(g, f"w/{name}.{q}.trunk.")).state_dict())
-    load_head(agent.actor.head, below(g, "w/actor.encoder."), agent.critic.encoder.trunk)
-    agent.actor.policy.load_state_dict(make_mlp(below(g, "w/actor.trunk.")).state_dict())
+        weights = below(g, f"w/{name}.encoder.")
+        ours.encoder = make_encoder(weights, size)
+        ours.q1, ours.q2 = (make_mlp(below(g, f"w/{name}.{q}.trunk.")) for q in ("Q1", "Q2"))
+    trunk = agent.critic.encoder.trunk
+    agent.actor.head = Head(trunk, g["w/actor.encoder.fc.weight"].shape[0])
+    load_head(agent.actor.head, below(g, "w/actor.encoder."), trunk)
+    agent.actor.policy = make_mlp(below(g, "w/actor.trunk."))
+    agent.critic_optimizer, agent.actor_optimizer = Adam(agent.critic.parameters(), 0.0), Adam(agent.actor.parameters(), 0.0)
     with torch.no_grad():
         agent.log_alpha.copy_(tensor(g["log_alpha"]))
     agent.target_entropy = float(g["target_entropy"])

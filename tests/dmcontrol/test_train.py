@@ -244,7 +244,7 @@ class TestCommandLine:
         ([], "say which run"),
         (["run=nowhere"], "not a run folder"),
         (["rum=x"], "did you mean run"),
-        (["run=x", "episodes=0"], "at least 1"),
+        (["run=x", "episodes=0"], "between 1"),
     ],
 )
 def test_evaluate_names_mistakes(arguments, says):

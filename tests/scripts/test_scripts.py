@@ -1,0 +1,74 @@
+"""What a user types, typed."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+
+def run(root, *command: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, *command], capture_output=True, text=True, cwd=root)
+
+
+def test_quickstart(root, tmp_path):
+    """The whole of it at the debug preset: what it prints comes from the run, and the files it names are there."""
+    done = run(root, "scripts/quickstart.py", "preset=debug", f"runs={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "dmcontrol/cartpole_swingup/mlr-debug/quickstart-seed1"
+    result = json.loads((folder / "result.json").read_text())
+    mean = sum(result["eval_returns"]) / len(result["eval_returns"])
+    assert f"after 2,000 env steps: return {mean:6.1f}" in done.stdout and "before training: return" in done.stdout
+    for name in ("curve.png", "video/final.mp4", "train.csv", "eval.csv"):
+        assert (folder / name).stat().st_size > 100 and str(folder / name) in done.stdout
+    assert "tensorboard --logdir" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["preset=debug"], ["preset=small", "game=pong"]])
+def test_doctor_finds_this_machine_well(root, arguments):
+    done = run(root, "scripts/doctor.py", *arguments)
+    assert done.returncode == 0 and "all is well" in done.stdout, done.stdout
+    assert "torch 2." in done.stdout and "of it for the replay" in done.stdout
+
+
+def test_doctor_names_what_is_wrong(root):
+    done = run(root, "scripts/doctor.py", "preset=papr")
+    assert done.returncode == 1 and "did you mean paper" in done.stdout and "1 problem(s)" in done.stdout
+
+
+def test_bench(root, tmp_path):
+    done = run(root, "scripts/bench.py", "preset=debug", "updates=3", "--json", str(tmp_path / "bench.json"))
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "bench.json").read_text())["results"]
+    assert [r["tree"] for r in results] == ["DMControl", "Atari"]
+    for r in results:
+        assert r["ms_per_update"] > 0 and r["matrix_gflops"] > 0 and 0 < r["ratio"] < 2
+        assert sum(r["parts_ms"].values()) > 0 and r["parts_ms"]["mlr forward"] > 0 and r["peak_rss_gb"] > 0.1
+
+
+def test_published_work_per_update():
+    """The formulas give the figures that the work in an update was counted to."""
+    sys.path.insert(0, "scripts")
+    from bench import dmcontrol_flops
+
+    from DMControl.renderer import choose_renderer
+
+    choose_renderer()
+    from DMControl.train import read_config
+
+    assert dmcontrol_flops(read_config(["task=cheetah_run"]), 6) == pytest.approx(3678, rel=1e-3)
+    small = ["sac.batch_size=64", "mlr.batch_size=16", "mlr.window=8", "encoder.filters=32", "task=cheetah_run"]
+    assert dmcontrol_flops(read_config(small), 6) == pytest.approx(79.8, rel=2e-3)
+
+
+def test_sync_core_copies(root, tmp_path):
+    for tree in ("DMControl", "Atari"):
+        (tmp_path / tree / "core").mkdir(parents=True)
+    (tmp_path / "scripts").mkdir()
+    script = tmp_path / "scripts" / "sync_core.sh"
+    script.write_text((root / "scripts" / "sync_core.sh").read_text())
+    (tmp_path / "DMControl/core/a.py").write_text("1")
+    (tmp_path / "Atari/core/b.py").write_text("2")
+    subprocess.run(["bash", str(script)], check=True, capture_output=True)
+    assert sorted(p.name for p in (tmp_path / "Atari/core").iterdir()) == ["a.py"]
+    assert subprocess.run(["bash", str(script), "Elsewhere"], capture_output=True).returncode == 2
