@@ -29,7 +29,9 @@ def build(config: Config, agent: SAC) -> tuple[Reconstruction, Adam]:
         mlr.mask.strategy,
         ratio_per_block=quirks.mask_ratio_per_block,
     )
-    augment = Augmentation(config.augment.order, image.size, image.crop, config.augment.pad, config.augment.intensity)
+    augment = Augmentation(
+        config.augment.order, image.size, image.crop, config.augment.pad, config.augment.intensity, resample=quirks.resampled_crop
+    )
     decoder = Decoder(
         dim, mlr.window, mlr.decoder.depth, mlr.decoder.width, mlr.decoder.heads, mlr.decoder.mlp_ratio,
         final_norm=not quirks.no_final_norm, precision=precision,

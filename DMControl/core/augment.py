@@ -24,9 +24,12 @@ class Gather:
     rows: Tensor  # (N, h)
     columns: Tensor  # (N, w)
     factor: Tensor | None  # (N,)
+    between: tuple[Tensor, Tensor] | None = None  # how far towards the next row, (N, h), and column, (N, w): 0..1
 
     def __getitem__(self, part: slice) -> "Gather":
-        return Gather(self.rows[part], self.columns[part], None if self.factor is None else self.factor[part])
+        factor = None if self.factor is None else self.factor[part]
+        between = None if self.between is None else (self.between[0][part], self.between[1][part])
+        return Gather(self.rows[part], self.columns[part], factor, between)
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class Augmentation:
     pad: int = 4  # of shift
     strength: float = 0.05  # of intensity
     last_offset: bool = True  # whether the crop may lie at the far edge
+    resample: bool = False  # crop as kornia 0.4.1 did: bilinear, up to 0.16 pixels off
     layers: dict[str, torch.nn.Module] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -75,6 +79,8 @@ class Augmentation:
         for name in self.names:
             if name == "crop" and side < self.out:
                 raise UserError(f"crop of {self.out} pixels does not fit into frames of {side}")
+            if name == "crop" and self.resample and self.names[0] != "crop":
+                raise UserError(f"a resampled crop must come first, not as in {list(self.names)}: set quirks.resampled_crop=false")
             side = self.out if name in ("crop", "resized_crop") else side
         if side != self.out:
             raise UserError(
@@ -92,9 +98,15 @@ class Augmentation:
 
         stages, side = [], self.size
         rows = columns = torch.arange(side, device=device).expand(n, side)
-        factor = None
+        factor = between = None
         for name in self.names:
-            if name == "crop":
+            if name == "crop" and self.resample:
+                choices = side - self.out + 1
+                exact = [resampled(offsets(choices), side, self.out) for _ in range(2)]  # (N, out) each
+                rows, columns = (position.floor().long() for position in exact)
+                between = (exact[0] - rows, exact[1] - columns)
+                side = self.out
+            elif name == "crop":
                 choices = max(1, side - self.out + self.last_offset)
                 inner = torch.arange(self.out, device=device)
                 rows, columns = rows.gather(1, inner + offsets(choices)), columns.gather(1, inner + offsets(choices))
@@ -102,19 +114,20 @@ class Augmentation:
             elif name == "shift":  # replicate-pad, then crop to the same size
                 inner = torch.arange(side, device=device) - self.pad
                 choices = 2 * self.pad + 1
-                rows = rows.gather(1, (inner + offsets(choices)).clamp(0, side - 1))
-                columns = columns.gather(1, (inner + offsets(choices)).clamp(0, side - 1))
+                down, right = ((inner + offsets(choices)).clamp(0, side - 1) for _ in range(2))
+                rows, columns = rows.gather(1, down), columns.gather(1, right)
+                between = between and (between[0].gather(1, down), between[1].gather(1, right))
             elif name == "intensity":  # x * (1 + strength * clip(N(0, 1), -2, 2)), one factor per image
                 noise = torch.randn(n, generator=generator, device=device).clamp_(-2, 2)
                 drawn = 1 + self.strength * noise
                 factor = drawn if factor is None else factor * drawn
             else:
-                stages += [Gather(rows, columns, factor), self._draw_kornia(name, (n, channels, side, side), generator)]
+                stages += [Gather(rows, columns, factor, between), self._draw_kornia(name, (n, channels, side, side), generator)]
                 side = self.out if name == "resized_crop" else side
                 rows = columns = torch.arange(side, device=device).expand(n, side)
-                factor = None
+                factor = between = None
         if not stages or factor is not None or self.names[-1] in INDEXED:
-            stages.append(Gather(rows, columns, factor))
+            stages.append(Gather(rows, columns, factor, between))
         return View(tuple(stages))
 
     def view(self, frames: Frames, view: View, hidden: Tensor | None = None) -> Tensor:
@@ -141,15 +154,32 @@ class Augmentation:
         return Library(self.layers[name], {k: v.to(generator.device) for k, v in parameters.items()})
 
 
+def resampled(offset: Tensor, size: int, out: int) -> Tensor:
+    """Where kornia 0.4.1 reads pixel i of a crop at `offset`: its two conventions for the corners do not agree."""
+    inner = (torch.arange(out, device=offset.device) + 0.5) * (out - 1) / out
+    return ((inner + offset) * size / (size - 1) - 0.5).clamp(0, size - 1)
+
+
 def _read(frames: Frames, stage: Gather, hidden: Tensor | None) -> Tensor:
-    image = frames.gather(stage.rows, stage.columns)  # (N, C, h, w)
-    if hidden is not None:
-        n = torch.arange(len(frames), device=hidden.device)[:, None, None]
-        black = hidden[n, stage.rows[:, :, None], stage.columns[:, None, :]]  # (N, h, w)
-        image = image * ~black[:, None]
-    if stage.factor is not None:
-        image = image * stage.factor[:, None, None, None]
-    return image
+    if stage.between is None:
+        image = _take(frames, stage.rows, stage.columns, hidden)
+    else:  # between four pixels
+        down, right = stage.between[0][:, None, :, None], stage.between[1][:, None, None, :]
+        below = (stage.rows + 1).clamp(max=frames.store.shape[1] - 1)
+        beside = (stage.columns + 1).clamp(max=frames.store.shape[2] - 1)
+        upper = _take(frames, stage.rows, stage.columns, hidden) * (1 - right) + _take(frames, stage.rows, beside, hidden) * right
+        lower = _take(frames, below, stage.columns, hidden) * (1 - right) + _take(frames, below, beside, hidden) * right
+        image = upper * (1 - down) + lower * down
+    return image if stage.factor is None else image * stage.factor[:, None, None, None]
+
+
+def _take(frames: Frames, rows: Tensor, columns: Tensor, hidden: Tensor | None) -> Tensor:
+    image = frames.gather(rows, columns)  # (N, C, h, w)
+    if hidden is None:
+        return image
+    n = torch.arange(len(frames), device=hidden.device)[:, None, None]
+    black = hidden[n, rows[:, :, None], columns[:, None, :]]  # (N, h, w)
+    return image * ~black[:, None]
 
 
 def _kornia_layer(name: str, out: int) -> torch.nn.Module:

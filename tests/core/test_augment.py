@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from DMControl.core.augment import Augmentation, Gather, View
+from DMControl.core.augment import Augmentation, Gather, View, resampled
 from DMControl.core.errors import UserError
 from DMControl.core.frames import Frames, stack_index
 
@@ -149,3 +149,29 @@ def test_kornias_own_are_kornias():
 def test_bad_values_say_what_is_wrong(names, size, out, says):
     with pytest.raises(UserError, match=says):
         Augmentation(names, size, out)
+
+
+@pytest.mark.parametrize("hide", [False, True])
+def test_resampled_crop_is_grid_sample_with_mixed_corners(hide):
+    """kornia 0.4.1: the transform in the convention of aligned corners, the sampling in the other one."""
+    size, out, n = 100, 84, 5
+    f, a = frames(n, size), Augmentation(("crop",), size, out, resample=True)
+    view = a.draw(n, f.channels, torch.Generator().manual_seed(3))
+    hidden = torch.rand(n, size, size, generator=torch.Generator().manual_seed(2)) < 0.5 if hide else None
+    offsets = torch.Generator().manual_seed(3)
+    top, left = (torch.randint(0, 17, (n, 1), generator=offsets) for _ in range(2))
+    unit = (2 * torch.arange(out) + 1) / out - 1  # pixel centres of the crop, corners not aligned
+
+    def source(offset):  # (n, out) in -1..1
+        pixel = (unit + 1) * (out - 1) / 2 + offset  # as if corners were aligned
+        return 2 * pixel / (size - 1) - 1
+
+    y, x = source(top), source(left)
+    grid = torch.stack([x[:, None, :].expand(n, out, out), y[:, :, None].expand(n, out, out)], -1)
+    dense = f.whole() if hidden is None else f.whole() * ~hidden[:, None]
+    theirs = F.grid_sample(dense.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
+    ours = a.view(f, view, hidden)
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-2)
+    shift = resampled(torch.tensor([[16]]), size, out) - torch.arange(16, 100)
+    assert shift.abs().max() == pytest.approx(0.16, abs=0.01)  # the size of the quirk
+    torch.testing.assert_close(a.view(f[1:3], view[1:3], None if hidden is None else hidden[1:3]), ours[1:3])

@@ -139,7 +139,7 @@ VARIANTS = [
     ["augment.order=[resized_crop,intensity]"],
     ["quirks.fc_reinit=false", "quirks.one_mask_per_batch=false", "quirks.mask_ratio_per_block=false", "quirks.no_final_norm=false"],
     ["task=walker_walk", "action_repeat=8"],
-    ["chunk=7"],
+    ["chunk=7", "quirks.resampled_crop=true"],
 ]
 
 
