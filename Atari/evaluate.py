@@ -15,7 +15,7 @@ from .core.checkpoint import Checkpoints
 from .core.config import Config
 from .core.errors import UserError, nearest, run_main
 from .core.run import read_config
-from .core.writers import Csv, video
+from .core.writers import append_rows, video
 from .env import EVALUATE, Env, Stack, observations
 from .logger import EVAL_COLUMNS, FPS
 from .methods import make_agent
@@ -99,16 +99,16 @@ def main(arguments: list[str]) -> int:
     results, pictures = evaluate(agent, config, episodes, seed, film)
     frame = step * config.env.frame_skip
     scores = np.array([r["episode_return"] for r in results])
-    rows = Csv(path / "evaluate.csv", EVAL_COLUMNS, None, "frame")
+    rows = []
     for number, result in enumerate(results):
         normalized = games.human_normalized(config.game, result["episode_return"])
-        rows.write({"frame": frame, "step": step, "episode": number, "human_normalized": normalized, **result})
-    rows.close()
+        rows.append({"frame": frame, "step": step, "seed": seed, "episode": number, "human_normalized": normalized, **result})
+    append_rows(path / "eval.csv", EVAL_COLUMNS, rows)
     print(f"{config.game} {config.method} at {frame:,} frames, {episodes} games, seed {seed}:")
     print(f"score {scores.mean():.1f} +- {scores.std():.1f} (min {scores.min():.1f}, max {scores.max():.1f})")
     normalized = games.human_normalized(config.game, float(scores.mean()))
     print(f"human-normalised score {normalized:.3f}" if normalized is not None else "no human score is published for this game")
-    print(f"each game: {path / 'evaluate.csv'}")
+    print(f"each game: {path / 'eval.csv'}, seed {seed}")
     if film:
         target = path / "video" / f"evaluate_{step:09d}.mp4"
         video(target, pictures, FPS)

@@ -15,13 +15,14 @@ TRAIN_COLUMNS = (
     "loss/rl", "loss/mlr", "agent/q", "agent/priority", "grad/network", "grad/decoder",
     "time/act", "time/env", "time/update", "time/eval", "time/save",
 )  # fmt: skip
-EVAL_COLUMNS = ("frame", "step", "episode", "episode_return", "human_normalized", "episode_length", "hours")
+EVAL_COLUMNS = ("frame", "step", "seed", "episode", "episode_return", "human_normalized", "episode_length", "hours")
 FPS = 15  # agent steps per second of a game that runs at 60 frames
 
 
 class Logger:
     def __init__(self, folder: Path, game: str, config: dict[str, Any], command: str, resumed_at: int | None) -> None:
         self.folder, self.game = folder, game
+        self.seed = config["seed"]
         self.train_csv = Csv(folder / "train.csv", TRAIN_COLUMNS, resumed_at, "frame")
         self.eval_csv = Csv(folder / "eval.csv", EVAL_COLUMNS, resumed_at, "frame")
         self.board = TensorBoard(folder, resumed_at)
@@ -39,7 +40,7 @@ class Logger:
     def evaluation(self, frame: int, step: int, hours: float, episodes: list[dict[str, float]]) -> None:
         for number, episode in enumerate(episodes):
             normalized = games.human_normalized(self.game, episode["episode_return"])
-            row = {"frame": frame, "step": step, "episode": number, "hours": hours, **episode}
+            row = {"frame": frame, "step": step, "seed": self.seed, "episode": number, "hours": hours, **episode}
             self.eval_csv.write(row if normalized is None else row | {"human_normalized": normalized})
         scores = [e["episode_return"] for e in episodes]
         scalars = {"eval/episode_return": float(np.mean(scores)), "eval/episode_return_std": float(np.std(scores))}

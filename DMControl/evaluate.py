@@ -14,7 +14,8 @@ from .core.checkpoint import Checkpoints
 from .core.config import Config
 from .core.errors import UserError, nearest, run_main
 from .core.run import read_config
-from .core.writers import Csv, video
+from .core.writers import append_rows, video
+from .logger import EVAL_COLUMNS
 from .renderer import choose_renderer
 from .sac import SAC
 
@@ -91,14 +92,11 @@ def main(arguments: list[str]) -> int:
     stack = Stack(config.image.stack, precision.device)
     results, frames = evaluate(agent, env, stack, episodes, film=int(film), size=VIDEO_SIZE)
     returns = np.array([r["episode_return"] for r in results])
-    columns = ("env_step", "episode", "episode_return", "episode_length")
-    rows = Csv(path / "evaluate.csv", columns, None, "env_step")
-    for number, result in enumerate(results):
-        rows.write({"env_step": step * config.action_repeat, "episode": number, **result})
-    rows.close()
+    shared = {"env_step": step * config.action_repeat, "step": step, "seed": seed}
+    append_rows(path / "eval.csv", EVAL_COLUMNS, [{**shared, "episode": number, **result} for number, result in enumerate(results)])
     print(f"{config.task} {config.method} at {step * config.action_repeat:,} env steps, {episodes} episodes, seed {seed}:")
     print(f"return {returns.mean():.1f} +- {returns.std():.1f} (min {returns.min():.1f}, max {returns.max():.1f})")
-    print(f"each episode: {path / 'evaluate.csv'}")
+    print(f"each episode: {path / 'eval.csv'}, seed {seed}")
     if film:
         target = path / "video" / f"evaluate_{step:09d}.mp4"
         video(target, frames, round(env_fps(env)))

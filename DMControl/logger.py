@@ -14,12 +14,13 @@ TRAIN_COLUMNS = (
     "loss/critic", "loss/actor", "loss/alpha", "loss/mlr", "agent/q", "agent/alpha", "agent/entropy", "agent/batch_reward",
     "grad/objective", "time/act", "time/env", "time/update", "time/eval", "time/save",
 )  # fmt: skip
-EVAL_COLUMNS = ("env_step", "step", "episode", "episode_return", "episode_length", "hours")
+EVAL_COLUMNS = ("env_step", "step", "seed", "episode", "episode_return", "episode_length", "hours")
 
 
 class Logger:
     def __init__(self, folder: Path, config: dict[str, Any], command: str, resumed_at: int | None, fps: float) -> None:
         self.folder, self.fps = folder, fps
+        self.seed = config["seed"]
         self.train_csv = Csv(folder / "train.csv", TRAIN_COLUMNS, resumed_at, "env_step")
         self.eval_csv = Csv(folder / "eval.csv", EVAL_COLUMNS, resumed_at, "env_step")
         self.board = TensorBoard(folder, resumed_at)
@@ -36,7 +37,7 @@ class Logger:
 
     def evaluation(self, env_step: int, step: int, hours: float, episodes: list[dict[str, float]]) -> None:
         for number, episode in enumerate(episodes):
-            self.eval_csv.write({"env_step": env_step, "step": step, "episode": number, "hours": hours, **episode})
+            self.eval_csv.write({"env_step": env_step, "step": step, "seed": self.seed, "episode": number, "hours": hours, **episode})
         returns = [e["episode_return"] for e in episodes]
         scalars = {"eval/episode_return": float(np.mean(returns)), "eval/episode_return_std": float(np.std(returns))}
         self.board.scalars(scalars, env_step)

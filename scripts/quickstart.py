@@ -16,25 +16,26 @@ CHOICES = ["task=cartpole_swingup", "method=mlr", "device=cpu", "name=quickstart
 BUDGET = ["preset=small", "env_steps=48000", "eval.every=12000"]  # of the preset; another preset has its own
 
 
-def curve(run: Path) -> tuple[list[int], list[float], list[float]]:
-    """Env steps, mean and standard deviation of the return over each evaluation's episodes."""
+def curve(run: Path, seed: int) -> tuple[list[int], list[float], list[float]]:
+    """Env steps, mean and standard deviation of the return over each of the run's own evaluations."""
     found: dict[int, list[float]] = {}
     with open(run / "eval.csv", newline="") as file:
         for row in csv.DictReader(file):
-            found.setdefault(int(row["env_step"]), []).append(float(row["episode_return"]))
+            if int(row["seed"]) == seed:
+                found.setdefault(int(row["env_step"]), []).append(float(row["episode_return"]))
     steps = sorted(found)
     means = [sum(found[s]) / len(found[s]) for s in steps]
     stds = [(sum((r - m) ** 2 for r in found[s]) / len(found[s])) ** 0.5 for s, m in zip(steps, means, strict=True)]
     return steps, means, stds
 
 
-def draw(run: Path, title: str) -> Path:
+def draw(run: Path, seed: int, title: str) -> Path:
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    steps, means, stds = curve(run)
+    steps, means, stds = curve(run, seed)
     figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
     axes.plot(steps, means, "o-", color="#0072B2")
     low, high = ([m + sign * s for m, s in zip(means, stds, strict=True)] for sign in (-1, 1))
@@ -59,8 +60,8 @@ def main(arguments: list[str]) -> int:
     if code:
         return code
     run = train.run_path(config)
-    steps, means, stds = curve(run)
-    picture = draw(run, f"{config.task}, {config.method}, preset {config.preset}, 1 seed")
+    steps, means, stds = curve(run, config.seed)
+    picture = draw(run, config.seed, f"{config.task}, {config.method}, preset {config.preset}, 1 seed")
     hours = json.loads((run / "result.json").read_text())["hours"]
     print(f"\n{60 * hours:.1f} minutes of training and evaluation ({config.eval.episodes} episodes each time, deterministic policy)")
     print(f"  before training: return {means[0]:6.1f} +- {stds[0]:.1f}")

@@ -38,6 +38,16 @@ class Csv:
         self.file.close()
 
 
+def append_rows(path: Path, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
+    """Add rows to a file that may belong to a run, finished or under way."""
+    fresh = not path.exists()
+    with open(path, "a", newline="") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
+        if fresh:
+            writer.writeheader()
+        writer.writerows({k: round(v, 6) if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+
+
 class TensorBoard:
     """Scalars, pictures and animations, with the benchmark's own step on the x axis."""
 

@@ -190,9 +190,9 @@ class TestCommandLine:
         assert evaluation.main([f"run={run}", "episodes=4", "video=true"]) == 0
         said = capsys.readouterr().out
         assert "4 games" in said and "human-normalised score" in said
-        with open(run / "evaluate.csv", newline="") as file:
-            found = list(csv.DictReader(file))
-        assert len(found) == 4 and found[0]["frame"] == "960"
+        with open(run / "eval.csv", newline="") as file:
+            found = [r for r in csv.DictReader(file) if r["seed"] == "10001"]
+        assert len(found) == 4 and found[0]["frame"] == "960" and found[0]["human_normalized"]
         assert list((run / "video").glob("evaluate_*.mp4"))
 
     def test_the_user_sees_one_line_and_code_2(self, root, tmp_path):

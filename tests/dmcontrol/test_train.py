@@ -216,8 +216,10 @@ class TestCommandLine:
         assert evaluation.main([f"run={run}", "episodes=2", "video=true"]) == 0
         said = capsys.readouterr().out
         assert "2 episodes" in said and "return" in said
-        with open(run / "evaluate.csv", newline="") as file:
-            assert [r["env_step"] for r in csv.DictReader(file)] == ["2000", "2000"]
+        with open(run / "eval.csv", newline="") as file:
+            found = list(csv.DictReader(file))
+        assert [(r["env_step"], r["seed"]) for r in found[-2:]] == [("2000", "10001")] * 2  # beside the run's own
+        assert [r["seed"] for r in found[:6]] == ["1"] * 6
         assert list((run / "video").glob("evaluate_*.mp4"))
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
