@@ -31,7 +31,7 @@ def attach_mlr(config: Config, agent: Rainbow) -> None:
         one_mask=quirks.one_mask_per_batch,
         masked_input_0_255=quirks.masked_input_0_255,
         pixel_targets=m.target == "pixels",
-        chunk=config.chunk or None,
+        chunk=m.chunk or None,
     )
     own = [objective.decoder] + ([] if quirks.unclipped_heads else [objective.prediction, *filter(None, [objective.embed_action])])
     agent.attach(objective, m.weight, clipped={"decoder": [p for module in own for p in module.parameters()]})
@@ -79,8 +79,5 @@ def make_agent(config: Config, n_actions: int, precision: Precision) -> Rainbow:
 
 
 def window_of(config: Config) -> int:
-    """Consecutive observations that the method's objective wants to see; the replay keeps as many apart from its end.
-
-    Officially the Baseline draws the same windows of 16, unseen.
-    """
-    return config.mlr.window if "mlr" in config else 16
+    """Consecutive observations of a drawn window; the Baseline draws the same ones, unseen, so that both sample alike."""
+    return config.mlr.window if "mlr" in config else config.baseline.window

@@ -27,7 +27,7 @@ from .replay import Replay
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "atari"
 RANGES = {
-    "seed": (0, 2**31 - 1), "threads": (0, 1024), "chunk": (0, None), "steps": (1, 10**9),
+    "seed": (0, 2**31 - 1), "threads": (0, 1024), "steps": (1, 10**9),
     "env.noops": (0, 1000), "env.frame_skip": (1, 60),
     "env.max_steps": (1, None), "env.size": (8, 256), "env.stack": (1, 16), "replay.capacity": (10, None), "replay.alpha": (0, 1),
     "replay.beta": (0, 1), "augment.pad": (0, 64), "augment.intensity": (0, 1), "encoder.filters": (1, 4096),
@@ -36,7 +36,7 @@ RANGES = {
     "rainbow.clip": (1e-8, None), "rainbow.discount": (0, 1), "rainbow.n_step": (1, 100), "rainbow.atoms": (2, 1001),
     "rainbow.hidden": (1, None), "rainbow.noisy_std": (0, 10), "eval.every": (1, None), "eval.episodes": (1, 1000),
     "eval.final_episodes": (1, 1000), "eval.epsilon": (0, 1), "checkpoint.every": (1, None), "mlr.weight": (0, None),
-    "mlr.window": (1, 256), "mlr.tau": (0, 1), "mlr.mask.patch": (1, None), "mlr.mask.block": (1, None),
+    "mlr.chunk": (0, None), "mlr.window": (1, 256), "mlr.tau": (0, 1), "mlr.mask.patch": (1, None), "mlr.mask.block": (1, None),
     "mlr.decoder.depth": (0, 64), "mlr.decoder.width": (0, None), "mlr.decoder.heads": (1, None), "mlr.decoder.mlp_ratio": (0.1, 64),
 }  # fmt: skip
 
@@ -51,6 +51,10 @@ def read_config(arguments: list[str]) -> Config:
     configuration.check_ranges(config, RANGES)
     if "mlr" in config and config["mlr"]["target"] not in ("latent", "pixels"):
         raise UserError(f"mlr.target={config['mlr']['target']} is unknown: {nearest(config['mlr']['target'], ('latent', 'pixels'))}")
+    if config["steps"] <= config["rainbow"]["random_steps"]:
+        raise UserError(
+            f"steps={config['steps']} must exceed rainbow.random_steps={config['rainbow']['random_steps']}: nothing is learnt before"
+        )
     if len(config["replay"]["beta"]) != 2:
         raise UserError(f"replay.beta={config['replay']['beta']} must be two numbers: at the first update and at the last step")
     return config
@@ -119,12 +123,12 @@ class Trainer:
             self.evaluate()
         while until(self.step) and not self.stop.signal:
             with self.timers("act"):
-                action = self.agent.act(self.replay.newest(), epsilon=1.0 if self.step < rainbow.random_steps else 0.0)[0]
+                action = self.agent.act(self.replay.newest(), epsilon=1.0 if self.step <= rainbow.random_steps else 0.0)[0]
             with self.timers("env"):
                 result = self.env.step(action)
             self.replay.add(action, result)
             self.step += 1
-            if self.step >= rainbow.random_steps and update_due(self.step):
+            if self.step > rainbow.random_steps and update_due(self.step):
                 with self.timers("update"):
                     for _ in range(rainbow.updates_per_step):
                         self.averages.add(self.agent.update(self.replay, self.step))

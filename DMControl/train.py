@@ -50,6 +50,11 @@ def read_config(arguments: list[str]) -> Config:
     for key, words in CHOICES.items():
         if key in flat and flat[key] not in words:
             raise UserError(f"{key}={flat[key]} is unknown: {nearest(flat[key], words)}")
+    if config["env_steps"] <= config["sac"]["random_steps"] * config["action_repeat"]:
+        raise UserError(
+            f"env_steps={config['env_steps']} must exceed sac.random_steps x action_repeat = "
+            f"{config['sac']['random_steps'] * config['action_repeat']}: nothing is learnt before"
+        )
     low_high = config["sac"]["log_std"]
     if len(low_high) != 2 or low_high[0] >= low_high[1]:
         raise UserError(f"sac.log_std={low_high} must be two numbers, the smaller one first")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from Atari.core.errors import UserError as AtariError  # noqa: E402
 from DMControl.core.errors import UserError, run_main  # noqa: E402
 from DMControl.renderer import BACKENDS, PACKAGES, choose_renderer, probe  # noqa: E402
 
@@ -153,7 +154,7 @@ def main(arguments: list[str]) -> int:
     if not report.bad:
         try:
             check_room(report, atari_need(arguments) if atari else dmcontrol_need(arguments))
-        except UserError as error:
+        except (UserError, AtariError) as error:
             report.say(False, str(error))
     print("all is well" if not report.bad else f"{report.bad} problem(s)")
     return int(report.bad > 0)

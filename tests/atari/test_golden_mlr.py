@@ -46,7 +46,8 @@ class Case:
         self.g = g
         self.row = {str(name): i for i, name in enumerate(g["tensor_names"])}
         self.t, self.b, stack, _, size, _ = g["obs"].shape
-        kernels = [self.shape(f"conv.conv.{i}.weight") for i in (0, 2, 4)]
+        layers = sorted(n for n in self.row if n.startswith("conv.conv.") and n.endswith(".weight"))
+        kernels = [self.shape(name) for name in layers]
         n_actions, atoms = self.shape("action_embedding.weight")[1], self.shape("head.value.3.bias_mu")[0]
         blocks = {name.split(".")[1] for name in self.row if name.startswith("transformer.")}
         width = self.shape("transformer.0.norm1.weight")[0]
@@ -64,7 +65,7 @@ class Case:
                 settings, n_actions=n_actions, trunk=trunk, augment=self.augment, generator=torch.Generator(), device=torch.device("cpu")
             )
             self.objective = mlr.build(
-                self.agent, masks=Masks(self.t, size, size // 2, self.t, 0.5), augment=self.augment, depth=len(blocks), width=width,
+                self.agent, masks=Masks(self.t, size, 1, self.t, 0.5), augment=self.augment, depth=len(blocks), width=width,
                 heads=1, mlp_ratio=self.shape("transformer.0.mlp.fc1.weight")[0] / width, final_norm=False, tau=1.0,
                 action_tokens=True, one_mask=True, masked_input_0_255=masked_0_255,
             )  # fmt: skip

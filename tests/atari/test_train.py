@@ -71,8 +71,9 @@ def test_evaluation_leaves_training_alone(tmp_path):
     assert torch.equal(parameters(few), parameters(many)) and rows(few, "train.csv") == rows(many, "train.csv")
 
 
-def test_every_key_is_read(tmp_path):
-    config = read_config(["preset=debug", f"runs={tmp_path}", "steps=100"])
+@pytest.mark.parametrize("method", ["mlr", "baseline"])
+def test_every_key_is_read(tmp_path, method):
+    config = read_config(["preset=debug", f"runs={tmp_path}", "steps=100", f"method={method}"])
     trainer = Trainer(config, "test")
     trainer.train()
     trainer.folder.lock.close()
@@ -86,7 +87,7 @@ VARIANTS = [
     ["mlr.action_tokens=false"],
     ["mlr.tau=0.05"],
     ["mlr.decoder.width=0", "mlr.decoder.heads=2"],
-    ["augment.order=[affine,intensity,shift]", "chunk=3"],
+    ["augment.order=[affine,intensity,shift]", "mlr.chunk=3"],
     ["quirks.masked_input_0_255=false", "quirks.count_kept=false", "quirks.targets_lag=false", "quirks.unclipped_heads=false"],
     ["env.episodic_life=false", "env.clip_reward=false", "env.stack=2", "game=breakout"],
 ]
@@ -96,6 +97,12 @@ VARIANTS = [
 def test_every_choice_trains(tmp_path, changes):
     trainer = train(tmp_path, "steps=90", "eval.every=1000", "eval.final_episodes=1", *changes)
     assert trainer.code == 0 and torch.isfinite(parameters(trainer)).all() and trainer.agent.updates > 0
+
+
+def test_updates_begin_after_the_random_steps(tmp_path):
+    """As officially: 2 x 98,000 updates in 100,000 steps, 2,001 random actions."""
+    trainer = train(tmp_path, "steps=70", "eval.every=1000", "eval.final_episodes=1")
+    assert trainer.agent.updates == 70 - 60
 
 
 def test_the_papers_values():
@@ -124,6 +131,7 @@ def test_names_and_lambda(name, game, weight):
         (["method=baseline", "mlr.tau=1"], "no effect"),
         (["method=baseline", "quirks.count_kept=false"], "no effect"),
         (["replay.beta=[0.4]"], "two numbers"),
+        (["steps=2000"], "must exceed rainbow.random_steps"),
     ],
 )
 def test_a_mistake_is_named(arguments, says):

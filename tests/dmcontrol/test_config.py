@@ -36,8 +36,8 @@ def test_any_suite_task_by_name():
 
 
 def test_the_user_has_the_last_word():
-    c = read_config(["preset=small", "mlr.mask.ratio=0.9", "sac.lr=1", "augment.order=[shift,crop]", "env_steps=1e4"])
-    assert c.mlr.mask.ratio == 0.9 and c.sac.lr == 1.0 and c.augment.order == ["shift", "crop"] and c.env_steps == 10_000
+    c = read_config(["preset=small", "mlr.mask.ratio=0.9", "sac.lr=1", "augment.order=[shift,crop]", "env_steps=2e4"])
+    assert c.mlr.mask.ratio == 0.9 and c.sac.lr == 1.0 and c.augment.order == ["shift", "crop"] and c.env_steps == 20_000
     assert isinstance(c.env_steps, int) and c.mlr.window == 8
 
 
@@ -66,6 +66,7 @@ MISTAKES = [
     (["sac.log_std=[2,-10]"], "two numbers"),
     (["sac.random_steps=3"], r"mlr.window \+ 2 = 18"),
     (["env_steps=1e30"], "between 1 and"),
+    (["env_steps=8000"], "nothing is learnt before"),
 ]
 
 

@@ -31,9 +31,10 @@ def test_doctor_finds_this_machine_well(root, arguments):
     assert "torch 2." in done.stdout and "of it for the replay" in done.stdout
 
 
-def test_doctor_names_what_is_wrong(root):
-    done = run(root, "scripts/doctor.py", "preset=papr")
-    assert done.returncode == 1 and "did you mean paper" in done.stdout and "1 problem(s)" in done.stdout
+@pytest.mark.parametrize(("arguments", "says"), [(["preset=papr"], "did you mean paper"), (["game=pnog"], "did you mean pong")])
+def test_doctor_names_what_is_wrong(root, arguments, says):
+    done = run(root, "scripts/doctor.py", *arguments)
+    assert done.returncode == 1 and says in done.stdout and "1 problem(s)" in done.stdout and not done.stderr.count("Traceback")
 
 
 def test_bench(root, tmp_path):
