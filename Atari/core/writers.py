@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
 
 class Csv:
@@ -60,6 +61,15 @@ class TensorBoard:
 
     def text(self, name: str, text: str, step: int = 0) -> None:
         self.writer.add_text(name, text, step)
+
+    def layout(self, charts: dict[str, dict[str, list[str]]]) -> None:
+        """{group: {chart: [scalars]}}: what the Custom Scalars tab shows, one chart for the scalars that belong together."""
+        self.writer.add_custom_scalars({g: {c: ["Multiline", tags] for c, tags in own.items()} for g, own in charts.items()})
+
+    def hparams(self, settings: dict[str, Any]) -> None:
+        """The settings of this run in the HParams tab. TensorBoard itself joins the runs' columns: settings and last scalars."""
+        plain = {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in settings.items()}
+        self.writer._get_file_writer().add_summary(hparams(plain, {})[1])
 
     def image(self, name: str, image: np.ndarray, step: int) -> None:  # (H, W, 3) uint8
         self.writer.add_image(name, image, step, dataformats="HWC")
