@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -42,7 +43,7 @@ def main(program: str, configs: Path, arguments: list[str], check: Callable[[lis
     typed = [a.lstrip("+") for a in words if not a.startswith("hydra")]
     for combination in combinations(typed):
         check(combination)
-    _check_launcher(configs, own)
+    own = _launcher(configs, own) + own
     # a leading + lets Hydra pass on a key that multirun.yaml does not have: the tree reads and checks it
     sys.argv = [sys.argv[0], FLAGS[0], *own, f"program={program}", *("+" + a for a in typed)]
     hydra.main(version_base="1.3", config_path=str(configs.resolve()), config_name="multirun")(job)()
@@ -76,11 +77,15 @@ def combinations(typed: list[str]) -> list[list[str]]:
     return [list(run) for run in itertools.product(*options)]
 
 
-def _check_launcher(configs: Path, own: list[str]) -> None:
+def _launcher(configs: Path, own: list[str]) -> list[str]:
+    """The values of configs/launcher/NAME.yaml, as arguments that the user's own come after."""
     chosen = [a.partition("=")[2] for a in own if a.startswith("hydra/launcher=")]
-    for name in chosen:
-        known = {"basic"} | {p.stem for p in (configs / "hydra" / "launcher").glob("*.yaml")}
-        if name not in known:
-            raise UserError(f"hydra/launcher={name} is unknown: {nearest(name, known)}")
-        if name.startswith("submitit") and find_spec("hydra_plugins.hydra_submitit_launcher") is None:
-            raise UserError(f"hydra/launcher={name} needs a package: pip install -r requirements-cluster.txt")
+    if not chosen or chosen[-1] == "basic":
+        return []
+    known = {"basic"} | {p.stem for p in (configs / "launcher").glob("*.yaml")}
+    if chosen[-1] not in known:
+        raise UserError(f"hydra/launcher={chosen[-1]} is unknown: {nearest(chosen[-1], known)}")
+    if find_spec("submitit") is None:
+        raise UserError(f"hydra/launcher={chosen[-1]} needs packages: pip install -r requirements-cluster.txt")
+    values = yaml.safe_load((configs / "launcher" / f"{chosen[-1]}.yaml").read_text())
+    return [f"hydra.launcher.{key}={value}" for key, value in values.items() if value is not None]
