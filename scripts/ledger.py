@@ -10,6 +10,7 @@ python scripts/ledger.py [RUNS_FOLDER ...] [--results DIR] [--cut-off] [--debug]
 import csv
 import hashlib
 import io
+import itertools
 import json
 import statistics
 import sys
@@ -75,7 +76,7 @@ def read(results: Path, benchmark: Benchmark) -> list[Row]:
         if not curve.exists() or hashlib.sha256(curve.read_bytes()).hexdigest()[:12] != row["curve"]:
             raise UserError(f"{curve} is missing or does not match line {number} of {file}; {edited}")
     keys = [benchmark.key(row) for row in rows]
-    for before, after in zip(keys, keys[1:], strict=False):
+    for before, after in itertools.pairwise(keys):
         if before >= after:
             says = "is there twice" if before == after else "is out of order"
             raise UserError(f"{file}: {' '.join(map(str, after))} {says}; {edited}")
