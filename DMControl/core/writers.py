@@ -68,7 +68,7 @@ class TensorBoard:
 
     def hparams(self, settings: dict[str, Any]) -> None:
         """The settings of this run in the HParams tab. TensorBoard itself joins the runs' columns: settings and last scalars."""
-        plain = {k: v if isinstance(v, (bool, int, float, str)) else str(v) for k, v in settings.items()}
+        plain = {k: v if isinstance(v, (int, float)) and not isinstance(v, bool) else str(v) for k, v in settings.items()}
         self.writer._get_file_writer().add_summary(hparams(plain, {})[1])
 
     def image(self, name: str, image: np.ndarray, step: int) -> None:  # (H, W, 3) uint8
