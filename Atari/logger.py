@@ -27,7 +27,6 @@ LAYOUT = {  # of the Custom Scalars tab
         "evaluation, human-normalised": ["eval/human_normalized"],
         "evaluation": ["eval/episode_return"],
         "training": ["train/episode_return"],
-        "after the last step": ["final/human_normalized"],
     },
     "losses": {"MLR": ["loss/mlr"], "Rainbow": ["loss/rl"], "gradients": ["grad/network", "grad/decoder"]},
     "mask and momentum": {"hidden share": ["mlr/mask_ratio"], "distance of the targets": ["mlr/target_distance"]},
@@ -36,6 +35,8 @@ LAYOUT = {  # of the Custom Scalars tab
         "seconds per game": ["time/act", "time/env", "time/update", "time/eval", "time/save"],
     },
 }
+FIRST = ("game", "method", "preset", "name", "seed")  # columns of the HParams tab
+SCORES = ("final/human_normalized", "final/episode_return", "final/hours", "eval/human_normalized")
 HIDDEN = ("device", "threads", "runs", "checkpoint", "eval.video")  # no column in the HParams tab: they change no result
 
 
@@ -50,7 +51,7 @@ class Logger:
             self.board.text("run/command", f"    {command}")
             self.board.text("run/config", indent(yaml.safe_dump(config, sort_keys=False), "    "))  # four spaces: as it stands
             self.board.layout(LAYOUT)
-            self.board.hparams({k: v for k, v in flatten(config) if not k.startswith(HIDDEN)})
+            self.board.hparams({k: v for k, v in flatten(config) if not k.startswith(HIDDEN)}, FIRST, SCORES)
 
     def episode(self, frame: int, row: dict[str, float]) -> None:
         """A training game has ended: its raw score, and the means of what the updates measured since the last one."""

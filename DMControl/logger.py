@@ -24,7 +24,6 @@ LAYOUT = {  # of the Custom Scalars tab
     "return": {
         "evaluation": ["eval/episode_return"],
         "training": ["train/episode_return"],
-        "after the last step": ["final/episode_return"],
     },
     "losses": {
         "MLR": ["loss/mlr"],
@@ -38,6 +37,8 @@ LAYOUT = {  # of the Custom Scalars tab
         "seconds per episode": ["time/act", "time/env", "time/update", "time/eval", "time/save"],
     },
 }
+FIRST = ("task", "method", "preset", "name", "seed")  # columns of the HParams tab
+SCORES = ("final/episode_return", "final/hours", "eval/episode_return")
 HIDDEN = ("device", "threads", "runs", "checkpoint", "eval.video")  # no column in the HParams tab: they change no result
 
 
@@ -52,7 +53,7 @@ class Logger:
             self.board.text("run/command", f"    {command}")
             self.board.text("run/config", indent(yaml.safe_dump(config, sort_keys=False), "    "))  # four spaces: as it stands
             self.board.layout(LAYOUT)
-            self.board.hparams({k: v for k, v in flatten(config) if not k.startswith(HIDDEN)})
+            self.board.hparams({k: v for k, v in flatten(config) if not k.startswith(HIDDEN)}, FIRST, SCORES)
 
     def episode(self, env_step: int, row: dict[str, float]) -> None:
         """A training episode has ended: its return, and the means of what the updates measured since the last one."""

@@ -290,9 +290,8 @@ def main(arguments: list[str]) -> int:
     print(f"hours: {wall / 3600:.2f} of waiting, {seconds / 3600:.2f} of runs (measured one at a time, on {threads} thread(s) each)")
     on_gpu = f", GPU memory {machine.gigabytes(gpu * side // max(1, gpus))} a GPU" if gpu else ""
     print(f"GB:    RAM {machine.gigabytes(ram * side)}{on_gpu}")
-    print(
-        f"       disk {machine.gigabytes(disk)} for what stays, and up to {machine.gigabytes(frames * side)} for the replays of runs under way"
-    )
+    under_way = machine.gigabytes(frames * side)
+    print(f"       disk {machine.gigabytes(disk)} for what stays, and up to {under_way} for the replays of runs under way")
     free = machine.free_disk(Path(options["--runs"]))
     if disk + frames * side > free:
         print(f"       that is more than the {machine.gigabytes(free)} free under {options['--runs']}")

@@ -17,14 +17,14 @@ sys.path.insert(0, str(ROOT))
 from DMControl.core.errors import UserError, run_main  # noqa: E402
 
 BROWSERS = ("chromium", "chromium-headless-shell", "chromium-browser", "google-chrome")
-TABS = (("custom_scalars", 1500, 980), ("hparams", 1500, 420))  # tab, width, height
+TABS = (("custom_scalars", 1500, 1000), ("hparams", 1500, 430), ("images", 1500, 560))  # tab, width, height
 
 
 @contextmanager
 def tensorboard(runs: Path) -> Iterator[str]:
     """A TensorBoard on a free port; gives its address."""
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(runs), "--port", "0", "--host", "127.0.0.1"]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", runs.name, "--port", "0", "--host", "127.0.0.1"]
+    server = subprocess.Popen(command, cwd=runs.parent, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
         for line in server.stderr:
             if found := re.search(r"at (http://\S+)", line):
