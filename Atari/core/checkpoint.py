@@ -95,7 +95,7 @@ class Checkpoints:
                     for segment in manifest["segments"]:
                         if checksum(self.frames / Path(segment["file"]).name) != segment["sha256"]:
                             raise ValueError(f"frames {segment['file']} do not match their checksum")
-            except (ValueError, KeyError, TypeError, OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            except (ValueError, KeyError, TypeError, OSError, RuntimeError, EOFError) as error:
                 broken.append(f"{folder.name}: {' '.join(str(error).split())[:200]}")
                 continue
             if broken:
@@ -144,7 +144,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def load_file(path: Path, expected: str, device: torch.device) -> dict[str, Any]:
     if checksum(path) != expected:
         raise ValueError(f"{path.name} does not match its checksum")
-    return torch.load(path, map_location=device, weights_only=True)
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(f"{path.name} holds more than tensors and plain values, and was not read") from error
 
 
 def checksum(path: Path) -> str:
@@ -169,10 +172,7 @@ class _Summed:
 def _save(part: dict[str, Any], path: Path) -> str:
     with open(path, "wb") as file:
         summed = _Summed(file)
-        try:
-            torch.save(part, summed)
-        except RuntimeError as error:  # torch's words for a write that failed
-            raise error.__context__ if isinstance(error.__context__, OSError) else error from None
+        torch.save(part, summed)
         file.flush()
         os.fsync(file.fileno())
     return summed.sha256.hexdigest()

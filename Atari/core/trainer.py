@@ -143,9 +143,9 @@ class Run:
 
     def renew(self) -> None:
         """A new environment, brought to where the old one was before what crashed."""
-        state = self.env.state_dict()
-        self.env = self.make_env()
-        self.env.load_state_dict(state)
+        fresh = self.make_env()
+        fresh.load_state_dict(self.env.state_dict())
+        self.env = fresh
 
     def save(self) -> None:
         self.stop_if_not_finite()
