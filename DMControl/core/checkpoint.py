@@ -44,7 +44,7 @@ class Checkpoints:
             _write(temporary / "manifest.json", json.dumps({"sha256": _seal(manifest), **manifest}, indent=1))
             _sync(temporary)
             os.replace(temporary, final)
-        except OSError:
+        except Exception:
             shutil.rmtree(temporary, ignore_errors=True)  # a full disk gets its room back
             raise
         _sync(self.folder)
@@ -160,10 +160,15 @@ class _Summed:
 
     def __init__(self, file: Any) -> None:
         self.file, self.sha256 = file, hashlib.sha256()
+        self.error: OSError | None = None
 
     def write(self, data: Any) -> int:
         self.sha256.update(data)
-        return self.file.write(data)
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
 
     def flush(self) -> None:
         self.file.flush()
@@ -172,7 +177,10 @@ class _Summed:
 def _save(part: dict[str, Any], path: Path) -> str:
     with open(path, "wb") as file:
         summed = _Summed(file)
-        torch.save(part, summed)
+        try:
+            torch.save(part, summed)
+        except RuntimeError as error:  # what torch makes of a write that failed
+            raise summed.error or error from None
         file.flush()
         os.fsync(file.fileno())
     return summed.sha256.hexdigest()
