@@ -1,6 +1,7 @@
 """Injure runs on purpose and look at what is lost.
 
 scripts/torture.sh [COUNT] [tree=dmcontrol|atari] [faults=kill,nan,...] [seed=0]
+faults: kill, stop, disk, read_only, damage, two, nan, crash, crafted; crowd: eight runs at once; stall: seconds of a save at paper size
 
 COUNT (50) is the number of SIGKILLs, shared between the trees; the other faults are tried COUNT / 25 times each, at least once.
 Each victim is a whole training process, forked from this one so that torch is imported once. After a fault the same command is
@@ -710,10 +711,54 @@ def crowd(trees: list[Tree], runs: Path) -> tuple[Row, str]:
     return row, note
 
 
+def stall(tree: Tree, runs: Path) -> str:
+    """How long a save holds up a run of the paper preset whose replay is full."""
+
+    def measure(trainer: Any) -> int:
+        import torch
+
+        agent, replay = trainer.agent, trainer.replay
+        for optimizer in agent._optimizers().values() if hasattr(agent, "_optimizers") else [agent.optimizer]:
+            for p in optimizer.parameters:
+                p.grad = torch.zeros_like(p)
+            optimizer.step()  # moments come with the first step
+        filled = replay.capacity
+        replay.frames.random_(0, 256)
+        replay.added = filled
+        if hasattr(replay, "host"):
+            replay.frames_added = filled
+        times = []
+        for fresh in (1, 2500, 2500):
+            replay.saved_frames = filled - fresh
+            trainer.step += fresh
+            start = time.perf_counter()
+            type(trainer).__mro__[1].save(trainer)
+            times.append(time.perf_counter() - start)
+        newest = saves(trainer.folder.path)[0]
+        constant = sum(p.stat().st_size for p in newest.iterdir())
+        frame = replay.frames[0].numel()
+        small = sum(v.nbytes for v in replay.state_dict()["arrays"].values())
+        print(
+            f"stall: {max(times[1:]):.2f} s: {2500 * frame / 2**20:.0f} MB of 2,500 new frames, {constant / 2**20:.0f} MB of networks, "
+            f"moments and the rest, {small / 2**20:.1f} MB of it for actions and rewards of {filled:,} transitions"
+        )
+        return 0
+
+    def prepare() -> None:
+        tree.train.Trainer.train = measure
+
+    settings = ["preset=paper", "eval.video=false", "device=cpu", "env_steps=1000000" if tree.name == "DMControl" else "steps=100000"]
+    victim = Victim(dataclasses.replace(tree, settings=settings), runs, prepare=prepare)
+    victim.wait()
+    found = re.search(r"stall: (.*)", victim.said)
+    return f"{tree.name}: a save at the paper preset takes {found[1] if found else victim.said[-300:]}"
+
+
 FAULTS: dict[str, Callable[[Tree, Path, int, random.Random], list[Row]]] = {
     "kill": kill, "stop": stop, "disk": disk, "read_only": read_only, "damage": damage, "two": two, "nan": not_finite, "crash": crash,
     "crafted": crafted,
 }  # fmt: skip
+EXTRA = ("crowd", "stall")
 
 
 # ---------------------------------------------------------------- the whole
@@ -758,7 +803,7 @@ def print_table(table: dict[str, list[Row]]) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    count, options = 50, {"tree": "dmcontrol,atari", "faults": ",".join([*FAULTS, "crowd"]), "seed": "0"}
+    count, options = 50, {"tree": "dmcontrol,atari", "faults": ",".join([*FAULTS, *EXTRA]), "seed": "0"}
     for argument in arguments:
         key, _, value = argument.partition("=")
         if argument.isdigit() and int(argument) > 0:
@@ -768,8 +813,8 @@ def main(arguments: list[str]) -> int:
         else:
             raise UserError(f"argument {argument} is unknown: give a count, tree=, faults= or seed=")
     names, chosen = options["tree"].split(","), options["faults"].split(",")
-    if not set(names) <= {"dmcontrol", "atari"} or not set(chosen) <= {*FAULTS, "crowd"} or not options["seed"].isdigit():
-        raise UserError(f"tree= is dmcontrol or atari, faults= any of {', '.join([*FAULTS, 'crowd'])}, seed= a whole number")
+    if not set(names) <= {"dmcontrol", "atari"} or not set(chosen) <= {*FAULTS, *EXTRA} or not options["seed"].isdigit():
+        raise UserError(f"tree= is dmcontrol or atari, faults= any of {', '.join([*FAULTS, *EXTRA])}, seed= a whole number")
     dice, start = random.Random(int(options["seed"])), time.monotonic()
     trees, notes = plant(names), []
     table: dict[str, list[Row]] = {tree.name: [] for tree in trees}
@@ -794,9 +839,12 @@ def main(arguments: list[str]) -> int:
             row, note = crowd(trees, base / "crowd")
             table.setdefault("both" if len(trees) > 1 else trees[0].name, []).append(row)
             notes.append(note)
+        if "stall" in chosen:
+            notes += [stall(tree, base / "stall" / tree.name) for tree in trees]
     finally:
         shutil.rmtree(base, ignore_errors=True)
-    print_table(table)
+    if any(table.values()):
+        print_table(table)
     failed = sum(row.tried - row.survived for rows in table.values() for row in rows)
     notes.append(f"{time.monotonic() - start:.0f} s, seed {options['seed']}; {failed or 'none'} not survived")
     print("\n" + "\n".join(notes))
