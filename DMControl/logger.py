@@ -12,7 +12,7 @@ from .core.writers import Csv, TensorBoard, strip, video
 TRAIN_COLUMNS = (
     "env_step", "step", "episode", "episode_return", "episode_length", "hours", "perf/updates_per_second",
     "loss/critic", "loss/actor", "loss/alpha", "loss/mlr", "agent/q", "agent/alpha", "agent/entropy", "agent/batch_reward",
-    "grad/objective", "time/act", "time/env", "time/update", "time/eval", "time/save",
+    "grad/objective", "env/restarts", "time/act", "time/env", "time/update", "time/eval", "time/save",
 )  # fmt: skip
 EVAL_COLUMNS = ("env_step", "step", "seed", "episode", "episode_return", "episode_length", "hours")
 
@@ -56,6 +56,9 @@ class Logger:
         path = self.folder / "video" / f"{name}.mp4"
         video(path, frames, max(1, round(self.fps)))
         return path
+
+    def flush(self) -> None:
+        self.board.flush()
 
     def close(self) -> None:
         self.train_csv.close()

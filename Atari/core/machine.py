@@ -120,6 +120,19 @@ def free_memory(device: torch.device) -> int:
     return free
 
 
+def require(device: torch.device, need: dict[str, int]) -> None:
+    """Refuse a run that cannot fit, before anything large is built. A replay that a GPU has no room for goes to RAM."""
+    parts = {k: v for k, v in need.items() if not (k == "replay" and device.type == "cuda")}
+    total, free = sum(parts.values()), free_memory(device)
+    if total > free:
+        where = f"memory of {device}" if device.type == "cuda" else "RAM"
+        listed = ", ".join(f"{gigabytes(v)} {k}" for k, v in parts.items())
+        raise UserError(
+            f"this run needs about {gigabytes(total)} of {where} ({listed}), but {gigabytes(free)} are free: "
+            "lower replay.capacity, chunk, a batch size or a width, or take another machine"
+        )
+
+
 def free_disk(folder: Path) -> int:
     while not folder.exists():
         folder = folder.parent
