@@ -1,6 +1,7 @@
 """Train one agent on one game.
 
 python -m Atari.train game=pong method=mlr preset=paper seed=1 device=cuda
+python -m Atari.train --multirun game=pong,alien seed=1,2,3 hydra/launcher=submitit_slurm
 
 Every key, with its meaning and default: configs/atari/config.yaml and configs/atari/method/. The same command again goes
 on with a run that was stopped.
@@ -14,7 +15,7 @@ import numpy as np
 
 from . import games
 from .core import config as configuration
-from .core import machine
+from .core import machine, multirun
 from .core.config import Config
 from .core.errors import UserError, nearest, run_main
 from .core.progress import Bar, Every, Until
@@ -93,6 +94,7 @@ class Trainer(Run):
             raise UserError(f"rainbow.random_steps={rainbow.random_steps} must exceed 1 + n_step + mlr.window = {self.replay.reserve}")
         self.pictures: list = []
         resumed = self.open(path)
+        self.folder.begin(self.device, self.step)
         self.logger = Logger(self.folder.path, config.game, self.folder.config, command, self.frame if resumed else None)
         self.bar = Bar(config.steps, self.step, "step")
         print(f"run: {self.folder.path}" + (f" (resumed at {self.frame:,} frames)" if resumed else ""))
@@ -191,6 +193,7 @@ class Trainer(Run):
         if objective is not None and len(self.replay) > 0:
             stream = generator.get_state()  # pictures leave the run's own stream as it was
             self.logger.pictures(self.frame, objective.pictures(self.replay.sample(1, 1.0).window, generator))
+            self.logger.gauges(self.frame, objective.gauges(generator))
             generator.set_state(stream)
         mean = sum(e["episode_return"] for e in self.final) / len(self.final)
         self.bar.say(f"eval at {self.frame:>9,} frames: score {mean:9.1f} over {len(self.final)} games")
@@ -205,12 +208,15 @@ class Trainer(Run):
         chosen = {k: self.config[k] for k in ("game", "method", "preset", "seed", "name")}
         mean = games.human_normalized(self.config.game, sum(returns) / len(returns))
         result = {**chosen, "frames": self.frame, "eval_returns": returns, "human_normalized": mean, "hours": self.hours}
+        self.logger.final(self.frame, {"episode_return": sum(returns) / len(returns), "human_normalized": mean, "hours": self.hours})
         self.folder.finish(result, self.device)
         if not self.config.checkpoint.keep_replay:
             self.checkpoints.drop_replay()
 
 
 def main(arguments: list[str]) -> int:
+    if multirun.asked(arguments):
+        return multirun.main("Atari.train", CONFIGS.parent, arguments, read_config)
     config = read_config(arguments)
     command = shlex.join(["python", "-m", "Atari.train", *arguments])
     if (run_path(config) / "result.json").exists():

@@ -1,12 +1,15 @@
 """Which numbers the users of this benchmark read, under which names, with env steps on the x axis."""
 
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from torch import Tensor
 
+from .core.config import flatten
 from .core.writers import Csv, TensorBoard, strip, video
 
 TRAIN_COLUMNS = (
@@ -15,6 +18,28 @@ TRAIN_COLUMNS = (
     "grad/objective", "env/restarts", "time/act", "time/env", "time/update", "time/eval", "time/save",
 )  # fmt: skip
 EVAL_COLUMNS = ("env_step", "step", "seed", "episode", "episode_return", "episode_length", "hours")
+
+
+LAYOUT = {  # of the Custom Scalars tab
+    "return": {
+        "evaluation": ["eval/episode_return"],
+        "training": ["train/episode_return"],
+    },
+    "losses": {
+        "MLR": ["loss/mlr"],
+        "critic": ["loss/critic"],
+        "actor and temperature": ["loss/actor", "loss/alpha"],
+        "gradient of the objective": ["grad/objective"],
+    },
+    "mask and momentum": {"hidden share": ["mlr/mask_ratio"], "distance of the targets": ["mlr/target_distance"]},
+    "speed": {
+        "updates per second": ["perf/updates_per_second"],
+        "seconds per episode": ["time/act", "time/env", "time/update", "time/eval", "time/save"],
+    },
+}
+FIRST = ("task", "method", "preset", "name", "seed")  # columns of the HParams tab
+SCORES = ("final/episode_return", "final/hours", "eval/episode_return")
+HIDDEN = ("device", "threads", "runs", "checkpoint", "eval.video")  # no column in the HParams tab: they change no result
 
 
 class Logger:
@@ -26,7 +51,9 @@ class Logger:
         self.board = TensorBoard(folder, resumed_at)
         if resumed_at is None:
             self.board.text("run/command", f"    {command}")
-            self.board.text("run/config", "\n".join(f"    {k}: {v}" for k, v in config.items()))
+            self.board.text("run/config", indent(yaml.safe_dump(config, sort_keys=False), "    "))  # four spaces: as it stands
+            self.board.layout(LAYOUT)
+            self.board.hparams({k: v for k, v in flatten(config) if not k.startswith(HIDDEN)}, FIRST, SCORES)
 
     def episode(self, env_step: int, row: dict[str, float]) -> None:
         """A training episode has ended: its return, and the means of what the updates measured since the last one."""
@@ -47,6 +74,13 @@ class Logger:
         if pictures:
             rows = [p.permute(0, 2, 3, 1).to("cpu", torch.uint8).numpy() for p in pictures.values()]
             self.board.image("mlr/" + "_and_".join(pictures), strip(rows), env_step)
+
+    def gauges(self, env_step: int, gauges: dict[str, float]) -> None:
+        self.board.scalars(gauges, env_step)
+
+    def final(self, env_step: int, scores: dict[str, float | None]) -> None:
+        """The score of the finished run, to sort and compare runs by in the HParams tab."""
+        self.board.scalars({f"final/{k}": v for k, v in scores.items() if v is not None}, env_step)
 
     def animation(self, env_step: int, frames: list[np.ndarray]) -> None:
         every = -(-len(frames) // 100)  # at most 100 pictures, so that event files stay small

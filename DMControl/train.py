@@ -1,6 +1,7 @@
 """Train one agent on one task.
 
 python -m DMControl.train task=cheetah_run method=mlr preset=paper seed=1 device=cuda
+python -m DMControl.train --multirun task=cheetah_run,walker_walk seed=1,2,3 hydra/launcher=submitit_slurm
 
 Every key, with its meaning and default: configs/dmcontrol/config.yaml and configs/dmcontrol/method/. The same command again goes
 on with a run that was stopped.
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 
 from .core import config as configuration
-from .core import machine
+from .core import machine, multirun
 from .core.config import Config
 from .core.errors import UserError, nearest, run_main
 from .core.progress import Bar, Every, Until
@@ -98,6 +99,7 @@ class Trainer(Run):
         self.eval_stack = Stack(image.stack, self.device)
         self.episode_return, self.episode_start = 0.0, 0
         resumed = self.open(path, {k: v.parameters for k, v in self.agent._optimizers().items() if v.clip is None})
+        self.folder.begin(self.device, self.step)
         self.logger = Logger(self.folder.path, self.folder.config, command, self.env_step if resumed else None, env_fps(self.env))
         self.bar = Bar(config.env_steps, self.env_step, "env step")
         print(f"run: {self.folder.path}" + (f" (resumed at {self.env_step:,} env steps)" if resumed else ""))
@@ -210,6 +212,7 @@ class Trainer(Run):
             generator = torch.Generator(self.device).manual_seed(self.env_step)  # pictures leave the run's own stream alone
             window = self.replay.sample_windows(4, objective.window, generator)
             self.logger.pictures(self.env_step, objective.pictures(window, generator))
+            self.logger.gauges(self.env_step, objective.gauges(generator))
         mean = sum(e["episode_return"] for e in self.final) / len(self.final)
         self.bar.say(f"eval at {self.env_step:>9,} env steps: return {mean:7.1f} over {len(self.final)} episodes")
         self.evaluated_at = self.env_step
@@ -225,6 +228,7 @@ class Trainer(Run):
         returns = [e["episode_return"] for e in self.final]
         chosen = {k: self.config[k] for k in ("task", "method", "preset", "seed", "name")}
         result = {**chosen, "env_steps": self.env_step, "eval_returns": returns, "hours": self.hours}
+        self.logger.final(self.env_step, {"episode_return": sum(returns) / len(returns), "hours": self.hours})
         self.folder.finish(result, self.device)
         if not self.config.checkpoint.keep_replay:
             self.checkpoints.drop_replay()
@@ -232,6 +236,8 @@ class Trainer(Run):
 
 def main(arguments: list[str]) -> int:
     choose_renderer()
+    if multirun.asked(arguments):
+        return multirun.main("DMControl.train", CONFIGS.parent, arguments, read_config)
     config = read_config(arguments)
     command = shlex.join(["python", "-m", "DMControl.train", *arguments])
     if (run_path(config) / "result.json").exists():

@@ -68,16 +68,24 @@ class RunFolder:
         except ValueError as error:
             raise UserError(f"{file} is damaged: remove it, and the same command finishes the run again") from error
 
+    def begin(self, device: torch.device, step: int) -> None:
+        """Note in origin.json what works on this run from this step on: a run that is cut off has a source too."""
+        file = self.path / "origin.json"
+        before = json.loads(file.read_text()) if step > 0 and file.exists() else []
+        write_text(file, json.dumps([*before, {"step": step, **self._provenance(device)}], indent=1))
+
     def finish(self, result: dict[str, Any], device: torch.device) -> None:
         """Write result.json: scores with all that is needed to know where they come from."""
-        provenance = {
+        write_text(self.path / "result.json", json.dumps({**result, **self._provenance(device)}, indent=1))
+
+    def _provenance(self, device: torch.device) -> dict[str, Any]:
+        return {
             "config_hash": digest(self.config, (*FREE, "seed", "name")),
             "commit": commit(),
             "hardware": machine.describe(device),
             "python": sys.version.split()[0],
             "versions": versions(),
         }
-        write_text(self.path / "result.json", json.dumps({**result, **provenance}, indent=1))
 
 
 def safe_folder(root: str, *parts: str) -> Path:
@@ -107,9 +115,11 @@ def read_config(path: Path) -> Config:
 class Stop:
     """Ctrl-C or SIGTERM ask for a stop: the loop saves and ends. A second one ends at once."""
 
+    signals: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)  # a job of a cluster listens to others (multirun.py)
+
     def __init__(self) -> None:
         self.signal: int | None = None
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in self.signals:
             signal.signal(number, self._ask)
 
     def _ask(self, number: int, _: FrameType | None) -> None:
