@@ -1,4 +1,4 @@
-"""The methods by name. A method is the SAC of sac.py, plus what its builder attaches."""
+"""The methods by name. A method is the SAC of sac.py, plus an auxiliary objective, a critic's loss of its own, or both."""
 
 from collections.abc import Callable
 
@@ -11,6 +11,7 @@ from .core.machine import Precision
 from .sac import SAC
 
 OBJECTIVES: dict[str, Callable | None] = {"baseline": None, "mlr": mlr.build}
+CRITICS: dict[str, Callable] = {}  # methods that are not named here have the plain squared error
 
 
 def make_agent(config: Config, action_dim: int, precision: Precision) -> SAC:
@@ -23,6 +24,8 @@ def make_agent(config: Config, action_dim: int, precision: Precision) -> SAC:
         raise UserError(
             f"method={config.method} has a YAML file but no entry in DMControl/methods.py: {nearest(config.method, OBJECTIVES)}"
         )
+    if config.method in CRITICS:
+        agent.critic_loss = CRITICS[config.method](config, agent)
     build = OBJECTIVES[config.method]
     if build is not None:
         agent.attach(*build(config, agent))
