@@ -27,16 +27,20 @@ class Part:
 
 
 class TD(nn.Module):
-    """The squared distance of both Q functions from the target. Methods are subclasses; SAC never asks which one it has."""
+    """The squared distance of both Q functions from the target. Methods are subclasses; SAC never asks which one it has.
 
-    def __init__(self) -> None:
+    front: what stands between the pixels and every encoder of the agent, and learns from this loss alone.
+    """
+
+    def __init__(self, front: nn.Module | None = None, front_optimizer: Adam | None = None) -> None:
         super().__init__()
-        self.optimizers: dict[str, Adam] = {}  # they step with the critic's, on the gradient of its loss
+        self.front = front
+        self.optimizers = {} if front_optimizer is None else {"front": front_optimizer}  # they step with the critic's
         self.own_optimizers: dict[str, Adam] = {}  # they step in after_update
 
     def see(self, image: Tensor, judging: bool = False) -> Tensor:
-        """What stands between the pixels and every encoder of the agent, targets too. judging: a deterministic policy acts."""
-        return image
+        """What an encoder gets to see of an image (N, C, H, W). judging: a deterministic policy acts on it."""
+        return image if self.front is None else self.front(image, judging)
 
     def draw(self, batch: Batch, generator: torch.Generator) -> Any:
         """The random choices of an update, for `loss`; drawn before its images are read."""
@@ -45,14 +49,14 @@ class TD(nn.Module):
     def loss(self, critic: "Critic", part: Part, choices: Any) -> tuple[Tensor, Metrics]:
         """The loss of each transition, (N, 1), and numbers to log, summed over the transitions."""
         q1, q2 = critic(self.see(part.obs), part.action)
-        return squared(q1, q2, part.target), {"agent/q": q1.detach().sum()}
+        return squared(q1, q2, part.target), self.metrics(q1)
+
+    def metrics(self, q1: Tensor) -> Metrics:
+        out = {"agent/q": q1.detach().sum()}
+        return out if self.front is None else out | {"agent/mask": self.front.brightness * len(q1)}
 
     def after_update(self, agent: "SAC", batch: Batch, view: View, replay: Replay) -> Metrics:
         """A step of its own, once critic, actor and targets have had theirs."""
-        return {}
-
-    def pictures(self, image: Tensor) -> dict[str, Tensor]:
-        """What of an observation (N, C, H, W) the networks get to see: named pictures (N * stack, 3 or 1, H, W)."""
         return {}
 
 
