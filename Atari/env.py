@@ -174,5 +174,6 @@ class Stack:
 
 def observations(stacks: list[Stack], device: torch.device) -> Frames:
     """What several environments show, as one batch for the agent."""
-    store = torch.from_numpy(np.concatenate([stack.frames for stack in stacks])).to(device)  # (N * S, size, size, 1)
+    frames = np.concatenate([stack.frames for stack in stacks])  # (N * S, size, size, 1)
+    store = torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous().to(device)
     return Frames(store, torch.arange(len(store), device=device).view(len(stacks), -1))

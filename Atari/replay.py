@@ -63,7 +63,7 @@ class Replay:
                 f"are free on {self.store_device}: lower replay.capacity"
             )
         # filled here, so that memory that is not there is missed at once and not after hours
-        self.frames = torch.full((self.slots + 1, size, size, 1), 0, dtype=torch.uint8, device=self.store_device)
+        self.frames = torch.full((self.slots + 1, 1, size, size), 0, dtype=torch.uint8, device=self.store_device)
         self.action = torch.zeros(self.slots, dtype=torch.int64, device=device)
         self.reward = torch.zeros(self.slots, device=device)
         self.done = torch.zeros(self.slots, dtype=torch.bool, device=device)
@@ -182,7 +182,7 @@ class Replay:
         self.row_sum.copy_(self.leaf.sum(1))
         machine.restore(self.generator, state["generator"])
         for segment in segments:
-            data = np.frombuffer(read(segment), np.uint8).reshape(segment["count"], self.size, self.size, 1)
+            data = np.frombuffer(read(segment), np.uint8).reshape(segment["count"], 1, self.size, self.size)
             number = torch.arange(segment["first"], segment["first"] + segment["count"])
             keep = (number >= self.frames_added - self.slots) & (number < self.frames_added)
             slot = (number[keep] % self.slots).to(self.store_device)
@@ -194,7 +194,7 @@ class Replay:
         if self.added >= self.slots:  # this frame and the stacks of the next S - 1 transitions are lost
             lost = (slot + torch.arange(self.stack, device=self.device)) % self.slots
             self._set_leaf(lost, 0.0)
-        self.frames[slot] = torch.from_numpy(np.ascontiguousarray(frame))
+        self.frames[slot] = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)
         self.age[slot] = age
         self.current_age, self.pending = age, True
 

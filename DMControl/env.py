@@ -123,5 +123,5 @@ class Stack:
         self.frames = [*self.frames[1:], frame]
 
     def observation(self) -> Frames:
-        store = torch.from_numpy(np.stack(self.frames)).to(self.device)
+        store = torch.from_numpy(np.stack(self.frames).transpose(0, 3, 1, 2).copy()).to(self.device)  # (S, 3, H, W)
         return Frames(store, torch.arange(self.depth, device=self.device)[None])

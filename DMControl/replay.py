@@ -44,7 +44,7 @@ class Replay:
                 f"are free on {self.store_device}: lower replay.capacity or image.size"
             )
         # touched here, so that memory that is not there is missed at once and not after hours
-        self.frames = torch.full((self.slots, size, size, 3), 0, dtype=torch.uint8, device=self.store_device)
+        self.frames = torch.full((self.slots, 3, size, size), 0, dtype=torch.uint8, device=self.store_device)
         self.action = torch.zeros(capacity, action_dim, device=device)
         self.reward = torch.zeros(capacity, 1, device=device)
         self.not_done = torch.zeros(capacity, 1, device=device)
@@ -145,14 +145,14 @@ class Replay:
             getattr(self, name)[: len(array)] = array.to(self.device)
         self.host = torch.stack([self.frame, self.age], 1).cpu().numpy()
         for segment in segments:
-            data = np.frombuffer(read(segment), np.uint8).reshape(segment["count"], self.size, self.size, 3)
+            data = np.frombuffer(read(segment), np.uint8).reshape(segment["count"], 3, self.size, self.size)
             slots = torch.arange(segment["first"], segment["first"] + segment["count"]) % self.slots
             keep = torch.arange(segment["first"], segment["first"] + segment["count"]) >= self.frames_added - self.slots
             self.frames[slots[keep].to(self.store_device)] = torch.from_numpy(data.copy())[keep].to(self.store_device)
         self.segments, self.saved_frames = list(segments), self.frames_added
 
     def _put(self, frame: np.ndarray) -> None:
-        self.frames[self.frames_added % self.slots] = torch.from_numpy(np.ascontiguousarray(frame))
+        self.frames[self.frames_added % self.slots] = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)
         self.frames_added += 1
         lost = self.frames_added - self.slots  # frames below this number are overwritten
         self.oldest = max(self.oldest, self.added - self.capacity)

@@ -42,10 +42,9 @@ class Trunk(nn.Module):
         return self.channels * self.side**2
 
     def forward(self, image: Tensor, scale: float = 1 / 255) -> Tensor:
-        x = image.to(self.precision.dtype, memory_format=torch.channels_last, copy=True)
-        if self.centre:
-            x.sub_(self.centre)
-        x.mul_(scale)
+        x = image.float()
+        x = (x - self.centre).mul_(scale) if self.centre else x * scale
+        x = x.to(self.precision.dtype, memory_format=torch.channels_last)
         with self.precision.autocast():
             for conv in self.convs[:-1]:
                 x = torch.relu_(conv(x))
