@@ -22,6 +22,7 @@ from .core.errors import UserError, nearest, run_main
 from .core.progress import Averages, Bar, Every, Timers, Until
 from .core.run import RunFolder, Stop, safe_folder
 from .renderer import choose_renderer
+from .worlds.places import Place, check_data, label, places
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "dmcontrol"
 RANGES = {
@@ -35,13 +36,25 @@ RANGES = {
     "mlr.window": (1, 256), "mlr.lr": (0, 1), "mlr.warmup": (0, None), "mlr.clip": (1e-8, None), "mlr.tau": (0, 1),
     "mlr.hidden": (1, None), "mlr.mask.patch": (1, None), "mlr.mask.block": (1, None), "mlr.decoder.depth": (0, 64),
     "mlr.decoder.width": (1, None), "mlr.decoder.heads": (1, None), "mlr.decoder.mlp_ratio": (0.1, 64),
+    "dmcgb.action_repeat": (1, 1000), "dmcgb.agent_steps": (1, 10**8), "sac.weight_decay": (0, 1), "sac.catch_up": (0, 10**5),
+    "strong.alpha": (0, 1), "strong.images": (1, 10**5), "svea.alpha": (0, 100), "svea.beta": (0, 100), "masker.depth": (1, 32),
+    "masker.width": (1, 1024), "masker.threshold": (0, 1), "masker.lr": (0, 1), "soda.batch_size": (2, None), "soda.lr": (0, 1),
+    "soda.tau": (0, 1), "soda.every": (1, None), "sgqn.quantile": (0, 0.9999), "sgqn.weight": (0, None), "sgqn.lr": (0, 1),
+    "sgqn.every": (1, None),
 }  # fmt: skip
-CHOICES = {"encoder.init": ("delta_orthogonal", "kaiming"), "mlr.target": ("latent", "pixels"), "mlr.decay": ("inverse_sqrt", "constant")}
+CHOICES = {
+    "encoder.init": ("delta_orthogonal", "kaiming"), "mlr.target": ("latent", "pixels"), "mlr.decay": ("inverse_sqrt", "constant"),
+    "protocol": ("mlr", "dmcgb"), "strong.augment": ("overlay", "conv", "none"), "masker.type": ("soft", "hard", "mixed"),
+}  # fmt: skip
+SHORT = {"augment": "strong.augment"}  # what users of the published code type
 
 
 def read_config(arguments: list[str]) -> Config:
     from .env import TASKS
 
+    pairs = [(key, text) for key, equals, text in (a.partition("=") for a in arguments) if equals]
+    typed = {SHORT.get(key, key) for key, _ in pairs}
+    arguments = [SHORT.get(a.partition("=")[0], a.partition("=")[0]) + a[len(a.partition("=")[0]) :] for a in arguments]
     own = set(configuration.choices(CONFIGS, "task"))
     stand_ins = {("task", name): "other" for name in TASKS if name not in own}
     config = configuration.load(CONFIGS, arguments, ("task", "method", "preset"), stand_ins)
@@ -50,6 +63,17 @@ def read_config(arguments: list[str]) -> Config:
     for key, words in CHOICES.items():
         if key in flat and flat[key] not in words:
             raise UserError(f"{key}={flat[key]} is unknown: {nearest(flat[key], words)}")
+    protocol, shared = config.protocol == "dmcgb", config.dmcgb
+    if protocol and "action_repeat" not in typed:
+        config["action_repeat"] = shared.action_repeat
+    if protocol and "env_steps" not in typed:
+        config["env_steps"] = shared.agent_steps * config["action_repeat"]
+    if not {"crop", "resized_crop"} & set(config["augment"]["order"]) and "image.size" not in typed:
+        config["image"]["size"] = config["image"]["crop"]
+    places([config["world"]], [config["intensity"]])
+    if config["eval"]["worlds"]:
+        places(config["eval"]["worlds"], config["eval"]["intensities"])
+    check_data(config["data"])
     if config["env_steps"] <= config["sac"]["random_steps"] * config["action_repeat"]:
         raise UserError(
             f"env_steps={config['env_steps']} must exceed sac.random_steps x action_repeat = "
@@ -68,10 +92,17 @@ def run_path(config: Config) -> Path:
     return safe_folder(config.runs, "dmcontrol", config.task, f"{config.method}-{config.preset}", seed)
 
 
+def worlds_of(config: Config) -> list[Place]:
+    """The world to train in, then the others to be judged in."""
+    own = places([config.world], [config.intensity])
+    extra = places(config.eval.worlds, config.eval.intensities) if config.eval.worlds else []
+    return list(dict.fromkeys(own + extra))
+
+
 class Trainer:
     def __init__(self, config: Config, command: str) -> None:
-        from .env import EVALUATE, TRAIN, Env, Stack
-        from .evaluate import env_fps
+        from .env import EVALUATE, TRAIN, Stack
+        from .evaluate import env_fps, make_env
         from .logger import Logger
         from .methods import make_agent
         from .replay import Replay
@@ -82,9 +113,9 @@ class Trainer:
         machine.keep_memory()
         threads = machine.set_threads(config.threads)
         image = config.image
-        self.env, self.eval_env = (
-            Env(config.task, config.action_repeat, image.size, image.shadows, config.seed, stream) for stream in (TRAIN, EVALUATE)
-        )
+        self.place, *self.others = worlds_of(config)
+        self.env, self.eval_env = (make_env(config, config.seed, stream, self.place) for stream in (TRAIN, EVALUATE))
+        self.other_envs = {place: make_env(config, config.seed, EVALUATE, place) for place in self.others}
         self.agent = make_agent(config, self.env.action_dim, precision)
         steps = -(-config.env_steps // config.action_repeat)
         capacity = min(config.replay.capacity, max(steps, 1))
@@ -139,7 +170,7 @@ class Trainer:
             self.episode_return += result.reward
             if self.step > config.sac.random_steps:
                 with self.timers("update"):
-                    for _ in range(config.sac.updates_per_step):
+                    for _ in range(self.updates_due()):
                         self.averages.add(self.agent.update(self.replay))
                         self.row_updates += 1
             if result.last:
@@ -157,6 +188,10 @@ class Trainer:
         self.logger.close()
         print(f"{'finished' if finished else 'stopped'} at {self.env_step:,} env steps after {self.hours:.2f} h: {self.folder.path}")
         return 0 if finished else self.stop.exit_code
+
+    def updates_due(self) -> int:
+        sac = self.config.sac
+        return sac.catch_up if sac.catch_up and self.step == sac.random_steps + 1 else sac.updates_per_step
 
     def evaluation_due(self) -> bool:
         every, repeat = Every(self.config.eval.every), self.config.action_repeat
@@ -197,8 +232,21 @@ class Trainer:
             )
         if outcome is None:
             return
+        elsewhere, masks = {}, {self.place: self.masks()}
+        for place, env in self.other_envs.items():
+            with self.timers("eval"):
+                seen = evaluate(self.agent, env, self.eval_stack, config.episodes, stop=lambda: bool(self.stop.signal))
+            if seen is None:
+                return
+            elsewhere[place], masks[place] = seen[0], self.masks()
         self.final, frames = outcome
-        self.logger.evaluation(self.env_step, self.step, self.hours, self.final)
+        self.logger.evaluation(self.env_step, self.step, self.hours, self.final, self.place)
+        for place, episodes in elsewhere.items():
+            self.logger.evaluation(self.env_step, self.step, self.hours, episodes, place, elsewhere=True)
+            mean = sum(e["episode_return"] for e in episodes) / len(episodes)
+            self.bar.say(f"eval at {self.env_step:>9,} env steps: return {mean:7.1f} in {label(place, self.config.data)}")
+        for place, pictures in masks.items():
+            self.logger.masks(self.env_step, place, pictures)
         if frames:
             self.logger.animation(self.env_step, frames)
         objective = self.agent.objective
@@ -209,6 +257,11 @@ class Trainer:
         mean = sum(e["episode_return"] for e in self.final) / len(self.final)
         self.bar.say(f"eval at {self.env_step:>9,} env steps: return {mean:7.1f} over {len(self.final)} episodes")
         self.evaluated_at = self.env_step
+
+    def masks(self) -> dict[str, torch.Tensor]:
+        """What the agent saw last in an evaluation, and what of it reached its networks."""
+        with torch.no_grad():
+            return self.agent.critic_loss.pictures(self.eval_stack.observation().centre_crop(self.config.image.crop))
 
     def save(self) -> None:
         with self.timers("save"):
@@ -253,7 +306,7 @@ class Trainer:
             _, frames = evaluate(self.agent, self.eval_env, self.eval_stack, 1, film=1, size=VIDEO_SIZE)
             print(f"video: {self.logger.video('final', frames)}")
         returns = [e["episode_return"] for e in self.final]
-        chosen = {k: self.config[k] for k in ("task", "method", "preset", "seed", "name")}
+        chosen = {k: self.config[k] for k in ("task", "method", "preset", "seed", "name")} | {"world": label(self.place, self.config.data)}
         result = {**chosen, "env_steps": self.env_step, "eval_returns": returns, "hours": self.hours}
         self.folder.finish(result, self.device)
         if not self.config.checkpoint.keep_replay:

@@ -4,6 +4,7 @@ The critic's loss is SVEA's. The Masker looks at one RGB frame at a time and giv
 a stack, the clean and the augmented half of a batch all go through it in one pass. It has no target copy and no loss of its own.
 """
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -30,7 +31,7 @@ class Masker(nn.Module):
     def __init__(self, depth: int, width: int, kind: str, threshold: float, precision: Precision) -> None:
         super().__init__()
         channels = [3] + [width] * (depth - 1) + [1]
-        layers = [nn.Conv2d(i, o, 3, padding=1) for i, o in zip(channels, channels[1:], strict=False)]
+        layers = [nn.Conv2d(i, o, 3, padding=1) for i, o in pairwise(channels)]
         self.convs = nn.ModuleList(layers).to(memory_format=torch.channels_last)
         initialise(self)  # delta-orthogonal: masks begin near 0.5
         self.kind, self.threshold, self.precision = kind, threshold, precision
@@ -52,6 +53,12 @@ class Masker(nn.Module):
         mask = self.masks(frames, judging)
         self.brightness = mask.detach().float().mean()
         return (frames * mask).unflatten(0, (len(image), -1)).flatten(1, 2)
+
+    def pictures(self, frames: Tensor) -> dict[str, Tensor]:
+        """RGB frames, their masks, and the masked frames, uint8."""
+        mask = self.masks(frames, judging=True).float()
+        named = {"frame": frames, "mask": mask.expand_as(frames) * 255, "masked": frames * mask}
+        return {k: v.round().to(torch.uint8) for k, v in named.items()}
 
 
 def make_masker(config: Config, agent: "SAC") -> tuple[Masker, Adam]:

@@ -42,6 +42,10 @@ class TD(nn.Module):
         """What an encoder gets to see of an image (N, C, H, W). judging: a deterministic policy acts on it."""
         return image if self.front is None else self.front(image, judging)
 
+    def pictures(self, image: Tensor) -> dict[str, Tensor]:
+        """The newest frame of each observation, and what of it the networks see, as a deterministic policy acts: (N, C, H, W) uint8."""
+        return {} if self.front is None else self.front.pictures(image[:, -3:])
+
     def draw(self, batch: Batch, generator: torch.Generator) -> Any:
         """The random choices of an update, for `loss`; drawn before its images are read."""
         return None

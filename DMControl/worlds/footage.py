@@ -16,13 +16,15 @@ BYTES = 200_000_000  # that a video's frames may take; larger ones are made smal
 _cached: OrderedDict[str, np.ndarray] = OrderedDict()
 
 # the videos that distracting_cs takes from DAVIS 2017 (its training half), in this order
-DAVIS = (
-    "bear bmx-bumps boat boxing-fisheye breakdance-flare bus car-turn cat-girl classic-car color-run crossing dance-jump dancing "
-    "disc-jockey dog-agility dog-gooses dogs-scale drift-turn drone elephant flamingo hike hockey horsejump-low kid-football "
-    "kite-walk koala lady-running lindy-hop longboard lucia mallard-fly mallard-water miami-surf motocross-bumps motorbike "
-    "night-race paragliding planes-water rallye rhino rollerblade schoolgirls scooter-board scooter-gray sheep skate-park "
-    "snowboard soccerball stroller stunt surf swing tennis tractor-sand train tuk-tuk upside-down varanus-cage walking"
-).split()
+DAVIS = [
+    "bear", "bmx-bumps", "boat", "boxing-fisheye", "breakdance-flare", "bus", "car-turn", "cat-girl", "classic-car", "color-run",
+    "crossing", "dance-jump", "dancing", "disc-jockey", "dog-agility", "dog-gooses", "dogs-scale", "drift-turn", "drone",
+    "elephant", "flamingo", "hike", "hockey", "horsejump-low", "kid-football", "kite-walk", "koala", "lady-running", "lindy-hop",
+    "longboard", "lucia", "mallard-fly", "mallard-water", "miami-surf", "motocross-bumps", "motorbike", "night-race",
+    "paragliding", "planes-water", "rallye", "rhino", "rollerblade", "schoolgirls", "scooter-board", "scooter-gray", "sheep",
+    "skate-park", "snowboard", "soccerball", "stroller", "stunt", "surf", "swing", "tennis", "tractor-sand", "train", "tuk-tuk",
+    "upside-down", "varanus-cage", "walking",
+]  # fmt: skip
 
 
 class Film:
