@@ -10,9 +10,11 @@ from dm_control.mujoco import engine
 
 from .core.errors import UserError, crashing, nearest
 from .core.frames import Frames
+from .worlds.scene import World
 
 TASKS = {f"{domain}_{task}": (domain, task) for domain, task in suite.ALL_TASKS}
 TRAIN, EVALUATE = 0, 1  # streams of initial states that never meet
+WORLD = 7  # sets the random numbers of a world apart from those of the initial state
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,11 @@ class Step:
 class Env:
     """Actions in [-1, 1], `action_repeat` simulator steps each, square frames of camera 0.
 
-    The initial state of episode n depends on (seed, stream, n) alone; with the actions since the reset that is the whole
-    state, bit for bit. A crash in a step or a reset leaves `state_dict` as it was before.
+    The initial state of episode n depends on (seed, stream, n) alone, and so does what its world does in it; with the actions
+    since the reset that is the whole state, bit for bit. A crash in a step or a reset leaves `state_dict` as it was before.
     """
 
-    def __init__(self, task: str, action_repeat: int, size: int, shadows: bool, seed: int, stream: int) -> None:
+    def __init__(self, task: str, action_repeat: int, size: int, shadows: bool, seed: int, stream: int, world: World | None = None) -> None:
         if task not in TASKS:
             raise UserError(f"task={task} is not in the control suite: {nearest(task, TASKS)}")
         self.inner = suite.load(*TASKS[task], task_kwargs={"random": 0})
@@ -45,6 +47,8 @@ class Env:
         self.episode = -1
         self.actions: list[np.ndarray] = []
         self.over = True
+        self.world = world or World()
+        self.world.bind(self.inner.physics)
 
     @property
     def episode_length(self) -> int:
@@ -73,7 +77,9 @@ class Env:
         size = size or self.size
         if size not in self.cameras:
             self.cameras[size] = engine.Camera(self.inner.physics, size, size, 0)
-        return self.cameras[size].render(render_flag_overrides=self.flags).copy()  # the camera draws into one buffer for ever
+        with self.world.dressed():
+            frame = self.cameras[size].render(render_flag_overrides=self.flags).copy()  # the camera draws into one buffer for ever
+        return self.world.paint(frame)
 
     def state_dict(self) -> dict[str, Any]:
         actions = np.stack(self.actions) if self.actions else np.zeros((0, self.action_dim), np.float32)
@@ -97,6 +103,7 @@ class Env:
         self.over = False
         self.inner.task.random.seed(np.random.SeedSequence((self.seed, self.stream, episode)).generate_state(4))
         self.inner.reset()
+        self.world.start(np.random.default_rng((self.seed, self.stream, episode, WORLD)), episode)
 
     def _advance(self, action: np.ndarray) -> tuple[float, bool]:
         scaled = self.low + (action.astype(np.float64) + 1) * 0.5 * (self.high - self.low)
@@ -104,11 +111,13 @@ class Env:
         reward = 0.0
         for _ in range(self.action_repeat):
             time_step = self.inner.step(scaled)
+            self.world.tick()
             reward += float(time_step.reward or 0.0)
             if time_step.last():
                 self.over = True
-                return reward, time_step.discount == 0.0
-        return reward, False
+                break
+        self.world.step()
+        return reward, self.over and time_step.discount == 0.0
 
 
 class Stack:

@@ -23,6 +23,7 @@ from .core.run import RunFolder, safe_folder
 from .core.trainer import Run, require_disk
 from .needs import capacity, memory
 from .renderer import choose_renderer
+from .worlds.places import Place, check_data, label, places
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "dmcontrol"
 RANGES = {
@@ -37,13 +38,25 @@ RANGES = {
     "mlr.window": (1, 256), "mlr.lr": (0, 1), "mlr.warmup": (0, None), "mlr.clip": (1e-8, None), "mlr.tau": (0, 1),
     "mlr.hidden": (1, None), "mlr.mask.patch": (1, None), "mlr.mask.block": (1, None), "mlr.decoder.depth": (0, 64),
     "mlr.decoder.width": (1, None), "mlr.decoder.heads": (1, None), "mlr.decoder.mlp_ratio": (0.1, 64),
+    "dmcgb.action_repeat": (1, 1000), "dmcgb.agent_steps": (1, 10**8), "sac.weight_decay": (0, 1), "sac.catch_up": (0, 10**5),
+    "strong.alpha": (0, 1), "strong.images": (1, 10**5), "svea.alpha": (0, 100), "svea.beta": (0, 100), "masker.depth": (1, 32),
+    "masker.width": (1, 1024), "masker.threshold": (0, 1), "masker.lr": (0, 1), "soda.batch_size": (2, None), "soda.lr": (0, 1),
+    "soda.tau": (0, 1), "soda.every": (1, None), "sgqn.quantile": (0, 0.9999), "sgqn.weight": (0, None), "sgqn.lr": (0, 1),
+    "sgqn.every": (1, None),
 }  # fmt: skip
-CHOICES = {"encoder.init": ("delta_orthogonal", "kaiming"), "mlr.target": ("latent", "pixels"), "mlr.decay": ("inverse_sqrt", "constant")}
+CHOICES = {
+    "encoder.init": ("delta_orthogonal", "kaiming"), "mlr.target": ("latent", "pixels"), "mlr.decay": ("inverse_sqrt", "constant"),
+    "protocol": ("mlr", "dmcgb"), "strong.augment": ("overlay", "conv", "none"), "masker.type": ("soft", "hard", "mixed"),
+}  # fmt: skip
+SHORT = {"augment": "strong.augment"}  # what users of the published code type
 
 
 def read_config(arguments: list[str]) -> Config:
     from .env import TASKS
 
+    pairs = [(key, text) for key, equals, text in (a.partition("=") for a in arguments) if equals]
+    typed = {SHORT.get(key, key) for key, _ in pairs}
+    arguments = [SHORT.get(a.partition("=")[0], a.partition("=")[0]) + a[len(a.partition("=")[0]) :] for a in arguments]
     own = set(configuration.choices(CONFIGS, "task"))
     stand_ins = {("task", name): "other" for name in TASKS if name not in own}
     config = configuration.load(CONFIGS, arguments, ("task", "method", "preset"), stand_ins)
@@ -52,6 +65,17 @@ def read_config(arguments: list[str]) -> Config:
     for key, words in CHOICES.items():
         if key in flat and flat[key] not in words:
             raise UserError(f"{key}={flat[key]} is unknown: {nearest(flat[key], words)}")
+    protocol, shared = config.protocol == "dmcgb", config.dmcgb
+    if protocol and "action_repeat" not in typed:
+        config["action_repeat"] = shared.action_repeat
+    if protocol and "env_steps" not in typed:
+        config["env_steps"] = shared.agent_steps * config["action_repeat"]
+    if not {"crop", "resized_crop"} & set(config["augment"]["order"]) and "image.size" not in typed:
+        config["image"]["size"] = config["image"]["crop"]
+    places([config["world"]], [config["intensity"]])
+    if config["eval"]["worlds"]:
+        places(config["eval"]["worlds"], config["eval"]["intensities"])
+    check_data(config["data"])
     if config["env_steps"] <= config["sac"]["random_steps"] * config["action_repeat"]:
         raise UserError(
             f"env_steps={config['env_steps']} must exceed sac.random_steps x action_repeat = "
@@ -70,6 +94,13 @@ def run_path(config: Config) -> Path:
     return safe_folder(config.runs, "dmcontrol", config.task, f"{config.method}-{config.preset}", seed)
 
 
+def worlds_of(config: Config) -> list[Place]:
+    """The world to train in, then the others to be judged in."""
+    own = places([config.world], [config.intensity])
+    extra = places(config.eval.worlds, config.eval.intensities) if config.eval.worlds else []
+    return list(dict.fromkeys(own + extra))
+
+
 class Trainer(Run):
     ACTION = np.float32
     COUNTERS = (*Run.COUNTERS, "episode_return", "episode_start")
@@ -83,7 +114,9 @@ class Trainer(Run):
 
         super().__init__(config)
         image, path = config.image, run_path(config)
-        self.env, self.eval_env = self.make_env(), self.make_env(judged=True)
+        self.place, *others = worlds_of(config)
+        self.env = self.make_env()
+        self.judges = {place: self.make_judge(place) for place in (self.place, *others)}
         need = memory(config, self.env.action_dim, self.precision)
         machine.require(self.device, need)
         require_disk(config.runs, path, need["replay"], need["networks"])
@@ -107,14 +140,17 @@ class Trainer(Run):
         print(f"machine: {kind}, renderer {choose_renderer()}")
         print(self.replay, flush=True)
 
-    def make_env(self, judged: bool = False):
-        from .env import EVALUATE, TRAIN, Env
+    def make_env(self):
+        from .env import TRAIN
+        from .evaluate import make_env
 
-        config = self.config
-        return Env(config.task, config.action_repeat, config.image.size, config.image.shadows, config.seed, EVALUATE if judged else TRAIN)
+        return make_env(self.config, self.config.seed, TRAIN, self.place)
 
-    def renew_judge(self) -> None:
-        self.eval_env = self.make_env(judged=True)
+    def make_judge(self, place: Place):
+        from .env import EVALUATE
+        from .evaluate import make_env
+
+        return make_env(self.config, self.config.seed, EVALUATE, place)
 
     @property
     def env_step(self) -> int:
@@ -140,7 +176,7 @@ class Trainer(Run):
             self.episode_return += result.reward
             if self.step > config.sac.random_steps:
                 with self.timers("update"):
-                    for _ in range(config.sac.updates_per_step):
+                    for _ in range(self.updates_due()):
                         self.updated(self.agent.update(self.replay))
             if result.last:
                 self.end_episode()
@@ -157,6 +193,10 @@ class Trainer(Run):
         self.logger.close()
         print(f"{'finished' if finished else 'stopped'} at {self.env_step:,} env steps after {self.hours:.2f} h: {self.folder.path}")
         return 0 if finished else self.stop.exit_code
+
+    def updates_due(self) -> int:
+        sac = self.config.sac
+        return sac.catch_up if sac.catch_up and self.step == sac.random_steps + 1 else sac.updates_per_step
 
     def evaluation_due(self) -> bool:
         every, repeat = Every(self.config.eval.every), self.config.action_repeat
@@ -190,21 +230,22 @@ class Trainer(Run):
 
     def evaluate(self) -> None:
         """Full episodes in an environment of their own; a stop in between leaves no trace, and they are run after the resume."""
-        from .evaluate import evaluate
-
         self.stop_if_not_finite()
-        config = self.config.eval
-
-        stop = self.stop.asked
-        with self.timers("eval"):
-            outcome = self.persist(
-                lambda: evaluate(self.agent, self.eval_env, self.eval_stack, config.episodes, film=int(config.video), stop=stop),
-                self.renew_judge,
-            )
-        if outcome is None:
-            return
-        self.final, frames = outcome
-        self.logger.evaluation(self.env_step, self.step, self.hours, self.final)
+        seen, masks = {}, {}
+        for place in self.judges:
+            with self.timers("eval"):
+                film = self.config.eval.video and place == self.place
+                seen[place] = self.judge(place, self.config.eval.episodes, film=int(film), stop=self.stop.asked)
+            if seen[place] is None:
+                return
+            masks[place] = self.masks()
+        self.final, frames = seen[self.place]
+        for place, (episodes, _) in seen.items():
+            self.logger.evaluation(self.env_step, self.step, self.hours, episodes, place, elsewhere=place != self.place)
+            self.logger.masks(self.env_step, place, masks[place])
+            if place != self.place:
+                mean = sum(e["episode_return"] for e in episodes) / len(episodes)
+                self.bar.say(f"eval at {self.env_step:>9,} env steps: return {mean:7.1f} in {label(place, self.config.data)}")
         if frames:
             self.logger.animation(self.env_step, frames)
         objective = self.agent.objective
@@ -217,16 +258,28 @@ class Trainer(Run):
         self.bar.say(f"eval at {self.env_step:>9,} env steps: return {mean:7.1f} over {len(self.final)} episodes")
         self.evaluated_at = self.env_step
 
+    def judge(self, place: Place, episodes: int, **how):
+        """Episodes in one world; after a crash all of them again, in a new environment."""
+        from .evaluate import evaluate
+
+        def renew() -> None:
+            self.judges[place] = self.make_judge(place)
+
+        return self.persist(lambda: evaluate(self.agent, self.judges[place], self.eval_stack, episodes, **how), renew)
+
+    def masks(self) -> dict[str, torch.Tensor]:
+        """What the agent saw last in an evaluation, and what of it reached its networks."""
+        with torch.no_grad():
+            return self.agent.critic_loss.pictures(self.eval_stack.observation().centre_crop(self.config.image.crop))
+
     def finish(self) -> None:
-        from .evaluate import VIDEO_SIZE, evaluate
+        from .evaluate import VIDEO_SIZE
 
         if self.config.eval.video:
-            _, frames = self.persist(
-                lambda: evaluate(self.agent, self.eval_env, self.eval_stack, 1, film=1, size=VIDEO_SIZE), self.renew_judge
-            )
+            _, frames = self.judge(self.place, 1, film=1, size=VIDEO_SIZE)
             print(f"video: {self.logger.video('final', frames)}")
         returns = [e["episode_return"] for e in self.final]
-        chosen = {k: self.config[k] for k in ("task", "method", "preset", "seed", "name")}
+        chosen = {k: self.config[k] for k in ("task", "method", "preset", "seed", "name")} | {"world": label(self.place, self.config.data)}
         result = {**chosen, "env_steps": self.env_step, "eval_returns": returns, "hours": self.hours}
         self.logger.final(self.env_step, {"episode_return": sum(returns) / len(returns), "hours": self.hours})
         self.folder.finish(result, self.device)

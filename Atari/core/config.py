@@ -150,15 +150,24 @@ def _under(key: str, blocks: tuple[str, ...]) -> bool:
 def _schema(folder: Path) -> tuple[dict[str, Any], dict[str, list[str]]]:
     """Every key with its declared value, and the blocks that belong to each method."""
     known, methods = {}, {}
+    shared = _read(folder / "config.yaml")
     files = [folder / "config.yaml", *sorted((folder / "method").glob("*.yaml"))]
     for file in files:
         values = _read(file)
         values.pop("defaults", None)
         values.pop("method", None)
-        if file.parent.name == "method":
-            methods[file.stem] = [k for k, v in values.items() if isinstance(v, dict) and k != "quirks"]
-        known.update(flatten(values))
+        if file.parent.name == "method":  # blocks of config.yaml, which a method only sets, belong to all
+            methods[file.stem] = [k for k, v in values.items() if isinstance(v, dict) and k not in shared]
+        known = dict(flatten(values)) | known  # what config.yaml declares stands
+    for name in methods:
+        methods[name] += [block for base in _bases(folder, name) for block in methods[base]]
     return known, methods
+
+
+def _bases(folder: Path, method: str) -> list[str]:
+    """The methods whose files this one's begins from, by its list of defaults."""
+    named = [str(e) for e in _read(folder / "method" / f"{method}.yaml").get("defaults", []) if str(e) != "_self_"]
+    return named + [base for name in named for base in _bases(folder, name)]
 
 
 def _defaults(folder: Path, groups: tuple[str, ...]) -> dict[str, str]:
@@ -169,7 +178,7 @@ def _defaults(folder: Path, groups: tuple[str, ...]) -> dict[str, str]:
 
 def _applies(folder: Path, method: str, key: str) -> bool:
     """Whether config.yaml or the method's own file declares this key."""
-    files = (folder / "config.yaml", folder / "method" / f"{method}.yaml")
+    files = [folder / "config.yaml", *(folder / "method" / f"{m}.yaml" for m in (method, *_bases(folder, method)))]
     return any(key in dict(flatten(_read(file))) for file in files)
 
 

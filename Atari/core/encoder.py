@@ -12,7 +12,7 @@ from .machine import Precision
 
 
 class Trunk(nn.Module):
-    """Images (N, C, H, W) with values 0..255 -> feature map (N, F, h, w). A ReLU follows every convolution."""
+    """Images (N, C, H, W) with values 0..255 -> feature map (N, F, h, w). A ReLU follows every convolution, the last one if `last_relu`."""
 
     def __init__(
         self,
@@ -23,9 +23,10 @@ class Trunk(nn.Module):
         strides: Sequence[int],
         precision: Precision,
         centred: bool = False,
+        last_relu: bool = True,
     ) -> None:
         super().__init__()
-        self.precision = precision
+        self.precision, self.last_relu = precision, last_relu
         self.centre = 127.5 if centred else 0.0
         if not len(filters) == len(kernels) == len(strides) > 0:
             raise UserError(f"encoder: {list(filters)} filters, {list(kernels)} kernels, {list(strides)} strides must be equally many")
@@ -51,18 +52,19 @@ class Trunk(nn.Module):
         weight = first.weight * scale  # (x - centre) * scale is left to the first convolution: no pass over the pixels
         bias = first.bias - self.centre * weight.sum((1, 2, 3)) if self.centre else first.bias
         with self.precision.autocast():
-            x = torch.relu_(F.conv2d(x, weight.contiguous(memory_format=layout), bias, first.stride))
+            x = F.conv2d(x, weight.contiguous(memory_format=layout), bias, first.stride)
             for conv in rest:
-                x = torch.relu_(F.conv2d(x, conv.weight.contiguous(memory_format=layout), conv.bias, conv.stride))
+                x = F.conv2d(torch.relu_(x), conv.weight.contiguous(memory_format=layout), conv.bias, conv.stride)
+            x = torch.relu_(x) if self.last_relu else x
         return x
 
 
 class Head(nn.Module):
-    """Feature map -> Linear -> LayerNorm: the d numbers that the agent's networks read."""
+    """Feature map -> Linear -> LayerNorm (-> tanh): the d numbers that the agent's networks read."""
 
-    def __init__(self, trunk: Trunk, dim: int) -> None:
+    def __init__(self, trunk: Trunk, dim: int, tanh: bool = False) -> None:
         super().__init__()
-        self.precision = trunk.precision
+        self.precision, self.tanh = trunk.precision, tanh
         self.fc = nn.Linear(trunk.features, dim)
         self.ln = nn.LayerNorm(dim)
 
@@ -70,15 +72,16 @@ class Head(nn.Module):
         flat = features.permute(0, 2, 3, 1).flatten(1)  # (N, h*w*F): the order in memory, so nothing is copied
         with self.precision.autocast():
             x = self.fc(flat)
-        return self.ln(x.float())
+        x = self.ln(x.float())
+        return torch.tanh(x) if self.tanh else x
 
 
 class Encoder(nn.Module):
     """Trunk and head."""
 
-    def __init__(self, trunk: Trunk, dim: int) -> None:
+    def __init__(self, trunk: Trunk, dim: int, tanh: bool = False) -> None:
         super().__init__()
-        self.trunk, self.head = trunk, Head(trunk, dim)
+        self.trunk, self.head = trunk, Head(trunk, dim, tanh)
 
     def forward(self, image: Tensor) -> Tensor:
         return self.head(self.trunk(image))
