@@ -15,7 +15,7 @@ from .core.writers import Csv, TensorBoard, strip, video
 
 TRAIN_COLUMNS = (
     "frame", "step", "episode", "episode_return", "episode_length", "hours", "perf/updates_per_second",
-    "loss/rl", "loss/mlr", "agent/q", "agent/priority", "grad/network", "grad/decoder",
+    "loss/rl", "loss/mlr", "agent/q", "agent/priority", "grad/network", "grad/decoder", "env/restarts",
     "time/act", "time/env", "time/update", "time/eval", "time/save",
 )  # fmt: skip
 EVAL_COLUMNS = ("frame", "step", "seed", "episode", "episode_return", "human_normalized", "episode_length", "hours")
@@ -90,6 +90,9 @@ class Logger:
         path = self.folder / "video" / f"{name}.mp4"
         video(path, frames, FPS)
         return path
+
+    def flush(self) -> None:
+        self.board.flush()
 
     def close(self) -> None:
         self.train_csv.close()

@@ -8,11 +8,13 @@ import torch
 from dm_control import suite
 from dm_control.mujoco import engine
 
-from .core.errors import UserError, nearest
+from .core.errors import UserError, crashing, nearest
 from .core.frames import Frames
+from .worlds.scene import World
 
 TASKS = {f"{domain}_{task}": (domain, task) for domain, task in suite.ALL_TASKS}
 TRAIN, EVALUATE = 0, 1  # streams of initial states that never meet
+WORLD = 7  # sets the random numbers of a world apart from those of the initial state
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,11 @@ class Step:
 class Env:
     """Actions in [-1, 1], `action_repeat` simulator steps each, square frames of camera 0.
 
-    The initial state of episode n depends on (seed, stream, n) alone; with the actions since the reset that is the whole
-    state, bit for bit.
+    The initial state of episode n depends on (seed, stream, n) alone, and so does what its world does in it; with the actions
+    since the reset that is the whole state, bit for bit. A crash in a step or a reset leaves `state_dict` as it was before.
     """
 
-    def __init__(self, task: str, action_repeat: int, size: int, shadows: bool, seed: int, stream: int) -> None:
+    def __init__(self, task: str, action_repeat: int, size: int, shadows: bool, seed: int, stream: int, world: World | None = None) -> None:
         if task not in TASKS:
             raise UserError(f"task={task} is not in the control suite: {nearest(task, TASKS)}")
         self.inner = suite.load(*TASKS[task], task_kwargs={"random": 0})
@@ -45,37 +47,52 @@ class Env:
         self.episode = -1
         self.actions: list[np.ndarray] = []
         self.over = True
+        self.world = world or World()
+        self.world.bind(self.inner.physics)
 
     @property
     def episode_length(self) -> int:
         """Agent steps of a full episode."""
         return int(np.ceil(self.inner._step_limit / self.action_repeat))
 
+    @crashing
     def reset(self, episode: int | None = None) -> np.ndarray:
         """Start the next episode, or the one asked for; returns its first frame."""
-        self._start(self.episode + 1 if episode is None else episode)
-        return self.render()
+        number = self.episode + 1 if episode is None else episode
+        self._start(number)
+        frame = self.render()
+        self.episode, self.actions = number, []
+        return frame
 
+    @crashing
     def step(self, action: np.ndarray) -> Step:
-        self.actions.append(np.array(action, dtype=np.float32))
-        reward, terminal = self._advance(self.actions[-1])
-        return Step(self.render(), reward, terminal, self.over)
+        action = np.array(action, dtype=np.float32)
+        reward, terminal = self._advance(action)
+        frame = self.render()
+        self.actions.append(action)
+        return Step(frame, reward, terminal, self.over)
 
+    @crashing
     def render(self, size: int | None = None) -> np.ndarray:
         size = size or self.size
         if size not in self.cameras:
             self.cameras[size] = engine.Camera(self.inner.physics, size, size, 0)
-        return self.cameras[size].render(render_flag_overrides=self.flags).copy()  # the camera draws into one buffer for ever
+        with self.world.dressed():
+            frame = self.cameras[size].render(render_flag_overrides=self.flags).copy()  # the camera draws into one buffer for ever
+        return self.world.paint(frame)
 
     def state_dict(self) -> dict[str, Any]:
         actions = np.stack(self.actions) if self.actions else np.zeros((0, self.action_dim), np.float32)
         return {"episode": self.episode, "actions": torch.from_numpy(actions)}
 
+    @crashing
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Come back to where the state was taken: the same reset, then the same actions, unseen."""
-        self._start(state["episode"])
-        for action in state["actions"].cpu().numpy():
-            self.actions.append(action)
+        self.episode, self.actions, self.over = state["episode"], list(state["actions"].cpu().numpy()), True
+        if self.episode < 0:
+            return
+        self._start(self.episode)
+        for action in self.actions:
             self._advance(action)
 
     def close(self) -> None:
@@ -83,9 +100,10 @@ class Env:
         self.inner.close()
 
     def _start(self, episode: int) -> None:
-        self.episode, self.actions, self.over = episode, [], False
+        self.over = False
         self.inner.task.random.seed(np.random.SeedSequence((self.seed, self.stream, episode)).generate_state(4))
         self.inner.reset()
+        self.world.start(np.random.default_rng((self.seed, self.stream, episode, WORLD)), episode)
 
     def _advance(self, action: np.ndarray) -> tuple[float, bool]:
         scaled = self.low + (action.astype(np.float64) + 1) * 0.5 * (self.high - self.low)
@@ -93,11 +111,13 @@ class Env:
         reward = 0.0
         for _ in range(self.action_repeat):
             time_step = self.inner.step(scaled)
+            self.world.tick()
             reward += float(time_step.reward or 0.0)
             if time_step.last():
                 self.over = True
-                return reward, time_step.discount == 0.0
-        return reward, False
+                break
+        self.world.step()
+        return reward, self.over and time_step.discount == 0.0
 
 
 class Stack:
@@ -114,5 +134,5 @@ class Stack:
         self.frames = [*self.frames[1:], frame]
 
     def observation(self) -> Frames:
-        store = torch.from_numpy(np.stack(self.frames)).to(self.device)
+        store = torch.from_numpy(np.stack(self.frames).transpose(0, 3, 1, 2).copy()).to(self.device)  # (S, 3, H, W)
         return Frames(store, torch.arange(self.depth, device=self.device)[None])

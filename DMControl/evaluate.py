@@ -1,6 +1,10 @@
 """Judge a policy: full episodes, deterministic actions, an environment of its own.
 
 python -m DMControl.evaluate run=runs/dmcontrol/cartpole_swingup/mlr-small/seed1 episodes=10 video=true
+python -m DMControl.evaluate run=RUN_DIR worlds=clean,color_easy,color_hard,video_easy,video_hard,distracting_cs intensities=0.1,0.5
+
+worlds: where to judge it (default: the world of its training); intensities: of distracting_cs (default: all eight). Each episode
+is a row of eval.csv; of several worlds, a table and a bar plot are left in the run folder.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,9 +19,10 @@ from .core.config import Config
 from .core.errors import UserError, nearest, run_main
 from .core.run import read_config
 from .core.writers import append_rows, video
-from .logger import EVAL_COLUMNS
+from .logger import EVAL_COLUMNS, columns
 from .renderer import choose_renderer
 from .sac import SAC
+from .worlds.places import INTENSITIES, Place, label, places
 
 VIDEO_SIZE = 256
 
@@ -49,6 +54,14 @@ def evaluate(
     return results, frames
 
 
+def make_env(config: Config, seed: int, stream: int, place: Place):
+    from .env import Env
+    from .worlds.make import make
+
+    image = config.image
+    return Env(config.task, config.action_repeat, image.size, image.shadows, seed, stream, make(place, config.data))
+
+
 def load_agent(path: Path, config: Config, action_dim: int, precision: machine.Precision) -> tuple[SAC, int]:
     """The newest saved agent of a run, and its agent step."""
     from .methods import make_agent
@@ -64,6 +77,7 @@ def load_agent(path: Path, config: Config, action_dim: int, precision: machine.P
 
 def main(arguments: list[str]) -> int:
     options = {"run": "", "episodes": "10", "video": "false", "device": "auto", "seed": "", "threads": "0"}
+    options |= {"worlds": "", "intensities": ",".join(f"{i:g}" for i in INTENSITIES)}
     for argument in arguments:
         key, _, value = argument.partition("=")
         if key not in options or not value:
@@ -78,30 +92,88 @@ def main(arguments: list[str]) -> int:
         raise UserError("say which run: python -m DMControl.evaluate run=runs/dmcontrol/<task>/<method>-<preset>/seed<k>")
     path = Path(options["run"])
     config = read_config(path)
+    chosen = options["worlds"].split(",") if options["worlds"] else [config.world]
+    single = [config.intensity] if not options["worlds"] else None  # its own world, at its own intensity
+    try:
+        intensities = single or [float(i) for i in options["intensities"].split(",")]
+    except ValueError as error:
+        raise UserError(f"intensities={options['intensities']} must be numbers such as 0.1,0.5") from error
+    wanted = places(chosen, intensities)
     precision = machine.choose_precision(config.precision, machine.choose_device(options["device"]))
     machine.set_threads(int(options["threads"]))
     print(f"renderer: {choose_renderer()}")
-    from .env import EVALUATE, Env, Stack
+    from .env import EVALUATE, Stack
+    from .worlds.make import make as make_world
 
     film = options["video"].lower() == "true"
     # initial states apart from those that the run's own evaluations used, unless the user asks for the same seed
     seed = int(options["seed"]) if options["seed"] else config.seed + 10_000
-    env = Env(config.task, config.action_repeat, config.image.size, config.image.shadows, seed, EVALUATE)
+    for place in wanted:  # what a world lacks is missed before the first episode
+        make_world(place, config.data)
+    env = make_env(config, seed, EVALUATE, wanted[0])
     agent, step = load_agent(path, config, env.action_dim, precision)
     episodes = int(options["episodes"])
     stack = Stack(config.image.stack, precision.device)
-    results, frames = evaluate(agent, env, stack, episodes, film=int(film), size=VIDEO_SIZE)
-    returns = np.array([r["episode_return"] for r in results])
-    shared = {"env_step": step * config.action_repeat, "step": step, "seed": seed}
-    append_rows(path / "eval.csv", EVAL_COLUMNS, [{**shared, "episode": number, **result} for number, result in enumerate(results)])
-    print(f"{config.task} {config.method} at {step * config.action_repeat:,} env steps, {episodes} episodes, seed {seed}:")
-    print(f"return {returns.mean():.1f} +- {returns.std():.1f} (min {returns.min():.1f}, max {returns.max():.1f})")
+    env_step = step * config.action_repeat
+    print(f"{config.task} {config.method} at {env_step:,} env steps, {episodes} episodes, seed {seed}:")
+    found = []
+    for number, place in enumerate(wanted):
+        env = make_env(config, seed, EVALUATE, place) if number else env
+        results, frames = evaluate(agent, env, stack, episodes, film=int(film), size=VIDEO_SIZE)
+        returns = np.array([r["episode_return"] for r in results])
+        shared = {"env_step": env_step, "step": step, "seed": seed, **columns(place, config.data)}
+        append_rows(path / "eval.csv", EVAL_COLUMNS, [{**shared, "episode": number, **result} for number, result in enumerate(results)])
+        where = "" if len(wanted) == 1 and place.name == "clean" else f"{label(place, config.data)}: "
+        print(f"{where}return {returns.mean():.1f} +- {returns.std():.1f} (min {returns.min():.1f}, max {returns.max():.1f})", flush=True)
+        found.append((label(place, config.data), returns))
+        if film:
+            target = path / "video" / (f"evaluate_{step:09d}.mp4" if len(wanted) == 1 else f"evaluate_{step:09d}_{place}.mp4")
+            video(target, frames, round(env_fps(env)))
+            print(f"video: {target}")
+        env.close()
     print(f"each episode: {path / 'eval.csv'}, seed {seed}")
-    if film:
-        target = path / "video" / f"evaluate_{step:09d}.mp4"
-        video(target, frames, round(env_fps(env)))
-        print(f"video: {target}")
+    if len(wanted) > 1:
+        for target in report(path, f"{config.task}, {title(config)}, {env_step:,} env steps, {episodes} episodes, 1 seed", step, found):
+            print(f"of all worlds: {target}")
     return 0
+
+
+def title(config: Config) -> str:
+    """The method; and where its overlay images came from, if it had any."""
+    overlay = "strong" in config and config.strong.augment == "overlay"
+    if not overlay:
+        return config.method
+    return f"{config.method} ({'overlay images of the user' if config.data.images else 'overlay images procedural'})"
+
+
+def report(path: Path, heading: str, step: int, found: list[tuple[str, np.ndarray]]) -> list[Path]:
+    """A table and a bar plot of mean and standard deviation over the episodes of each world."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    lines = [
+        f"{heading}: mean, standard deviation, least and greatest return",
+        "",
+        "| world | mean | std | min | max |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [f"| {name} | {r.mean():.1f} | {r.std():.1f} | {r.min():.1f} | {r.max():.1f} |" for name, r in found]
+    table, plot = path / f"worlds_{step:09d}.md", path / f"worlds_{step:09d}.png"
+    table.write_text("\n".join(lines) + "\n")
+    figure, axes = pyplot.subplots(figsize=(7, 0.8 + 0.35 * len(found)), layout="constrained")
+    names, rows = [n for n, _ in found], range(len(found))
+    axes.barh(rows, [r.mean() for _, r in found], xerr=[r.std() for _, r in found], color="#0072B2", error_kw={"ecolor": "#555555"})
+    axes.set_yticks(rows, names)
+    axes.invert_yaxis()
+    axes.set_xlim(left=0)
+    axes.set_xlabel("return (mean and std over episodes)")
+    figure.suptitle(heading, fontsize=9)
+    figure.savefig(plot, dpi=120)
+    pyplot.close(figure)
+    print("\n".join(["", *lines, ""]))
+    return [table, plot]
 
 
 def env_fps(env) -> float:

@@ -9,15 +9,27 @@ import torch
 import yaml
 from torch import Tensor
 
-from .core.config import flatten
+from .core.config import Config, flatten
 from .core.writers import Csv, TensorBoard, strip, video
+from .worlds.places import Place, is_procedural
 
 TRAIN_COLUMNS = (
     "env_step", "step", "episode", "episode_return", "episode_length", "hours", "perf/updates_per_second",
-    "loss/critic", "loss/actor", "loss/alpha", "loss/mlr", "agent/q", "agent/alpha", "agent/entropy", "agent/batch_reward",
-    "grad/objective", "time/act", "time/env", "time/update", "time/eval", "time/save",
+    "loss/critic", "loss/actor", "loss/alpha", "loss/mlr", "loss/auxiliary", "agent/q", "agent/alpha", "agent/entropy",
+    "agent/batch_reward", "agent/mask", "grad/objective", "env/restarts",
+    "time/act", "time/env", "time/update", "time/eval", "time/save",
 )  # fmt: skip
-EVAL_COLUMNS = ("env_step", "step", "seed", "episode", "episode_return", "episode_length", "hours")
+EVAL_COLUMNS = ("env_step", "step", "seed", "episode", "episode_return", "episode_length", "hours", "world", "intensity", "source")
+
+
+def columns(place: Place, data: Config) -> dict[str, Any]:
+    """The columns of eval.csv that say where an episode was played."""
+    source = "procedural" if is_procedural(place, data) else "suite" if place.name == "clean" else "footage"
+    return {"world": place.name, "intensity": place.intensity, "source": source}
+
+
+def tag(place: Place, data: Config) -> str:
+    return f"{place}_procedural" if is_procedural(place, data) else str(place)
 
 
 LAYOUT = {  # of the Custom Scalars tab
@@ -45,7 +57,7 @@ HIDDEN = ("device", "threads", "runs", "checkpoint", "eval.video")  # no column 
 class Logger:
     def __init__(self, folder: Path, config: dict[str, Any], command: str, resumed_at: int | None, fps: float) -> None:
         self.folder, self.fps = folder, fps
-        self.seed = config["seed"]
+        self.seed, self.data = config["seed"], Config(config["data"])
         self.train_csv = Csv(folder / "train.csv", TRAIN_COLUMNS, resumed_at, "env_step")
         self.eval_csv = Csv(folder / "eval.csv", EVAL_COLUMNS, resumed_at, "env_step")
         self.board = TensorBoard(folder, resumed_at)
@@ -62,12 +74,23 @@ class Logger:
         skip = ("step", "episode", "hours")
         self.board.scalars({names.get(k, k): v for k, v in row.items() if k not in skip}, env_step)
 
-    def evaluation(self, env_step: int, step: int, hours: float, episodes: list[dict[str, float]]) -> None:
+    def evaluation(
+        self, env_step: int, step: int, hours: float, episodes: list[dict[str, float]], place: Place, elsewhere: bool = False
+    ) -> None:
+        """One evaluation in one world; elsewhere: not the world of the training."""
+        shared = {"env_step": env_step, "step": step, "seed": self.seed, "hours": hours, **columns(place, self.data)}
         for number, episode in enumerate(episodes):
-            self.eval_csv.write({"env_step": env_step, "step": step, "seed": self.seed, "episode": number, "hours": hours, **episode})
+            self.eval_csv.write({**shared, "episode": number, **episode})
         returns = [e["episode_return"] for e in episodes]
-        scalars = {"eval/episode_return": float(np.mean(returns)), "eval/episode_return_std": float(np.std(returns))}
+        group = f"eval_{tag(place, self.data)}" if elsewhere else "eval"
+        scalars = {f"{group}/episode_return": float(np.mean(returns)), f"{group}/episode_return_std": float(np.std(returns))}
         self.board.scalars(scalars, env_step)
+
+    def masks(self, env_step: int, place: Place, pictures: dict[str, Tensor]) -> None:
+        """Frame, mask and masked frame side by side."""
+        if pictures:
+            picture = np.concatenate([strip([p.permute(0, 2, 3, 1).cpu().numpy()]) for p in pictures.values()], 1)
+            self.board.image(f"masks/{tag(place, self.data)}", picture, env_step)
 
     def pictures(self, env_step: int, pictures: dict[str, Tensor]) -> None:
         """One window in rows: the frames, and below them what the masked branch sees."""
@@ -90,6 +113,9 @@ class Logger:
         path = self.folder / "video" / f"{name}.mp4"
         video(path, frames, max(1, round(self.fps)))
         return path
+
+    def flush(self) -> None:
+        self.board.flush()
 
     def close(self) -> None:
         self.train_csv.close()

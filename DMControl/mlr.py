@@ -1,9 +1,10 @@
 """MLR on this tree: the objective of core.reconstruction, built around the SAC critic's encoder."""
 
 import copy
+from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .core.augment import Augmentation
 from .core.config import Config
@@ -51,16 +52,17 @@ def build(config: Config, agent: SAC) -> tuple[Reconstruction, Adam]:
     tau = mlr.tau if mlr.momentum else 1.0
     for module in (projection, prediction, decoder, target_projection, *([embed_action] if embed_action else [])):
         module.to(agent.device)
+    front = agent.critic_loss.front is not None
     objective = Reconstruction(
         batch_size=mlr.batch_size,
         masks=masks,
         augment=augment,
-        encoder=encoder,
+        encoder=Behind(agent.critic_loss.see, encoder) if front else encoder,
         embed_action=embed_action,
         decoder=decoder,
         projection=projection,
         prediction=prediction,
-        target_encoder=target_encoder,
+        target_encoder=Behind(agent.critic_loss.see, target_encoder) if front else target_encoder,
         target_projection=target_projection,
         momentum=Momentum((encoder, target_encoder, tau), (projection, target_projection, tau)),
         one_mask=quirks.one_mask_per_batch,
@@ -70,6 +72,19 @@ def build(config: Config, agent: SAC) -> tuple[Reconstruction, Adam]:
     lr = mlr.lr * (0.5 if quirks.half_mlr_lr else 1.0)
     optimizer = Adam(objective.trained(), lr, clip=mlr.clip, warmup=mlr.warmup, decay=mlr.decay)
     return objective, optimizer
+
+
+class Behind(nn.Module):
+    """An encoder behind what stands in front of the agent's own. This loss moves the encoder and not the front."""
+
+    def __init__(self, see: Callable[[Tensor], Tensor], encoder: nn.Module) -> None:
+        super().__init__()
+        self.see, self.encoder = see, encoder
+
+    def forward(self, image: Tensor) -> Tensor:
+        with torch.no_grad():
+            seen = self.see(image)
+        return self.encoder(seen)
 
 
 def _two_layers(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

@@ -19,6 +19,7 @@ from .core.machine import Precision
 from .core.momentum import Momentum
 from .core.optim import Adam
 from .core.reconstruction import Objective
+from .critics.td import TD, Part
 from .replay import Batch, Replay
 
 Metrics = dict[str, Tensor]
@@ -31,9 +32,9 @@ def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
 class Actor(nn.Module):
     """Its own head on the critic's convolutions, then a tanh-Gaussian policy."""
 
-    def __init__(self, trunk: Trunk, dim: int, action_dim: int, hidden: int, log_std: tuple[float, float]) -> None:
+    def __init__(self, trunk: Trunk, dim: int, action_dim: int, hidden: int, log_std: tuple[float, float], tanh: bool = False) -> None:
         super().__init__()
-        self.head = Head(trunk, dim)
+        self.head = Head(trunk, dim, tanh)
         self.policy = mlp(dim, hidden, 2 * action_dim)
         self.low, self.high = log_std
 
@@ -53,9 +54,9 @@ class Actor(nn.Module):
 class Critic(nn.Module):
     """Encoder and two Q functions of (state, action)."""
 
-    def __init__(self, trunk: Trunk, dim: int, action_dim: int, hidden: int) -> None:
+    def __init__(self, trunk: Trunk, dim: int, action_dim: int, hidden: int, tanh: bool = False) -> None:
         super().__init__()
-        self.encoder = Encoder(trunk, dim)
+        self.encoder = Encoder(trunk, dim, tanh)
         self.q1 = mlp(dim + action_dim, hidden, 1)
         self.q2 = mlp(dim + action_dim, hidden, 1)
 
@@ -75,9 +76,18 @@ class SAC:
         self.config, self.device, self.generator = sac, precision.device, generator
         self.crop, self.action_dim, self.chunk = image.crop, action_dim, _chunk(config.chunk, precision.device)
         layers = len(encoder.strides)
-        trunk = Trunk(3 * image.stack, image.crop, [encoder.filters] * layers, [3] * layers, encoder.strides, precision, encoder.centred)
-        self.critic = Critic(trunk, encoder.dim, action_dim, sac.hidden)
-        self.actor = Actor(trunk, encoder.dim, action_dim, sac.hidden, tuple(sac.log_std))
+        trunk = Trunk(
+            3 * image.stack,
+            image.crop,
+            [encoder.filters] * layers,
+            [3] * layers,
+            encoder.strides,
+            precision,
+            encoder.centred,
+            encoder.last_relu,
+        )
+        self.critic = Critic(trunk, encoder.dim, action_dim, sac.hidden, encoder.tanh)
+        self.actor = Actor(trunk, encoder.dim, action_dim, sac.hidden, tuple(sac.log_std), encoder.tanh)
         initialise(self.critic, encoder.init)
         initialise(self.actor, encoder.init)
         self.critic.to(self.device)
@@ -86,7 +96,7 @@ class SAC:
         self.log_alpha = nn.Parameter(torch.tensor(float(np.log(sac.init_temperature)), device=self.device))
         self.target_entropy = -float(action_dim)
 
-        self.critic_optimizer = Adam(self.critic.parameters(), sac.lr)
+        self.critic_optimizer = Adam(self.critic.parameters(), sac.lr, weight_decay=sac.weight_decay)
         self.actor_optimizer = Adam(self.actor.parameters(), sac.lr)
         self.alpha_optimizer = Adam([self.log_alpha], sac.alpha_lr, betas=(0.5, 0.999))
         self.momentum = Momentum(
@@ -98,6 +108,10 @@ class SAC:
         self.augment = Augmentation(
             names, image.size, image.crop, config.augment.pad, config.augment.intensity, not config.quirks.rl_crop_misses_last
         )
+        self.next_augment = self.augment
+        if not config.augment.next_obs:
+            self.next_augment = Augmentation([n for n in names if n == "crop"], image.size, image.crop)
+        self.critic_loss = TD()
         self.objective: Objective | None = None
         self.objective_optimizer: Adam | None = None
         self.updates = 0
@@ -109,7 +123,7 @@ class SAC:
     @torch.no_grad()
     def act(self, obs: Frames, sample: bool) -> np.ndarray:
         """Centre-cropped observations -> actions (N, A) in [-1, 1]."""
-        features = self.critic.encoder.trunk(obs.centre_crop(self.crop))
+        features = self.critic.encoder.trunk(self.critic_loss.see(obs.centre_crop(self.crop), judging=not sample))
         noise = self._normal(len(obs)) if sample else None
         mean, action, _, _ = self.actor(features, noise)
         return (action if sample else mean).cpu().numpy()
@@ -133,32 +147,38 @@ class SAC:
                 self.objective.after_step()
         if self.objective is not None and self.objective.place == "after_targets":
             metrics |= self.update_objective(replay)
+        metrics |= self.critic_loss.after_update(self, batch, view, replay)
         self.updates += 1
         return metrics
 
     def update_critic(self, batch: Batch, view: View) -> Metrics:
         n = len(batch.action)
-        next_view = self.augment.draw(n, batch.next_obs.channels, self.generator)
+        next_view = self.next_augment.draw(n, batch.next_obs.channels, self.generator)
         noise = self._normal(n)
-        self.critic_optimizer.zero_grad()
-        total, mean_q = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
+        choices = self.critic_loss.draw(batch, self.generator)
+        optimizers = [self.critic_optimizer, *self.critic_loss.optimizers.values()]
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        total, means = torch.zeros((), device=self.device), {}
         for part in self._parts(n):
             obs = self.augment.view(batch.obs[part], view[part])
-            next_obs = self.augment.view(batch.next_obs[part], next_view[part])
+            next_obs = self.next_augment.view(batch.next_obs[part], next_view[part])
             target = self.target_value(next_obs, batch.reward[part], batch.not_done[part], noise[part])
-            q1, q2 = self.critic(obs, batch.action[part])
-            loss = ((q1 - target).square() + (q2 - target).square()).sum() / n
+            losses, sums = self.critic_loss.loss(self.critic, Part(obs, batch.action[part], target, part), choices)
+            loss = losses.sum() / n
             loss.backward()
             total += loss.detach()
-            mean_q += q1.detach().sum() / n
-        self.critic_optimizer.step()
-        return {"loss/critic": total, "agent/q": mean_q, "agent/batch_reward": batch.reward.mean()}
+            means = {k: means.get(k, 0) + v / n for k, v in sums.items()}
+        for optimizer in optimizers:
+            optimizer.step()
+        return {"loss/critic": total, **means, "agent/batch_reward": batch.reward.mean()}
 
     @torch.no_grad()
     def target_value(self, next_obs: Tensor, reward: Tensor, not_done: Tensor, noise: Tensor) -> Tensor:
         """y = r + gamma * not_done * (min_i Q'_i(s', a') - alpha * log pi(a'|s')), a' ~ pi(s')."""
-        _, action, log_pi, _ = self.actor(self.critic.encoder.trunk(next_obs), noise)
-        q1, q2 = self.target(next_obs, action)
+        seen = self.critic_loss.see(next_obs)
+        _, action, log_pi, _ = self.actor(self.critic.encoder.trunk(seen), noise)
+        q1, q2 = self.target(seen, action)
         return reward + not_done * self.config.discount * (torch.min(q1, q2) - self.log_alpha.exp() * log_pi)
 
     def update_objective(self, replay: Replay) -> Metrics:
@@ -199,7 +219,7 @@ class SAC:
     def actor_losses(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """E[alpha * log pi - min_i Q_i] and E[alpha * (-log pi - target entropy)]; the convolutions run once, detached."""
         with torch.no_grad():
-            features = self.critic.encoder.trunk(obs)
+            features = self.critic.encoder.trunk(self.critic_loss.see(obs))
             state = self.critic.encoder.head(features)
         _, action, log_pi, log_std = self.actor(features, noise)
         q1, q2 = self.critic.values(state, action)
@@ -215,7 +235,8 @@ class SAC:
             "target": self.target.state_dict(),
             "log_alpha": self.log_alpha.detach(),
         }
-        return out if self.objective is None else out | {"objective": self.objective.state_dict()}
+        collaborators = {"objective": self.objective, "critic_loss": self.critic_loss}
+        return out | {k: c.state_dict() for k, c in collaborators.items() if c is not None and c.state_dict()}
 
     def load_networks(self, state: dict[str, Any]) -> None:
         self.critic.load_state_dict(state["critic"])
@@ -225,6 +246,7 @@ class SAC:
             self.log_alpha.copy_(state["log_alpha"])
         if self.objective is not None:
             self.objective.load_state_dict(state["objective"])
+        self.critic_loss.load_state_dict(state.get("critic_loss", {}))
 
     def state_dict(self) -> dict[str, Any]:
         """Optimisers, counters and random stream."""
@@ -239,6 +261,7 @@ class SAC:
 
     def _optimizers(self) -> dict[str, Adam]:
         out = {"critic": self.critic_optimizer, "actor": self.actor_optimizer, "alpha": self.alpha_optimizer}
+        out |= self.critic_loss.optimizers | self.critic_loss.own_optimizers
         return out if self.objective_optimizer is None else out | {"objective": self.objective_optimizer}
 
     def _normal(self, n: int) -> Tensor:

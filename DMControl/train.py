@@ -9,7 +9,6 @@ on with a run that was stopped.
 
 import shlex
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +16,19 @@ import torch
 
 from .core import config as configuration
 from .core import machine, multirun
-from .core.checkpoint import Checkpoints
 from .core.config import Config
 from .core.errors import UserError, nearest, run_main
-from .core.progress import Averages, Bar, Every, Timers, Until
-from .core.run import RunFolder, Stop, safe_folder
+from .core.progress import Bar, Every, Until
+from .core.run import RunFolder, safe_folder
+from .core.trainer import Run, require_disk
+from .needs import capacity, memory
 from .renderer import choose_renderer
+from .worlds.places import Place, check_data, label, places
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "dmcontrol"
 RANGES = {
     "seed": (0, 2**31 - 1), "threads": (0, 1024), "chunk": (0, None), "env_steps": (1, 10**9), "action_repeat": (1, 1000),
+    "env_restarts": (0, 10**6),
     "image.size": (16, 512), "image.crop": (16, 512), "image.stack": (1, 16), "replay.capacity": (100, None),
     "augment.pad": (0, 64), "augment.intensity": (0, 1), "encoder.filters": (1, 4096), "encoder.strides": (1, 4),
     "encoder.dim": (1, None), "sac.batch_size": (1, None), "sac.hidden": (1, None), "sac.lr": (0, 1), "sac.alpha_lr": (0, 1),
@@ -36,13 +38,25 @@ RANGES = {
     "mlr.window": (1, 256), "mlr.lr": (0, 1), "mlr.warmup": (0, None), "mlr.clip": (1e-8, None), "mlr.tau": (0, 1),
     "mlr.hidden": (1, None), "mlr.mask.patch": (1, None), "mlr.mask.block": (1, None), "mlr.decoder.depth": (0, 64),
     "mlr.decoder.width": (1, None), "mlr.decoder.heads": (1, None), "mlr.decoder.mlp_ratio": (0.1, 64),
+    "dmcgb.action_repeat": (1, 1000), "dmcgb.agent_steps": (1, 10**8), "sac.weight_decay": (0, 1), "sac.catch_up": (0, 10**5),
+    "strong.alpha": (0, 1), "strong.images": (1, 10**5), "svea.alpha": (0, 100), "svea.beta": (0, 100), "masker.depth": (1, 32),
+    "masker.width": (1, 1024), "masker.threshold": (0, 1), "masker.lr": (0, 1), "soda.batch_size": (2, None), "soda.lr": (0, 1),
+    "soda.tau": (0, 1), "soda.every": (1, None), "sgqn.quantile": (0, 0.9999), "sgqn.weight": (0, None), "sgqn.lr": (0, 1),
+    "sgqn.every": (1, None),
 }  # fmt: skip
-CHOICES = {"encoder.init": ("delta_orthogonal", "kaiming"), "mlr.target": ("latent", "pixels"), "mlr.decay": ("inverse_sqrt", "constant")}
+CHOICES = {
+    "encoder.init": ("delta_orthogonal", "kaiming"), "mlr.target": ("latent", "pixels"), "mlr.decay": ("inverse_sqrt", "constant"),
+    "protocol": ("mlr", "dmcgb"), "strong.augment": ("overlay", "conv", "none"), "masker.type": ("soft", "hard", "mixed"),
+}  # fmt: skip
+SHORT = {"augment": "strong.augment"}  # what users of the published code type
 
 
 def read_config(arguments: list[str]) -> Config:
     from .env import TASKS
 
+    pairs = [(key, text) for key, equals, text in (a.partition("=") for a in arguments) if equals]
+    typed = {SHORT.get(key, key) for key, _ in pairs}
+    arguments = [SHORT.get(a.partition("=")[0], a.partition("=")[0]) + a[len(a.partition("=")[0]) :] for a in arguments]
     own = set(configuration.choices(CONFIGS, "task"))
     stand_ins = {("task", name): "other" for name in TASKS if name not in own}
     config = configuration.load(CONFIGS, arguments, ("task", "method", "preset"), stand_ins)
@@ -51,6 +65,17 @@ def read_config(arguments: list[str]) -> Config:
     for key, words in CHOICES.items():
         if key in flat and flat[key] not in words:
             raise UserError(f"{key}={flat[key]} is unknown: {nearest(flat[key], words)}")
+    protocol, shared = config.protocol == "dmcgb", config.dmcgb
+    if protocol and "action_repeat" not in typed:
+        config["action_repeat"] = shared.action_repeat
+    if protocol and "env_steps" not in typed:
+        config["env_steps"] = shared.agent_steps * config["action_repeat"]
+    if not {"crop", "resized_crop"} & set(config["augment"]["order"]) and "image.size" not in typed:
+        config["image"]["size"] = config["image"]["crop"]
+    places([config["world"]], [config["intensity"]])
+    if config["eval"]["worlds"]:
+        places(config["eval"]["worlds"], config["eval"]["intensities"])
+    check_data(config["data"])
     if config["env_steps"] <= config["sac"]["random_steps"] * config["action_repeat"]:
         raise UserError(
             f"env_steps={config['env_steps']} must exceed sac.random_steps x action_repeat = "
@@ -69,81 +94,90 @@ def run_path(config: Config) -> Path:
     return safe_folder(config.runs, "dmcontrol", config.task, f"{config.method}-{config.preset}", seed)
 
 
-class Trainer:
+def worlds_of(config: Config) -> list[Place]:
+    """The world to train in, then the others to be judged in."""
+    own = places([config.world], [config.intensity])
+    extra = places(config.eval.worlds, config.eval.intensities) if config.eval.worlds else []
+    return list(dict.fromkeys(own + extra))
+
+
+class Trainer(Run):
+    ACTION = np.float32
+    COUNTERS = (*Run.COUNTERS, "episode_return", "episode_start")
+
     def __init__(self, config: Config, command: str) -> None:
-        from .env import EVALUATE, TRAIN, Env, Stack
+        from .env import Stack
         from .evaluate import env_fps
         from .logger import Logger
         from .methods import make_agent
         from .replay import Replay
 
-        self.config = config
-        self.device = machine.choose_device(config.device)
-        precision = machine.choose_precision(config.precision, self.device)
-        machine.keep_memory()
-        threads = machine.set_threads(config.threads)
-        image = config.image
-        self.env, self.eval_env = (
-            Env(config.task, config.action_repeat, image.size, image.shadows, config.seed, stream) for stream in (TRAIN, EVALUATE)
-        )
-        self.agent = make_agent(config, self.env.action_dim, precision)
-        steps = -(-config.env_steps // config.action_repeat)
-        capacity = min(config.replay.capacity, max(steps, 1))
-        self._check_disk(capacity)
+        super().__init__(config)
+        image, path = config.image, run_path(config)
+        self.place, *others = worlds_of(config)
+        self.env = self.make_env()
+        self.judges = {place: self.make_judge(place) for place in (self.place, *others)}
+        need = memory(config, self.env.action_dim, self.precision)
+        machine.require(self.device, need)
+        require_disk(config.runs, path, need["replay"], need["networks"])
+        self.agent = make_agent(config, self.env.action_dim, self.precision)
         if "mlr" in config and self.env.episode_length <= config.mlr.window:
             raise UserError(
                 f"an episode of {config.task} has {self.env.episode_length} steps with action_repeat={config.action_repeat}: "
                 f"no window of mlr.window={config.mlr.window} fits in"
             )
         self.replay = Replay(
-            capacity, self.env.episode_length, image.stack, image.size, self.env.action_dim, self.device, self.agent.generator
+            capacity(config), self.env.episode_length, image.stack, image.size, self.env.action_dim, self.device, self.agent.generator
         )
-        self.folder = RunFolder(run_path(config), config)
-        self.checkpoints = Checkpoints(self.folder.path / "checkpoint")
         self.eval_stack = Stack(image.stack, self.device)
-        self.stop, self.timers, self.averages = Stop(), Timers(), Averages()
-        self.step, self.episode, self.episode_return, self.episode_start = 0, 0, 0.0, 0
-        self.evaluated_at, self.seconds, self.row_updates = -1, 0.0, 0
-        self.final: list[dict[str, float]] = []
-        resumed = self.load()
+        self.episode_return, self.episode_start = 0.0, 0
+        resumed = self.open(path, {k: v.parameters for k, v in self.agent._optimizers().items() if v.clip is None})
         self.folder.begin(self.device, self.step)
         self.logger = Logger(self.folder.path, self.folder.config, command, self.env_step if resumed else None, env_fps(self.env))
-        self.started = time.perf_counter()
+        self.bar = Bar(config.env_steps, self.env_step, "env step")
         print(f"run: {self.folder.path}" + (f" (resumed at {self.env_step:,} env steps)" if resumed else ""))
-        print(f"machine: {machine.describe(self.device)}, {str(precision.dtype)[6:]}, {threads} threads, renderer {choose_renderer()}")
+        kind = f"{machine.describe(self.device)}, {str(self.precision.dtype)[6:]}, {self.threads} threads"
+        print(f"machine: {kind}, renderer {choose_renderer()}")
         print(self.replay, flush=True)
+
+    def make_env(self):
+        from .env import TRAIN
+        from .evaluate import make_env
+
+        return make_env(self.config, self.config.seed, TRAIN, self.place)
+
+    def make_judge(self, place: Place):
+        from .env import EVALUATE
+        from .evaluate import make_env
+
+        return make_env(self.config, self.config.seed, EVALUATE, place)
 
     @property
     def env_step(self) -> int:
         return self.step * self.config.action_repeat
-
-    @property
-    def hours(self) -> float:
-        return (self.seconds + time.perf_counter() - self.started) / 3600
 
     def train(self) -> int:
         """Act, store, update, evaluate, log, save."""
         config = self.config
         until, repeat = Until(config.env_steps), config.action_repeat
         save_due = Every(config.checkpoint.every)
-        self.bar = Bar(config.env_steps, self.env_step, "env step")
-        if self.step == 0 and not self.replay.frames_added:
-            self.replay.start(self.env.reset())
+        if self.env.over:
+            self.replay.start(self.reset())
         if self.evaluation_due():  # at step 0, or where a stop cut an evaluation off
             self.evaluate()
         while until(self.env_step) and not self.stop.signal:
             with self.timers("act"):
-                action = self.act()
+                action = self.choose()
+            self.stop_if_not_finite()
             with self.timers("env"):
-                result = self.env.step(action)
+                result = self.advance(action)
             self.replay.add(action, result.reward, result.terminal, result.last, result.frame)
             self.step += 1
             self.episode_return += result.reward
             if self.step > config.sac.random_steps:
                 with self.timers("update"):
-                    for _ in range(config.sac.updates_per_step):
-                        self.averages.add(self.agent.update(self.replay))
-                        self.row_updates += 1
+                    for _ in range(self.updates_due()):
+                        self.updated(self.agent.update(self.replay))
             if result.last:
                 self.end_episode()
             if self.evaluation_due():
@@ -160,6 +194,10 @@ class Trainer:
         print(f"{'finished' if finished else 'stopped'} at {self.env_step:,} env steps after {self.hours:.2f} h: {self.folder.path}")
         return 0 if finished else self.stop.exit_code
 
+    def updates_due(self) -> int:
+        sac = self.config.sac
+        return sac.catch_up if sac.catch_up and self.step == sac.random_steps + 1 else sac.updates_per_step
+
     def evaluation_due(self) -> bool:
         every, repeat = Every(self.config.eval.every), self.config.action_repeat
         due = self.step == 0 or every(self.env_step, repeat) or self.env_step >= self.config.env_steps
@@ -171,6 +209,7 @@ class Trainer:
         return self.agent.act(self.replay.newest(), sample=True)[0]
 
     def end_episode(self) -> None:
+        self.stop_if_not_finite()
         times = self.timers.read()
         speed = self.row_updates / times["time/update"] if times.get("time/update") else 0.0
         row = {
@@ -180,27 +219,33 @@ class Trainer:
             "episode_length": self.step - self.episode_start,
             "hours": self.hours,
             "perf/updates_per_second": speed,
+            "env/restarts": self.restarts,
             **self.averages.read(),
             **times,
         }
         self.logger.episode(self.env_step, row)
         self.bar.advance(0, episode_return=f"{self.episode_return:.1f}", updates_per_s=f"{speed:.1f}")
         self.episode, self.episode_return, self.episode_start, self.row_updates = self.episode + 1, 0.0, self.step, 0
-        self.replay.start(self.env.reset())
+        self.replay.start(self.reset())
 
     def evaluate(self) -> None:
         """Full episodes in an environment of their own; a stop in between leaves no trace, and they are run after the resume."""
-        from .evaluate import evaluate
-
-        config = self.config.eval
-        with self.timers("eval"):
-            outcome = evaluate(
-                self.agent, self.eval_env, self.eval_stack, config.episodes, film=int(config.video), stop=lambda: bool(self.stop.signal)
-            )
-        if outcome is None:
-            return
-        self.final, frames = outcome
-        self.logger.evaluation(self.env_step, self.step, self.hours, self.final)
+        self.stop_if_not_finite()
+        seen, masks = {}, {}
+        for place in self.judges:
+            with self.timers("eval"):
+                film = self.config.eval.video and place == self.place
+                seen[place] = self.judge(place, self.config.eval.episodes, film=int(film), stop=self.stop.asked)
+            if seen[place] is None:
+                return
+            masks[place] = self.masks()
+        self.final, frames = seen[self.place]
+        for place, (episodes, _) in seen.items():
+            self.logger.evaluation(self.env_step, self.step, self.hours, episodes, place, elsewhere=place != self.place)
+            self.logger.masks(self.env_step, place, masks[place])
+            if place != self.place:
+                mean = sum(e["episode_return"] for e in episodes) / len(episodes)
+                self.bar.say(f"eval at {self.env_step:>9,} env steps: return {mean:7.1f} in {label(place, self.config.data)}")
         if frames:
             self.logger.animation(self.env_step, frames)
         objective = self.agent.objective
@@ -213,66 +258,33 @@ class Trainer:
         self.bar.say(f"eval at {self.env_step:>9,} env steps: return {mean:7.1f} over {len(self.final)} episodes")
         self.evaluated_at = self.env_step
 
-    def save(self) -> None:
-        with self.timers("save"):
-            segments = self.replay.save_frames(self.checkpoints.write_frames)
-            counters = {
-                name: getattr(self, name)
-                for name in ("step", "episode", "episode_return", "episode_start", "evaluated_at", "row_updates", "final")
-            }
-            state = {
-                "agent": self.agent.state_dict(),
-                "replay": self.replay.state_dict(),
-                "env": self.env.state_dict(),
-                "counters": counters,
-                "averages": self.averages.state_dict(),
-                "timers": dict(self.timers.seconds),
-                "seconds": self.seconds + time.perf_counter() - self.started,
-            }
-            self.checkpoints.save(self.step, {"agent": self.agent.networks(), "state": state}, segments)
+    def judge(self, place: Place, episodes: int, **how):
+        """Episodes in one world; after a crash all of them again, in a new environment."""
+        from .evaluate import evaluate
 
-    def load(self) -> bool:
-        """Go on from the newest sound save, if there is one."""
-        saved = self.checkpoints.load(("agent", "state"), self.device)
-        if saved is None:
-            return False
-        manifest, parts = saved
-        state = parts["state"]
-        self.agent.load_networks(parts["agent"])
-        self.agent.load_state_dict(state["agent"])
-        self.replay.load_state_dict(state["replay"], manifest["segments"], self.checkpoints.read_frames)
-        self.env.load_state_dict(state["env"])
-        for name, value in state["counters"].items():
-            setattr(self, name, value)
-        self.averages.load_state_dict(state["averages"], self.device)
-        self.timers.seconds = dict(state["timers"])
-        self.seconds = state["seconds"]
-        return True
+        def renew() -> None:
+            self.judges[place] = self.make_judge(place)
+
+        return self.persist(lambda: evaluate(self.agent, self.judges[place], self.eval_stack, episodes, **how), renew)
+
+    def masks(self) -> dict[str, torch.Tensor]:
+        """What the agent saw last in an evaluation, and what of it reached its networks."""
+        with torch.no_grad():
+            return self.agent.critic_loss.pictures(self.eval_stack.observation().centre_crop(self.config.image.crop))
 
     def finish(self) -> None:
-        from .evaluate import VIDEO_SIZE, evaluate
+        from .evaluate import VIDEO_SIZE
 
         if self.config.eval.video:
-            _, frames = evaluate(self.agent, self.eval_env, self.eval_stack, 1, film=1, size=VIDEO_SIZE)
+            _, frames = self.judge(self.place, 1, film=1, size=VIDEO_SIZE)
             print(f"video: {self.logger.video('final', frames)}")
         returns = [e["episode_return"] for e in self.final]
-        chosen = {k: self.config[k] for k in ("task", "method", "preset", "seed", "name")}
+        chosen = {k: self.config[k] for k in ("task", "method", "preset", "seed", "name")} | {"world": label(self.place, self.config.data)}
         result = {**chosen, "env_steps": self.env_step, "eval_returns": returns, "hours": self.hours}
         self.logger.final(self.env_step, {"episode_return": sum(returns) / len(returns), "hours": self.hours})
         self.folder.finish(result, self.device)
         if not self.config.checkpoint.keep_replay:
             self.checkpoints.drop_replay()
-
-    def _check_disk(self, capacity: int) -> None:
-        from .replay import Replay
-
-        need = Replay.bytes_needed(capacity, self.config.image.size) - Checkpoints(run_path(self.config) / "checkpoint").frame_bytes()
-        free = machine.free_disk(Path(self.config.runs))
-        if need > free:
-            raise UserError(
-                f"saving the replay needs {machine.gigabytes(need)} of disk, but {self.config.runs} has {machine.gigabytes(free)} free: "
-                "set runs=... to another disk or lower replay.capacity"
-            )
 
 
 def main(arguments: list[str]) -> int:
@@ -286,7 +298,7 @@ def main(arguments: list[str]) -> int:
         returns = folder.result["eval_returns"]
         print(f"{folder.path} has finished: return {sum(returns) / len(returns):.1f} at {folder.result['env_steps']:,} env steps")
         return 0
-    return Trainer(config, command).train()
+    return Trainer(config, command).run()
 
 
 if __name__ == "__main__":

@@ -78,7 +78,6 @@ class DMControlPlan:
         return Trainer(config, "plan")
 
     def prepare(self, trainer: Any) -> Pace:
-        from DMControl.evaluate import evaluate
 
         device, config = trainer.device, trainer.config
         trainer.replay.start(trainer.env.reset())
@@ -92,7 +91,7 @@ class DMControlPlan:
 
         count = min(STEPS, config.env_steps // config.action_repeat)
         each = timed(lambda: [step() for _ in range(count)], device) / count
-        return Pace(each, timed(lambda: evaluate(trainer.agent, trainer.eval_env, trainer.eval_stack, 1), device))
+        return Pace(each, timed(lambda: trainer.judge(trainer.place, 1), device))
 
     def update(self, trainer: Any) -> None:
         trainer.agent.update(trainer.replay)

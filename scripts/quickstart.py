@@ -21,7 +21,7 @@ def curve(run: Path, seed: int) -> tuple[list[int], list[float], list[float]]:
     found: dict[int, list[float]] = {}
     with open(run / "eval.csv", newline="") as file:
         for row in csv.DictReader(file):
-            if int(row["seed"]) == seed:
+            if int(row["seed"]) == seed and row["world"] == "clean":
                 found.setdefault(int(row["env_step"]), []).append(float(row["episode_return"]))
     steps = sorted(found)
     means = [sum(found[s]) / len(found[s]) for s in steps]

@@ -3,6 +3,8 @@
 The keys that exist are those of config.yaml and of the method files; a task or preset file may only set them.
 """
 
+import copy
+import functools
 import hashlib
 import json
 import math
@@ -29,10 +31,13 @@ class Config(dict):
         self.__dict__["seen"] = set()
 
     def __getattr__(self, key: str) -> Any:
-        if key not in self:
-            raise AttributeError(f"no key {key} in the configuration")
+        if key.startswith("__"):
+            raise AttributeError(key)  # Python asks for these
         self.__dict__["seen"].add(key)
         return self[key]
+
+    def __missing__(self, key: str) -> Any:
+        raise UserError(f"key {key} is missing: a line of the YAML files was lost, or another version of this code wrote them")
 
     def unread(self, prefix: str = "") -> list[str]:
         out = []
@@ -93,6 +98,10 @@ def load(folder: Path, arguments: list[str], groups: tuple[str, ...], stand_ins:
             raise UserError(f"key {key} in the YAML files is unknown: {nearest(key, known)}")
         if key in known:
             _check_type(key, value, known[key])
+    for key in known:
+        value = _at(values, key)
+        if isinstance(value, dict):
+            raise UserError(f"{key}={value} must be a plain value")
     return Config(_as_declared(values, known))
 
 
@@ -125,6 +134,15 @@ def differences(old: dict[str, Any], new: dict[str, Any], free: tuple[str, ...])
     return [f"{k} ({a.get(k)} -> {b.get(k)})" for k in keys if not _under(k, free)]
 
 
+def _at(values: dict[str, Any], key: str) -> Any:
+    """values[a][b] for key a.b; None where there is none."""
+    for part in key.split("."):
+        if not isinstance(values, dict):
+            return None
+        values = values.get(part)
+    return values
+
+
 def _under(key: str, blocks: tuple[str, ...]) -> bool:
     return any(key == b or key.startswith(b + ".") for b in blocks)
 
@@ -132,15 +150,24 @@ def _under(key: str, blocks: tuple[str, ...]) -> bool:
 def _schema(folder: Path) -> tuple[dict[str, Any], dict[str, list[str]]]:
     """Every key with its declared value, and the blocks that belong to each method."""
     known, methods = {}, {}
+    shared = _read(folder / "config.yaml")
     files = [folder / "config.yaml", *sorted((folder / "method").glob("*.yaml"))]
     for file in files:
         values = _read(file)
         values.pop("defaults", None)
         values.pop("method", None)
-        if file.parent.name == "method":
-            methods[file.stem] = [k for k, v in values.items() if isinstance(v, dict) and k != "quirks"]
-        known.update(flatten(values))
+        if file.parent.name == "method":  # blocks of config.yaml, which a method only sets, belong to all
+            methods[file.stem] = [k for k, v in values.items() if isinstance(v, dict) and k not in shared]
+        known = dict(flatten(values)) | known  # what config.yaml declares stands
+    for name in methods:
+        methods[name] += [block for base in _bases(folder, name) for block in methods[base]]
     return known, methods
+
+
+def _bases(folder: Path, method: str) -> list[str]:
+    """The methods whose files this one's begins from, by its list of defaults."""
+    named = [str(e) for e in _read(folder / "method" / f"{method}.yaml").get("defaults", []) if str(e) != "_self_"]
+    return named + [base for name in named for base in _bases(folder, name)]
 
 
 def _defaults(folder: Path, groups: tuple[str, ...]) -> dict[str, str]:
@@ -151,11 +178,21 @@ def _defaults(folder: Path, groups: tuple[str, ...]) -> dict[str, str]:
 
 def _applies(folder: Path, method: str, key: str) -> bool:
     """Whether config.yaml or the method's own file declares this key."""
-    files = (folder / "config.yaml", folder / "method" / f"{method}.yaml")
+    files = [folder / "config.yaml", *(folder / "method" / f"{m}.yaml" for m in (method, *_bases(folder, method)))]
     return any(key in dict(flatten(_read(file))) for file in files)
 
 
 def _read(file: Path) -> dict[str, Any]:
+    try:
+        stat = file.stat()
+        return copy.deepcopy(_parse_file(file, stat.st_mtime_ns, stat.st_size, stat.st_ino))
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}") from error
+
+
+@functools.lru_cache(maxsize=256)
+def _parse_file(file: Path, *version: int) -> dict[str, Any]:
+    """Parsed once, and again when the file changes."""
     try:
         values = OmegaConf.to_container(OmegaConf.load(file))
     except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:

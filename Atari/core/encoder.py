@@ -4,13 +4,15 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from . import machine
 from .errors import UserError
 from .machine import Precision
 
 
 class Trunk(nn.Module):
-    """Images (N, C, H, W) with values 0..255 -> feature map (N, F, h, w). A ReLU follows every convolution."""
+    """Images (N, C, H, W) with values 0..255 -> feature map (N, F, h, w). A ReLU follows every convolution, the last one if `last_relu`."""
 
     def __init__(
         self,
@@ -21,9 +23,10 @@ class Trunk(nn.Module):
         strides: Sequence[int],
         precision: Precision,
         centred: bool = False,
+        last_relu: bool = True,
     ) -> None:
         super().__init__()
-        self.precision = precision
+        self.precision, self.last_relu = precision, last_relu
         self.centre = 127.5 if centred else 0.0
         if not len(filters) == len(kernels) == len(strides) > 0:
             raise UserError(f"encoder: {list(filters)} filters, {list(kernels)} kernels, {list(strides)} strides must be equally many")
@@ -34,6 +37,7 @@ class Trunk(nn.Module):
             if side < 1:
                 raise UserError(f"images of {size} pixels are too small for {len(filters)} convolutions of strides {list(strides)}")
         self.convs = nn.ModuleList(layers).to(memory_format=torch.channels_last)
+        self.planar_gradients = machine.planar_gradients(precision, min(filters))
         self.channels, self.side = channels, side
 
     @property
@@ -41,22 +45,26 @@ class Trunk(nn.Module):
         return self.channels * self.side**2
 
     def forward(self, image: Tensor, scale: float = 1 / 255) -> Tensor:
-        x = image.to(self.precision.dtype, memory_format=torch.channels_last, copy=True)
-        if self.centre:
-            x.sub_(self.centre)
-        x.mul_(scale)
+        planar = self.planar_gradients and torch.is_grad_enabled()
+        layout = torch.contiguous_format if planar else torch.channels_last
+        x = image.contiguous(memory_format=layout).to(self.precision.dtype)
+        first, *rest = self.convs
+        weight = first.weight * scale  # (x - centre) * scale is left to the first convolution: no pass over the pixels
+        bias = first.bias - self.centre * weight.sum((1, 2, 3)) if self.centre else first.bias
         with self.precision.autocast():
-            for conv in self.convs:
-                x = torch.relu_(conv(x))
+            x = F.conv2d(x, weight.contiguous(memory_format=layout), bias, first.stride)
+            for conv in rest:
+                x = F.conv2d(torch.relu_(x), conv.weight.contiguous(memory_format=layout), conv.bias, conv.stride)
+            x = torch.relu_(x) if self.last_relu else x
         return x
 
 
 class Head(nn.Module):
-    """Feature map -> Linear -> LayerNorm: the d numbers that the agent's networks read."""
+    """Feature map -> Linear -> LayerNorm (-> tanh): the d numbers that the agent's networks read."""
 
-    def __init__(self, trunk: Trunk, dim: int) -> None:
+    def __init__(self, trunk: Trunk, dim: int, tanh: bool = False) -> None:
         super().__init__()
-        self.precision = trunk.precision
+        self.precision, self.tanh = trunk.precision, tanh
         self.fc = nn.Linear(trunk.features, dim)
         self.ln = nn.LayerNorm(dim)
 
@@ -64,15 +72,16 @@ class Head(nn.Module):
         flat = features.permute(0, 2, 3, 1).flatten(1)  # (N, h*w*F): the order in memory, so nothing is copied
         with self.precision.autocast():
             x = self.fc(flat)
-        return self.ln(x.float())
+        x = self.ln(x.float())
+        return torch.tanh(x) if self.tanh else x
 
 
 class Encoder(nn.Module):
     """Trunk and head."""
 
-    def __init__(self, trunk: Trunk, dim: int) -> None:
+    def __init__(self, trunk: Trunk, dim: int, tanh: bool = False) -> None:
         super().__init__()
-        self.trunk, self.head = trunk, Head(trunk, dim)
+        self.trunk, self.head = trunk, Head(trunk, dim, tanh)
 
     def forward(self, image: Tensor) -> Tensor:
         return self.head(self.trunk(image))

@@ -25,11 +25,12 @@ class Gather:
     columns: Tensor  # (N, w)
     factor: Tensor | None  # (N,)
     between: tuple[Tensor, Tensor] | None = None  # how far towards the next row, (N, h), and column, (N, w): 0..1
+    run: bool = False  # whether the columns of an image follow one another
 
     def __getitem__(self, part: slice) -> "Gather":
         factor = None if self.factor is None else self.factor[part]
         between = None if self.between is None else (self.between[0][part], self.between[1][part])
-        return Gather(self.rows[part], self.columns[part], factor, between)
+        return Gather(self.rows[part], self.columns[part], factor, between, self.run)
 
 
 @dataclass(frozen=True)
@@ -99,13 +100,14 @@ class Augmentation:
         stages, side = [], self.size
         rows = columns = torch.arange(side, device=device).expand(n, side)
         factor = between = None
+        run = True
         for name in self.names:
             if name == "crop" and self.resample:
                 choices = side - self.out + 1
                 exact = [resampled(offsets(choices), side, self.out) for _ in range(2)]  # (N, out) each
                 rows, columns = (position.floor().long() for position in exact)
                 between = (exact[0] - rows, exact[1] - columns)
-                side = self.out
+                side, run = self.out, False
             elif name == "crop":
                 choices = max(1, side - self.out + self.last_offset)
                 inner = torch.arange(self.out, device=device)
@@ -117,17 +119,19 @@ class Augmentation:
                 down, right = ((inner + offsets(choices)).clamp(0, side - 1) for _ in range(2))
                 rows, columns = rows.gather(1, down), columns.gather(1, right)
                 between = between and (between[0].gather(1, down), between[1].gather(1, right))
+                run = False
             elif name == "intensity":  # x * (1 + strength * clip(N(0, 1), -2, 2)), one factor per image
                 noise = torch.randn(n, generator=generator, device=device).clamp_(-2, 2)
                 drawn = 1 + self.strength * noise
                 factor = drawn if factor is None else factor * drawn
             else:
-                stages += [Gather(rows, columns, factor, between), self._draw_kornia(name, (n, channels, side, side), generator)]
+                stages += [Gather(rows, columns, factor, between, run), self._draw_kornia(name, (n, channels, side, side), generator)]
                 side = self.out if name == "resized_crop" else side
                 rows = columns = torch.arange(side, device=device).expand(n, side)
                 factor = between = None
+                run = True
         if not stages or factor is not None or self.names[-1] in INDEXED:
-            stages.append(Gather(rows, columns, factor, between))
+            stages.append(Gather(rows, columns, factor, between, run))
         return View(tuple(stages))
 
     def view(self, frames: Frames, view: View, hidden: Tensor | None = None) -> Tensor:
@@ -140,7 +144,6 @@ class Augmentation:
         for stage in rest:
             if isinstance(stage, Library):
                 image = stage.layer(image.float() / 255, params=stage.parameters) * 255
-                image = image.contiguous(memory_format=torch.channels_last)
             else:
                 image = _read(Frames.of_images(image), stage, None)
         return image
@@ -162,24 +165,26 @@ def resampled(offset: Tensor, size: int, out: int) -> Tensor:
 
 def _read(frames: Frames, stage: Gather, hidden: Tensor | None) -> Tensor:
     if stage.between is None:
-        image = _take(frames, stage.rows, stage.columns, hidden)
+        image = _take(frames, stage, stage.rows, stage.columns, hidden)
     else:  # between four pixels
         down, right = stage.between[0][:, None, :, None], stage.between[1][:, None, None, :]
-        below = (stage.rows + 1).clamp(max=frames.store.shape[1] - 1)
-        beside = (stage.columns + 1).clamp(max=frames.store.shape[2] - 1)
-        upper = _take(frames, stage.rows, stage.columns, hidden) * (1 - right) + _take(frames, stage.rows, beside, hidden) * right
-        lower = _take(frames, below, stage.columns, hidden) * (1 - right) + _take(frames, below, beside, hidden) * right
+        below = (stage.rows + 1).clamp(max=frames.store.shape[2] - 1)
+        beside = (stage.columns + 1).clamp(max=frames.store.shape[3] - 1)
+        corners = [_take(frames, stage, r, c, hidden) for r in (stage.rows, below) for c in (stage.columns, beside)]
+        upper = corners[0] * (1 - right) + corners[1] * right
+        lower = corners[2] * (1 - right) + corners[3] * right
         image = upper * (1 - down) + lower * down
-    return image if stage.factor is None else image * stage.factor[:, None, None, None]
-
-
-def _take(frames: Frames, rows: Tensor, columns: Tensor, hidden: Tensor | None) -> Tensor:
-    image = frames.gather(rows, columns)  # (N, C, h, w)
-    if hidden is None:
+    if stage.factor is None:
         return image
-    n = torch.arange(len(frames), device=hidden.device)[:, None, None]
-    black = hidden[n, rows[:, :, None], columns[:, None, :]]  # (N, h, w)
-    return image * ~black[:, None]
+    return image.to(torch.float32, copy=True).mul_(stage.factor[:, None, None, None])
+
+
+def _take(frames: Frames, stage: Gather, rows: Tensor, columns: Tensor, hidden: Tensor | None) -> Tensor:
+    def read(source: Frames) -> Tensor:
+        return source.crop(rows, columns[:, :1], columns.shape[1]) if stage.run else source.gather(rows, columns)
+
+    image = read(frames)  # (N, C, h, w)
+    return image if hidden is None else image.masked_fill_(read(Frames.of_images(hidden[:, None])), 0)
 
 
 def _kornia_layer(name: str, out: int) -> torch.nn.Module:

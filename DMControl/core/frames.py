@@ -10,7 +10,7 @@ from torch import Tensor
 class Frames:
     """N stacks of S frames. `index` says which frames of `store` make up each stack, oldest first."""
 
-    store: Tensor  # (F, H, W, C), uint8 in the replay
+    store: Tensor  # (F, C, H, W), uint8 in the replay
     index: Tensor  # (N, S) int64
 
     def __len__(self) -> int:
@@ -21,46 +21,48 @@ class Frames:
 
     @property
     def channels(self) -> int:
-        return self.index.shape[1] * self.store.shape[3]
+        return self.index.shape[1] * self.store.shape[1]
 
     @property
     def device(self) -> torch.device:
         return self.index.device
 
     def gather(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """Pixels (rows[n, y], columns[n, x]) of stack n, in one index gather.
+        """Pixels (rows[n, y], columns[n, x]) of stack n: (N, S*C, h, w). rows: (N, h), columns: (N, w)."""
+        whole = self.crop(rows, torch.zeros_like(rows[:, :1]), self.store.shape[3])  # (N, S*C, h, W)
+        return whole.gather(3, columns[:, None, None].expand(*whole.shape[:3], -1))
 
-        rows: (N, h), columns: (N, w), or (1, h), (1, w) for one choice for all. Returns (N, S*C, h, w) in channels_last order.
+    def crop(self, rows: Tensor, left: Tensor, width: int) -> Tensor:
+        """The same where the columns are `left`, (N, 1), and those that follow it: each row is one run of bytes.
+
+        rows and left may have one line for all stacks, (1, h) and (1, 1).
         """
-        _, height, width, channels = self.store.shape
-        n, stack = self.index.shape
-        frame = self.index.to(self.store.device)[:, None, None, :] * (height * width)
-        pixel = (rows * width)[:, :, None, None] + columns[:, None, :, None]
-        pixel = frame + pixel.to(self.store.device)  # (N, h, w, S)
-        taken = self.store.view(-1, channels).index_select(0, pixel.view(-1))
-        image = taken.view(n, rows.shape[1], columns.shape[1], stack * channels)
-        return image.to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+        _, channels, height, full = self.store.shape
+        place = self.store.device
+        plane = self.index.to(place)[:, :, None] * channels + torch.arange(channels, device=place)  # (N, S, C)
+        start = plane.flatten(1)[:, :, None] * (height * full) + (rows * full + left).to(place)[:, None]  # (N, S*C, h)
+        runs = self.store.view(-1).as_strided((self.store.numel() - width + 1, width), (1, 1))  # a run from every byte on
+        image = runs.index_select(0, start.view(-1)).view(*start.shape, width)
+        return image.to(self.device, non_blocking=True)
 
     def whole(self) -> Tensor:
         """The stacks as they were observed, (N, S*C, H, W)."""
-        _, height, width, _ = self.store.shape
+        _, _, height, width = self.store.shape
         return self.crop_at(0, 0, height, width)
 
     def centre_crop(self, size: int) -> Tensor:
         """What the agent acts on, (N, S*C, size, size)."""
-        _, height, width, _ = self.store.shape
+        _, _, height, width = self.store.shape
         return self.crop_at((height - size) // 2, (width - size) // 2, size, size)
 
     def crop_at(self, top: int, left: int, height: int, width: int) -> Tensor:
         rows = torch.arange(top, top + height, device=self.device)[None]
-        columns = torch.arange(left, left + width, device=self.device)[None]
-        return self.gather(rows, columns)
+        return self.crop(rows, rows.new_full((1, 1), left), width)
 
     @staticmethod
     def of_images(images: Tensor) -> "Frames":
         """Dense images (N, C, H, W) seen as N stacks of one frame."""
-        store = images.permute(0, 2, 3, 1).contiguous()
-        return Frames(store, torch.arange(len(images), device=images.device)[:, None])
+        return Frames(images.contiguous(), torch.arange(len(images), device=images.device)[:, None])
 
 
 def stack_index(frame: Tensor, age: Tensor, stack: int, ring: int) -> Tensor:

@@ -29,11 +29,12 @@ class Adam:
         clip: float | None = None,
         warmup: int = 0,
         decay: str = "constant",
+        weight_decay: float = 0.0,
     ) -> None:
         if decay not in ("constant", "inverse_sqrt"):
             raise UserError(f"decay={decay} is unknown: use inverse_sqrt or constant")
         self.parameters = list(parameters)
-        self.inner = torch.optim.Adam(self.parameters, lr=lr, betas=tuple(betas), eps=eps, fused=True)
+        self.inner = torch.optim.Adam(self.parameters, lr=lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay, fused=True)
         self.lr, self.clip, self.warmup, self.decay, self.updates = lr, clip, warmup, decay, 0
 
     def zero_grad(self) -> None:

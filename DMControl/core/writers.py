@@ -92,6 +92,10 @@ class TensorBoard:
         summary = Summary(value=[Summary.Value(tag=name, image=encoded)])
         self.writer._get_file_writer().add_summary(summary, step)
 
+    def flush(self) -> None:
+        """Until now points may still be in memory."""
+        self.writer.flush()
+
     def close(self) -> None:
         self.writer.close()
 

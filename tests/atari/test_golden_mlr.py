@@ -71,7 +71,7 @@ class Case:
             )  # fmt: skip
         self.load()
         obs = torch.from_numpy(g["obs"]).transpose(0, 1)[:, :, :, 0]  # (B, T, S, H, W)
-        store = obs.reshape(-1, size, size, 1).contiguous()
+        store = obs.reshape(-1, 1, size, size).contiguous()
         frames = Frames(store, torch.arange(len(store)).view(-1, stack))
         action = torch.from_numpy(g["action_used"]).t()
         assert (g["prev_action"][1 : self.t + 1] == g["action_used"]).all()

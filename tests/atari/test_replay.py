@@ -15,8 +15,8 @@ ENDS = st.lists(st.sampled_from([0, 0, 0, 0, 1, 2]), min_size=30, max_size=90)
 
 def frame_numbers(frames):
     """Which frame each entry of the stacks is, by its grey level; 0 is black. (N, S)"""
-    pixels = frames.store[frames.index]  # (N, S, size, size, 1)
-    assert (pixels == pixels[:, :, :1, :1]).all()
+    pixels = frames.store[frames.index]  # (N, S, 1, size, size)
+    assert (pixels == pixels[..., :1, :1]).all()
     return pixels[:, :, 0, 0, 0].tolist()
 
 

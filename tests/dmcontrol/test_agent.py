@@ -147,14 +147,14 @@ def test_one_mask_for_the_batch():
 
 def test_acting_reads_the_centre_crop():
     agent = make()
-    store = torch.randint(0, 256, (3, 40, 40, 3), dtype=torch.uint8)
+    store = torch.randint(0, 256, (3, 3, 40, 40), dtype=torch.uint8)
     obs = Frames(store, torch.arange(3)[None])
     edge = store.clone()
-    edge[:, :2] = edge[:, -2:] = 0
     edge[:, :, :2] = edge[:, :, -2:] = 0
+    edge[..., :2] = edge[..., -2:] = 0
     same = agent.act(Frames(edge, obs.index), sample=False)
     assert np.array_equal(agent.act(obs, sample=False), same)
-    edge[:, 10:30] = 0
+    edge[:, :, 10:30] = 0
     assert not np.array_equal(agent.act(Frames(edge, obs.index), sample=False), same)
     sampled = np.stack([agent.act(obs, sample=True) for _ in range(50)])
     assert sampled.std() > 0.05 and np.abs(sampled).max() <= 1

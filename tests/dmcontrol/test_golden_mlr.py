@@ -45,7 +45,7 @@ class Case:
         # frames one by one in the store, as the replay keeps them; n = b * T + t
         obs = tensor(g["obs"]).transpose(0, 1).reshape(b * t, channels // 3, 3, size, size)
         stack = channels // 3
-        store = obs.permute(0, 1, 3, 4, 2).reshape(b * t * stack, size, size, 3).contiguous()
+        store = obs.reshape(b * t * stack, 3, size, size).contiguous()
         frames = Frames(store, torch.arange(b * t * stack).view(b * t, stack))
         window = Window(frames, tensor(g["action"]).transpose(0, 1), torch.ones(b))
         hidden = tensor(g["mask"])[:, 0].bool().repeat(b, 1, 1)

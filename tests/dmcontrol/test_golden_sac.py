@@ -25,14 +25,14 @@ def case(golden):
             "image": {"size": size, "crop": size, "stack": g["obs"].shape[1] // 3},
             "encoder": {
                 "filters": critic["encoder.convs.0.weight"].shape[0], "strides": [2] + [1] * (convs - 1), "dim": dim,
-                "init": "delta_orthogonal", "centred": False,
+                "init": "delta_orthogonal", "centred": False, "last_relu": True, "tanh": False,
             },
             "sac": {
                 "hidden": critic["Q1.trunk.0.weight"].shape[0], "lr": 1e-3, "alpha_lr": 1e-4, "discount": float(g["discount"]),
                 "init_temperature": 0.1, "log_std": [float(g["log_std_min"]), float(g["log_std_max"])], "critic_tau": 0.01,
-                "encoder_tau": 0.05, "actor_every": 2, "target_every": 2, "batch_size": len(g["obs"]),
+                "encoder_tau": 0.05, "weight_decay": 0.0, "actor_every": 2, "target_every": 2, "batch_size": len(g["obs"]),
             },
-            "augment": {"order": ["crop"], "pad": 4, "intensity": 0.05},
+            "augment": {"order": ["crop"], "next_obs": True, "pad": 4, "intensity": 0.05},
             "quirks": {"rl_without_intensity": True, "rl_crop_misses_last": True},
             "chunk": 0,
         }
