@@ -17,7 +17,8 @@ HARMLESS = ("env_steps", "steps", "replay.capacity", "eval.", "precision", "chun
 METHOD_NAMES = {
     "mlr": "MLR", "baseline": "Baseline", "playvirtual": "PlayVirtual", "spr": "SPR", "curl": "CURL", "drq": "DrQ", "der": "DER",
     "otr": "OTRainbow", "sac_ae": "SAC+AE", "slac": "SLAC", "dreamer": "Dreamer", "planet": "PlaNet", "madi": "MaDi", "svea": "SVEA",
-    "soda": "SODA", "pad": "PAD", "rad": "RAD", "sgqn": "SGQN", "human": "Human", "random": "Random",
+    "soda": "SODA", "pad": "PAD", "rad": "RAD", "sgqn": "SGQN", "sac": "SAC", "mlr_madi": "MLR + MaDi",
+    "human": "Human", "random": "Random",
 }  # fmt: skip
 OURS_FIRST = ("mlr", "baseline")
 
@@ -49,6 +50,7 @@ class Run:
     hardware: str
     commit: str
     changed: dict[str, str]
+    worlds: dict[str, float]  # the mean return in other worlds than the training's
     curve: tuple[dict[str, float], ...] = field(repr=False)
     axis: str  # the curve's word for its steps
 
@@ -78,6 +80,7 @@ def load_runs(results: Path, benchmark: Benchmark) -> list[Run]:
                 score=float(row["score"]),
                 hours=float(row["hours"]),
                 changed=changed,
+                worlds={w.partition(":")[0]: float(v) for w, _, v in (word.partition("=") for word in row["worlds"].split())},
                 curve=tuple(read_curve(results, benchmark, row)),
                 axis=benchmark.step,
                 **own,

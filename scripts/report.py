@@ -261,9 +261,26 @@ def section(report: Report, benchmark: Benchmark, published: Published, runs: li
         for budget in budgets(benchmark, preset, chosen):
             score_table(report, benchmark, published, chosen, budget)
             aggregate_table(report, benchmark, published, chosen, budget, name)
+        worlds_table(report, benchmark, chosen)
         curve_figures(report, benchmark, published, chosen, name)
     cut_off(report, benchmark, [r for r in runs if not r.finished])
     variants(report, benchmark, [r for r in runs if r.name or r.own_settings])
+
+
+def worlds_table(report: Report, benchmark: Benchmark, runs: list[Run]) -> None:
+    """Finished runs in worlds that they were not trained in."""
+    worlds = sorted({w for r in runs if r.finished for w in r.worlds})
+    if not worlds:
+        return
+    report.say(
+        "#### In other worlds, after the last step", "", "Trained in the clean world. Ours: mean ± sample standard deviation over seeds."
+    )
+    rows = []
+    for task, method in sorted({(r.task, r.method) for r in runs if r.finished and r.worlds}):
+        own = [r for r in runs if (r.task, r.method) == (task, method) and r.finished]
+        steps = "-".join(f"{s:,}" for s in sorted({r.step for r in own}))
+        rows.append([task, method_name(method), steps, *(ours_text([r.worlds[w] for r in own if w in r.worlds], 0) for w in worlds)])
+    report.table([benchmark.task, "method", UNITS[benchmark.name], *worlds], rows)
 
 
 def cut_off(report: Report, benchmark: Benchmark, runs: list[Run]) -> None:
