@@ -1,19 +1,27 @@
 """A user's day on debug runs of both trees: launch, watch, collect, report."""
 
+import contextlib
 import csv
+import io
 import json
 import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
+import aggregates
+import ledger as collector
+import plan as planner
 import pytest
+import report as reporter
 from ledger import ATARI, BENCHMARKS, DMCONTROL, read
+
+from DMControl.core.errors import UserError
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
@@ -22,8 +30,16 @@ def run(root, *command: str, **more) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, cwd=root, env=ENVIRONMENT, **more)
 
 
-def ledger(root, *arguments: str) -> subprocess.CompletedProcess:
-    return run(root, sys.executable, "scripts/ledger.py", *map(str, arguments))
+def ledger(*arguments) -> SimpleNamespace:
+    """scripts/ledger.py in this process: its exit code and what it says."""
+    out, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+        try:
+            code = collector.main([str(a) for a in arguments])
+        except UserError as error:
+            code = 2
+            print(error, file=errors)
+    return SimpleNamespace(returncode=code, stdout=out.getvalue(), stderr=errors.getvalue())
 
 
 @pytest.fixture(scope="module")
@@ -74,8 +90,8 @@ def test_launchers_deal_out_gpus_and_know_their_sets(root):
     six = run(root, "scripts/run_dmcontrol.sh", "all6", "--seeds", "1-3", "--method", "mlr baseline", "--gpus", "none", "--dry-run")
     lines = six.stdout.splitlines()
     assert len(lines) == 36 and all("device=cpu" in line for line in lines) and "CUDA" not in six.stdout
-    tasks = {f.stem for f in (root / "configs/dmcontrol/task").glob("*.yaml")} - {"other"}
-    assert {re.search(r"task=(\w+)", line)[1] for line in lines} == tasks
+    tasks = aggregates.load_published(root / "results/published", DMCONTROL).tasks
+    assert {re.search(r"task=(\w+)", line)[1] for line in lines} == set(tasks)
 
 
 @pytest.mark.parametrize(
@@ -116,13 +132,13 @@ def test_launcher_stops_its_runs(root, tmp_path):
 # ---- ledger
 
 
-def test_ledger_collects_each_run_once(root, day, tmp_path):
+def test_ledger_collects_each_run_once(day, tmp_path):
     results = tmp_path / "results"
-    assert "1 run(s) of the preset debug" in ledger(root, day[0], "--results", results).stdout
-    done = ledger(root, day[0], "--results", results, "--debug")
+    assert "1 run(s) of the preset debug" in ledger(day[0], "--results", results).stdout
+    done = ledger(day[0], "--results", results, "--debug")
     assert done.returncode == 0, done.stderr
     before = {b: (results / f"{b.name}.csv").read_bytes() for b in BENCHMARKS}
-    again = ledger(root, day[0], "--results", results, "--debug")
+    again = ledger(day[0], "--results", results, "--debug")
     assert again.returncode == 0 and "0 new, 1 run(s) in all" in again.stdout
     assert before == {b: (results / f"{b.name}.csv").read_bytes() for b in BENCHMARKS}
     for benchmark, folder in ((DMCONTROL, "dmcontrol/cartpole_swingup/mlr-debug/seed1"), (ATARI, "atari/pong/mlr-debug/seed1")):
@@ -135,42 +151,40 @@ def test_ledger_collects_each_run_once(root, day, tmp_path):
     assert "env_steps=1200" in read(results, DMCONTROL)[0]["changed"] and read(results, ATARI)[0]["changed"] == ""
 
 
-def test_ledger_takes_a_run_that_was_cut_off_as_far_as_it_went(root, day, tmp_path):
+def test_ledger_takes_a_run_that_was_cut_off_as_far_as_it_went(day, tmp_path):
     runs, results = tmp_path / "runs", tmp_path / "results"
     folder = runs / "dmcontrol/cartpole_swingup/mlr-debug/seed1"
     shutil.copytree(day[0] / "dmcontrol", runs / "dmcontrol")
     (folder / "result.json").unlink()
     lines = (folder / "eval.csv").read_text().splitlines()
     (folder / "eval.csv").write_text("\n".join(lines[:3]) + "\n")  # before step 0 and at 600
-    assert "(at 600 of 1,200; --cut-off takes it as it is)" in ledger(root, runs, "--results", results, "--debug").stdout
-    assert ledger(root, runs, "--results", results, "--debug", "--cut-off").returncode == 0
+    assert "(at 600 of 1,200; --cut-off takes it as it is)" in ledger(runs, "--results", results, "--debug").stdout
+    assert ledger(runs, "--results", results, "--debug", "--cut-off").returncode == 0
     (row,) = read(results, DMCONTROL)
     assert (row["env_step"], row["planned"], row["finished"]) == ("600", "1200", "no") and row["commit"] != "unknown"
-    assert ledger(root, day[0], "--results", results, "--debug").returncode == 0  # it has finished since
+    assert ledger(day[0], "--results", results, "--debug").returncode == 0  # it has finished since
     (row,) = read(results, DMCONTROL)
     assert (row["env_step"], row["finished"]) == ("1200", "yes")
 
 
-def test_ledger_refuses_another_run_in_a_place_that_is_taken(root, day, tmp_path):
+def test_ledger_refuses_another_run_in_a_place_that_is_taken(day, tmp_path):
     results = tmp_path / "results"
-    ledger(root, day[0], "--results", results, "--debug")
+    ledger(day[0], "--results", results, "--debug")
     runs = tmp_path / "runs"
     shutil.copytree(day[0] / "atari", runs / "atari")
     file = runs / "atari/pong/mlr-debug/seed1/result.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"hours": 1.0}))
-    done = ledger(root, runs, "--results", results, "--debug")
+    done = ledger(runs, "--results", results, "--debug")
     assert done.returncode == 1 and "the ledger holds another run of pong mlr debug  1" in done.stderr
-    both = ledger(root, day[0], runs, "--results", tmp_path / "new", "--debug")
+    both = ledger(day[0], runs, "--results", tmp_path / "new", "--debug")
     assert both.returncode == 1 and "is the same run as" in both.stderr
 
 
 @pytest.mark.parametrize("what", ["score", "curve", "row twice", "order"])
-def test_ledger_sees_edits_by_hand(root, invent, tmp_path, what):
-    import ledger as module
-
+def test_ledger_sees_edits_by_hand(invent, tmp_path, what):
     rows = [invent(tmp_path, DMCONTROL, "cheetah_run", "mlr", s) for s in (1, 2)]
-    module.write(tmp_path, DMCONTROL, rows)
-    assert ledger(root, "--check", "--results", tmp_path).returncode == 0
+    collector.write(tmp_path, DMCONTROL, rows)
+    assert ledger("--check", "--results", tmp_path).returncode == 0
     file = tmp_path / "dmcontrol.csv"
     lines = file.read_text().splitlines()
     if what == "score":
@@ -182,7 +196,7 @@ def test_ledger_sees_edits_by_hand(root, invent, tmp_path, what):
         curve.write_text(curve.read_text().replace("\n0,", "\n1,"))
     else:
         file.write_text("\n".join([lines[0], lines[2], lines[2] if what == "row twice" else lines[1]]) + "\n")
-    done = ledger(root, "--check", "--results", tmp_path)
+    done = ledger("--check", "--results", tmp_path)
     says = {
         "score": "does not match its checksum",
         "curve": "does not match line 2",
@@ -190,12 +204,14 @@ def test_ledger_sees_edits_by_hand(root, invent, tmp_path, what):
         "order": "out of order",
     }
     assert done.returncode == 2 and says[what] in done.stderr
-    report = run(root, sys.executable, "scripts/report.py", "--results", str(tmp_path), "--figs", str(tmp_path / "figs"))
-    assert report.returncode == 2 and not (tmp_path / "REPORT.md").exists()
+    with pytest.raises(UserError, match=says[what]):
+        reporter.main(["--results", str(tmp_path), "--figs", str(tmp_path / "figs")])
+    assert not (tmp_path / "REPORT.md").exists()
 
 
 def test_the_ledger_of_this_repository_is_as_it_was_written(root):
-    assert ledger(root, "--check").returncode == 0
+    done = run(root, "scripts/ledger.sh", "--check")
+    assert done.returncode == 0 and "as they were written" in done.stdout
 
 
 # ---- TensorBoard
@@ -250,17 +266,18 @@ def test_tensorboard_serves_scalars_images_layout_and_hparams(day):
 # ---- plan
 
 
-def test_plan_counts_what_is_left(root, day):
-    done = run(
-        root, sys.executable, "scripts/plan.py", "pong", "--seeds", "1-3", "--preset", "debug", "--gpus", "none", "--runs", str(day[0])
-    )
-    assert done.returncode == 0, done.stderr
-    assert "runs:  2 to do, 1 finished already; 1 side by side" in done.stdout and "steps: 1,920 frames in all" in done.stdout
-    share = [int(n) for n in re.findall(r"(\d+)%", done.stdout)]
+def test_plan_counts_what_is_left(day, capsys):
+    shared = ["--seeds", "1-3", "--preset", "debug", "--gpus", "none", "--runs", str(day[0]), "threads=1"]
+    assert planner.main(["pong", *shared]) == 0
+    said = capsys.readouterr().out
+    assert "runs:  2 to do, 1 finished already; 1 side by side" in said and "steps: 1,920 frames in all" in said
+    share = [int(n) for n in re.findall(r"(\d+)%", said)]
     assert len(share) == 4 and 97 <= sum(share) <= 103
-    assert re.search(r"RAM \d+\.\d\d GB", done.stdout) and re.search(r"disk \d+\.\d MB for what stays", done.stdout)
+    assert re.search(r"RAM \d+\.\d\d GB", said) and re.search(r"disk \d+\.\d MB for what stays", said)
+    assert planner.main(["cartpole_swingup", *shared]) == 0
+    assert "steps: 4,000 env steps in all" in capsys.readouterr().out
 
 
-def test_plan_names_mistakes(root):
-    done = run(root, sys.executable, "scripts/plan.py", "pnog")
-    assert done.returncode == 2 and "did you mean pong" in done.stderr
+def test_plan_names_mistakes():
+    with pytest.raises(UserError, match="did you mean pong"):
+        planner.main(["pnog"])
