@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from . import games
-from .core.errors import UserError
+from .core.errors import UserError, crashing
 from .core.frames import Frames
 
 TRAIN, EVALUATE = 0, 1  # streams of no-op starts that never meet
@@ -31,6 +31,7 @@ class Env:
 
     The start of episode n depends on (seed, stream, n) alone; with the actions since then that is the whole state, bit for
     bit. ALE's own snapshots are not: they leave out the picture, and some games draw only parts of it in a frame.
+    A crash in a step or a reset leaves `state_dict` as it was before.
     """
 
     def __init__(
@@ -80,19 +81,31 @@ class Env:
     def lives(self) -> int:
         return self.ale.lives()
 
+    @crashing
     def reset(self, episode: int | None = None) -> np.ndarray:
         """Start the next episode, or the one asked for; returns its first frame."""
-        self._start(self.episode + 1 if episode is None else episode)
-        return self._frame()
+        number = self.episode + 1 if episode is None else episode
+        self._start(number)
+        frame = self._frame()
+        self.episode, self.actions = number, []
+        return frame
 
+    @crashing
     def step(self, action: int) -> Step:
         if self.over:
             raise UserError("the game is over: call reset() before the next step")
-        score, lost = self._advance(int(action))
+        taken = self.steps
+        try:
+            score, lost = self._advance(int(action))
+            frame = self._frame()
+        except Exception:
+            del self.actions[taken:]
+            raise
         blank = lost and self.episodic_life
         reward = float(np.sign(score)) if self.clip_reward else score
-        return Step(self._frame(), reward, score, self.over or blank, blank, self.over)
+        return Step(frame, reward, score, self.over or blank, blank, self.over)
 
+    @crashing
     def render(self) -> np.ndarray:
         """The screen in colour, for videos: (210, 160, 3) uint8."""
         return self.ale.getScreenRGB()
@@ -100,12 +113,13 @@ class Env:
     def state_dict(self) -> dict[str, Any]:
         return {"episode": self.episode, "actions": torch.tensor(self.actions, dtype=torch.int16)}
 
+    @crashing
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Come back to where the state was taken: the same start, then the same actions, unseen."""
-        if state["episode"] < 0:
-            self.episode, self.over, self.actions = -1, True, []
+        self.episode, self.over, self.actions = state["episode"], True, []
+        if self.episode < 0:
             return
-        self._start(state["episode"])
+        self._start(self.episode)
         for action in state["actions"].tolist():
             self._advance(action)
 
@@ -120,7 +134,7 @@ class Env:
         while self.loaded < resets:
             self.ale.reset_game()
             self.loaded += 1
-        self.episode, self.actions, self.score, self.over = episode, [], 0.0, False
+        self.score, self.over = 0.0, False
         self.screens[:] = 0
         self._leave_lost_life()
         rng = np.random.default_rng((self.seed, self.stream, episode))

@@ -1,22 +1,43 @@
 """Which numbers the users of this benchmark read, under which names, with frames on the x axis."""
 
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from torch import Tensor
 
 from . import games
+from .core.config import flatten
 from .core.writers import Csv, TensorBoard, strip, video
 
 TRAIN_COLUMNS = (
     "frame", "step", "episode", "episode_return", "episode_length", "hours", "perf/updates_per_second",
-    "loss/rl", "loss/mlr", "agent/q", "agent/priority", "grad/network", "grad/decoder",
+    "loss/rl", "loss/mlr", "agent/q", "agent/priority", "grad/network", "grad/decoder", "env/restarts",
     "time/act", "time/env", "time/update", "time/eval", "time/save",
 )  # fmt: skip
 EVAL_COLUMNS = ("frame", "step", "seed", "episode", "episode_return", "human_normalized", "episode_length", "hours")
 FPS = 15  # agent steps per second of a game that runs at 60 frames
+
+
+LAYOUT = {  # of the Custom Scalars tab
+    "return": {
+        "evaluation, human-normalised": ["eval/human_normalized"],
+        "evaluation": ["eval/episode_return"],
+        "training": ["train/episode_return"],
+    },
+    "losses": {"MLR": ["loss/mlr"], "Rainbow": ["loss/rl"], "gradients": ["grad/network", "grad/decoder"]},
+    "mask and momentum": {"hidden share": ["mlr/mask_ratio"], "distance of the targets": ["mlr/target_distance"]},
+    "speed": {
+        "updates per second": ["perf/updates_per_second"],
+        "seconds per game": ["time/act", "time/env", "time/update", "time/eval", "time/save"],
+    },
+}
+FIRST = ("game", "method", "preset", "name", "seed")  # columns of the HParams tab
+SCORES = ("final/human_normalized", "final/episode_return", "final/hours", "eval/human_normalized")
+HIDDEN = ("device", "threads", "runs", "checkpoint", "eval.video")  # no column in the HParams tab: they change no result
 
 
 class Logger:
@@ -28,7 +49,9 @@ class Logger:
         self.board = TensorBoard(folder, resumed_at)
         if resumed_at is None:
             self.board.text("run/command", f"    {command}")
-            self.board.text("run/config", "\n".join(f"    {k}: {v}" for k, v in config.items()))
+            self.board.text("run/config", indent(yaml.safe_dump(config, sort_keys=False), "    "))  # four spaces: as it stands
+            self.board.layout(LAYOUT)
+            self.board.hparams({k: v for k, v in flatten(config) if not k.startswith(HIDDEN)}, FIRST, SCORES)
 
     def episode(self, frame: int, row: dict[str, float]) -> None:
         """A training game has ended: its raw score, and the means of what the updates measured since the last one."""
@@ -52,6 +75,13 @@ class Logger:
         rows = [p.permute(0, 2, 3, 1).to("cpu", torch.uint8).numpy() for p in pictures.values()]
         self.board.image("mlr/" + "_and_".join(pictures), strip(rows), frame)
 
+    def gauges(self, frame: int, gauges: dict[str, float]) -> None:
+        self.board.scalars(gauges, frame)
+
+    def final(self, frame: int, scores: dict[str, float | None]) -> None:
+        """The score of the finished run, to sort and compare runs by in the HParams tab."""
+        self.board.scalars({f"final/{k}": v for k, v in scores.items() if v is not None}, frame)
+
     def animation(self, frame: int, frames: list[np.ndarray]) -> None:
         every = -(-len(frames) // 100)  # at most 100 pictures, so that event files stay small
         self.board.animation("eval/episode", frames[::every], frame, max(1, round(FPS / every)))
@@ -60,6 +90,9 @@ class Logger:
         path = self.folder / "video" / f"{name}.mp4"
         video(path, frames, FPS)
         return path
+
+    def flush(self) -> None:
+        self.board.flush()
 
     def close(self) -> None:
         self.train_csv.close()

@@ -79,6 +79,7 @@ class Replay:
         self.added = 0  # transitions, ever
         self.pending = False  # whether the frame of the next transition is here already
         self.current_age = 0
+        self.drawn: dict[str, Any] = {}  # what the newest update read, for an inspection
         self.saved_frames = 0
         self.segments: list[dict[str, Any]] = []
 
@@ -131,7 +132,7 @@ class Replay:
         after = (done.cumsum(1) - done.long()) > 0  # (B, L), past the end of the episode
         frozen = (slot[:, None] + (~after).cumsum(1) - 1) % self.slots  # time stands still at the last observation
         window = self._stacks(frozen[:, :k].flatten())
-        return Batch(
+        batch = Batch(
             obs=self._stacks(slot),
             action=self.action[slot],
             return_n=(self.reward[along] * ~after)[:, :steps] @ self.powers,
@@ -142,6 +143,8 @@ class Replay:
             # the actions run on into the next episode, as officially: only the observations are frozen
             window=Window(window, self.action[along[:, :k]], weight, after[:, :k].float()),
         )
+        self.drawn = {"batch": batch}
+        return batch
 
     def update_priorities(self, slot: Tensor, priority: Tensor) -> None:
         """New p of the sampled windows; of one drawn twice, the first counts."""
@@ -159,15 +162,15 @@ class Replay:
 
     def save_frames(self, write: Any) -> list[dict[str, Any]]:
         """Write the frames that are new since the last save with `write(first, data, count)`; list the files now needed."""
-        first = max(self.saved_frames, self.frames_added - self.slots)
+        first, fresh = max(self.saved_frames, self.frames_added - self.slots), []
         while first < self.frames_added:
             slot = first % self.slots
             count = min(self.frames_added - first, self.slots - slot)
-            self.segments.append(write(first, self.frames[slot : slot + count].cpu().numpy().data, count))
+            fresh.append(write(first, self.frames[slot : slot + count].cpu().numpy().data, count))
             first += count
-        self.saved_frames = self.frames_added
         needed = self.frames_added - self.slots
-        self.segments = [s for s in self.segments if s["first"] + s["count"] > needed]
+        self.segments = [s for s in self.segments + fresh if s["first"] + s["count"] > needed]
+        self.saved_frames = self.frames_added
         return list(self.segments)
 
     def load_state_dict(self, state: dict[str, Any], segments: list[dict[str, Any]], read: Any) -> None:

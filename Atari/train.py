@@ -1,6 +1,7 @@
 """Train one agent on one game.
 
 python -m Atari.train game=pong method=mlr preset=paper seed=1 device=cuda
+python -m Atari.train --multirun game=pong,alien seed=1,2,3 hydra/launcher=submitit_slurm
 
 Every key, with its meaning and default: configs/atari/config.yaml and configs/atari/method/. The same command again goes
 on with a run that was stopped.
@@ -8,26 +9,28 @@ on with a run that was stopped.
 
 import shlex
 import sys
-import time
 from pathlib import Path
+
+import numpy as np
 
 from . import games
 from .core import config as configuration
-from .core import machine
-from .core.checkpoint import Checkpoints
+from .core import machine, multirun
 from .core.config import Config
 from .core.errors import UserError, nearest, run_main
-from .core.progress import Averages, Bar, Every, Timers, Until
-from .core.run import RunFolder, Stop, safe_folder
-from .env import TRAIN
+from .core.progress import Bar, Every, Until
+from .core.run import RunFolder, safe_folder
+from .core.trainer import Run, require_disk
+from .env import TRAIN, Env
 from .evaluate import evaluate, make_env
 from .logger import Logger
 from .methods import make_agent, window_of
+from .needs import capacity, memory
 from .replay import Replay
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "atari"
 RANGES = {
-    "seed": (0, 2**31 - 1), "threads": (0, 1024), "steps": (1, 10**9),
+    "seed": (0, 2**31 - 1), "threads": (0, 1024), "env_restarts": (0, 10**6), "steps": (1, 10**9),
     "env.noops": (0, 1000), "env.frame_skip": (1, 60),
     "env.max_steps": (1, None), "env.size": (8, 256), "env.stack": (1, 16), "replay.capacity": (10, None), "replay.alpha": (0, 1),
     "replay.beta": (0, 1), "augment.pad": (0, 64), "augment.intensity": (0, 1), "encoder.filters": (1, 4096),
@@ -65,20 +68,19 @@ def run_path(config: Config) -> Path:
     return safe_folder(config.runs, "atari", config.game, f"{config.method}-{config.preset}", seed)
 
 
-class Trainer:
+class Trainer(Run):
+    ACTION = np.int64
+
     def __init__(self, config: Config, command: str) -> None:
-        self.config = config
-        self.device = machine.choose_device(config.device)
-        precision = machine.choose_precision(config.precision, self.device)
-        machine.keep_memory()
-        threads = machine.set_threads(config.threads)
-        env, rainbow = config.env, config.rainbow
-        self.env = make_env(config, config.seed, TRAIN)
-        self.agent = make_agent(config, self.env.n_actions, precision)
-        capacity = min(config.replay.capacity, config.steps)
-        self._check_disk(capacity)
+        super().__init__(config)
+        env, rainbow, path = config.env, config.rainbow, run_path(config)
+        self.env = self.make_env()
+        need = memory(config, self.env.n_actions, self.precision)
+        machine.require(self.device, need)
+        require_disk(config.runs, path, need["replay"], need["networks"])
+        self.agent = make_agent(config, self.env.n_actions, self.precision)
         self.replay = Replay(
-            capacity,
+            capacity(config),
             size=env.size,
             stack=env.stack,
             window=window_of(config),
@@ -90,49 +92,42 @@ class Trainer:
         )
         if rainbow.random_steps <= self.replay.reserve:
             raise UserError(f"rainbow.random_steps={rainbow.random_steps} must exceed 1 + n_step + mlr.window = {self.replay.reserve}")
-        self.folder = RunFolder(run_path(config), config)
-        self.checkpoints = Checkpoints(self.folder.path / "checkpoint")
-        self.stop, self.timers, self.averages = Stop(), Timers(), Averages()
-        self.step, self.episode, self.evaluated_at = 0, 0, -1
-        self.seconds, self.row_updates = 0.0, 0
-        self.final: list[dict[str, float]] = []
         self.pictures: list = []
-        resumed = self.load()
+        resumed = self.open(path)
+        self.folder.begin(self.device, self.step)
         self.logger = Logger(self.folder.path, config.game, self.folder.config, command, self.frame if resumed else None)
-        self.started = time.perf_counter()
+        self.bar = Bar(config.steps, self.step, "step")
         print(f"run: {self.folder.path}" + (f" (resumed at {self.frame:,} frames)" if resumed else ""))
-        print(f"machine: {machine.describe(self.device)}, {str(precision.dtype)[6:]}, {threads} threads")
+        print(f"machine: {machine.describe(self.device)}, {str(self.precision.dtype)[6:]}, {self.threads} threads")
         print(self.replay, flush=True)
+
+    def make_env(self) -> Env:
+        return make_env(self.config, self.config.seed, TRAIN)
 
     @property
     def frame(self) -> int:
         return self.step * self.config.env.frame_skip
 
-    @property
-    def hours(self) -> float:
-        return (self.seconds + time.perf_counter() - self.started) / 3600
-
     def train(self) -> int:
         """Act, store, update, evaluate, log, save."""
         config, rainbow = self.config, self.config.rainbow
         until, update_due, save_due = Until(config.steps), Every(rainbow.update_every), Every(config.checkpoint.every)
-        self.bar = Bar(config.steps, self.step, "step")
         if self.env.over:
-            self.replay.start(self.env.reset())
+            self.replay.start(self.reset())
         if self.evaluation_due():  # at step 0, or where a stop cut an evaluation off
             self.evaluate()
         while until(self.step) and not self.stop.signal:
             with self.timers("act"):
-                action = self.agent.act(self.replay.newest(), epsilon=1.0 if self.step <= rainbow.random_steps else 0.0)[0]
+                action = self.choose()
+            self.stop_if_not_finite()
             with self.timers("env"):
-                result = self.env.step(action)
+                result = self.advance(action)
             self.replay.add(action, result)
             self.step += 1
             if self.step > rainbow.random_steps and update_due(self.step):
                 with self.timers("update"):
                     for _ in range(rainbow.updates_per_step):
-                        self.averages.add(self.agent.update(self.replay, self.step))
-                        self.row_updates += 1
+                        self.updated(self.agent.update(self.replay, self.step))
             if result.over:
                 self.end_episode()
             if self.evaluation_due():
@@ -149,8 +144,12 @@ class Trainer:
         print(f"{'finished' if finished else 'stopped'} at {self.frame:,} frames after {self.hours:.2f} h: {self.folder.path}")
         return 0 if finished else self.stop.exit_code
 
+    def act(self) -> np.ndarray:
+        return self.agent.act(self.replay.newest(), epsilon=1.0 if self.step <= self.config.rainbow.random_steps else 0.0)[0]
+
     def end_episode(self) -> None:
         """A game is over: its raw score."""
+        self.stop_if_not_finite()
         times = self.timers.read()
         speed = self.row_updates / times["time/update"] if times.get("time/update") else 0.0
         row = {
@@ -160,13 +159,14 @@ class Trainer:
             "episode_length": self.env.steps,
             "hours": self.hours,
             "perf/updates_per_second": speed,
+            "env/restarts": self.restarts,
             **self.averages.read(),
             **times,
         }
         self.logger.episode(self.frame, row)
         self.bar.advance(0, episode_return=f"{self.env.score:.1f}", updates_per_s=f"{speed:.1f}")
         self.episode, self.row_updates = self.episode + 1, 0
-        self.replay.start(self.env.reset())
+        self.replay.start(self.reset())
 
     def evaluation_due(self) -> bool:
         due = self.step == 0 or Every(self.config.eval.every)(self.step) or self.step >= self.config.steps
@@ -174,11 +174,14 @@ class Trainer:
 
     def evaluate(self) -> None:
         """Full games of their own; a stop in between leaves no trace, and they are played after the resume."""
+        self.stop_if_not_finite()
         settings = self.config.eval
         episodes = settings.final_episodes if self.step >= self.config.steps else settings.episodes
+
         with self.timers("eval"):
-            outcome = evaluate(
-                self.agent, self.config, episodes, self.config.seed, film=settings.video, stop=lambda: bool(self.stop.signal)
+            outcome = self.persist(  # its games are made anew each time
+                lambda: evaluate(self.agent, self.config, episodes, self.config.seed, film=settings.video, stop=self.stop.asked),
+                lambda: None,
             )
         if outcome is None:
             return
@@ -190,66 +193,30 @@ class Trainer:
         if objective is not None and len(self.replay) > 0:
             stream = generator.get_state()  # pictures leave the run's own stream as it was
             self.logger.pictures(self.frame, objective.pictures(self.replay.sample(1, 1.0).window, generator))
+            self.logger.gauges(self.frame, objective.gauges(generator))
             generator.set_state(stream)
         mean = sum(e["episode_return"] for e in self.final) / len(self.final)
         self.bar.say(f"eval at {self.frame:>9,} frames: score {mean:9.1f} over {len(self.final)} games")
         self.evaluated_at = self.step
 
-    def save(self) -> None:
-        with self.timers("save"):
-            segments = self.replay.save_frames(self.checkpoints.write_frames)
-            names = ("step", "episode", "evaluated_at", "row_updates", "final")
-            state = {
-                "agent": self.agent.state_dict(),
-                "replay": self.replay.state_dict(),
-                "env": self.env.state_dict(),
-                "counters": {name: getattr(self, name) for name in names},
-                "averages": self.averages.state_dict(),
-                "timers": dict(self.timers.seconds),
-                "seconds": self.seconds + time.perf_counter() - self.started,
-            }
-            self.checkpoints.save(self.step, {"agent": self.agent.networks(), "state": state}, segments)
-
-    def load(self) -> bool:
-        """Go on from the newest sound save, if there is one."""
-        saved = self.checkpoints.load(("agent", "state"), self.device)
-        if saved is None:
-            return False
-        manifest, parts = saved
-        state = parts["state"]
-        self.agent.load_networks(parts["agent"])
-        self.agent.load_state_dict(state["agent"])
-        self.replay.load_state_dict(state["replay"], manifest["segments"], self.checkpoints.read_frames)
-        self.env.load_state_dict(state["env"])
-        for name, value in state["counters"].items():
-            setattr(self, name, value)
-        self.averages.load_state_dict(state["averages"], self.device)
-        self.timers.seconds = dict(state["timers"])
-        self.seconds = state["seconds"]
-        return True
-
     def finish(self) -> None:
-        if self.pictures:
+        if self.config.eval.video:
+            if not self.pictures:  # stopped between the last evaluation and here
+                _, self.pictures = self.persist(lambda: evaluate(self.agent, self.config, 1, self.config.seed, film=True), lambda: None)
             print(f"video: {self.logger.video('final', self.pictures)}")
         returns = [e["episode_return"] for e in self.final]
         chosen = {k: self.config[k] for k in ("game", "method", "preset", "seed", "name")}
         mean = games.human_normalized(self.config.game, sum(returns) / len(returns))
         result = {**chosen, "frames": self.frame, "eval_returns": returns, "human_normalized": mean, "hours": self.hours}
+        self.logger.final(self.frame, {"episode_return": sum(returns) / len(returns), "human_normalized": mean, "hours": self.hours})
         self.folder.finish(result, self.device)
         if not self.config.checkpoint.keep_replay:
             self.checkpoints.drop_replay()
 
-    def _check_disk(self, capacity: int) -> None:
-        need = capacity * self.config.env.size**2 - Checkpoints(run_path(self.config) / "checkpoint").frame_bytes()
-        free = machine.free_disk(Path(self.config.runs))
-        if need > free:
-            raise UserError(
-                f"saving the replay needs {machine.gigabytes(need)} of disk, but {self.config.runs} has {machine.gigabytes(free)} free: "
-                "set runs=... to another disk or lower replay.capacity"
-            )
-
 
 def main(arguments: list[str]) -> int:
+    if multirun.asked(arguments):
+        return multirun.main("Atari.train", CONFIGS.parent, arguments, read_config)
     config = read_config(arguments)
     command = shlex.join(["python", "-m", "Atari.train", *arguments])
     if (run_path(config) / "result.json").exists():
@@ -257,7 +224,7 @@ def main(arguments: list[str]) -> int:
         returns = folder.result["eval_returns"]
         print(f"{folder.path} has finished: score {sum(returns) / len(returns):.1f} at {folder.result['frames']:,} frames")
         return 0
-    return Trainer(config, command).train()
+    return Trainer(config, command).run()
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import torch
 from dm_control import suite
 from dm_control.mujoco import engine
 
-from .core.errors import UserError, nearest
+from .core.errors import UserError, crashing, nearest
 from .core.frames import Frames
 from .worlds.scene import World
 
@@ -29,7 +29,7 @@ class Env:
     """Actions in [-1, 1], `action_repeat` simulator steps each, square frames of camera 0.
 
     The initial state of episode n depends on (seed, stream, n) alone, and so does what its world does in it; with the actions
-    since the reset that is the whole state, bit for bit.
+    since the reset that is the whole state, bit for bit. A crash in a step or a reset leaves `state_dict` as it was before.
     """
 
     def __init__(self, task: str, action_repeat: int, size: int, shadows: bool, seed: int, stream: int, world: World | None = None) -> None:
@@ -55,16 +55,24 @@ class Env:
         """Agent steps of a full episode."""
         return int(np.ceil(self.inner._step_limit / self.action_repeat))
 
+    @crashing
     def reset(self, episode: int | None = None) -> np.ndarray:
         """Start the next episode, or the one asked for; returns its first frame."""
-        self._start(self.episode + 1 if episode is None else episode)
-        return self.render()
+        number = self.episode + 1 if episode is None else episode
+        self._start(number)
+        frame = self.render()
+        self.episode, self.actions = number, []
+        return frame
 
+    @crashing
     def step(self, action: np.ndarray) -> Step:
-        self.actions.append(np.array(action, dtype=np.float32))
-        reward, terminal = self._advance(self.actions[-1])
-        return Step(self.render(), reward, terminal, self.over)
+        action = np.array(action, dtype=np.float32)
+        reward, terminal = self._advance(action)
+        frame = self.render()
+        self.actions.append(action)
+        return Step(frame, reward, terminal, self.over)
 
+    @crashing
     def render(self, size: int | None = None) -> np.ndarray:
         size = size or self.size
         if size not in self.cameras:
@@ -77,11 +85,14 @@ class Env:
         actions = np.stack(self.actions) if self.actions else np.zeros((0, self.action_dim), np.float32)
         return {"episode": self.episode, "actions": torch.from_numpy(actions)}
 
+    @crashing
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Come back to where the state was taken: the same reset, then the same actions, unseen."""
-        self._start(state["episode"])
-        for action in state["actions"].cpu().numpy():
-            self.actions.append(action)
+        self.episode, self.actions, self.over = state["episode"], list(state["actions"].cpu().numpy()), True
+        if self.episode < 0:
+            return
+        self._start(self.episode)
+        for action in self.actions:
             self._advance(action)
 
     def close(self) -> None:
@@ -89,7 +100,7 @@ class Env:
         self.inner.close()
 
     def _start(self, episode: int) -> None:
-        self.episode, self.actions, self.over = episode, [], False
+        self.over = False
         self.inner.task.random.seed(np.random.SeedSequence((self.seed, self.stream, episode)).generate_state(4))
         self.inner.reset()
         self.world.start(np.random.default_rng((self.seed, self.stream, episode, WORLD)), episode)

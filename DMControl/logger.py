@@ -1,20 +1,23 @@
 """Which numbers the users of this benchmark read, under which names, with env steps on the x axis."""
 
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from torch import Tensor
 
-from .core.config import Config
+from .core.config import Config, flatten
 from .core.writers import Csv, TensorBoard, strip, video
 from .worlds.places import Place, is_procedural
 
 TRAIN_COLUMNS = (
     "env_step", "step", "episode", "episode_return", "episode_length", "hours", "perf/updates_per_second",
     "loss/critic", "loss/actor", "loss/alpha", "loss/mlr", "loss/auxiliary", "agent/q", "agent/alpha", "agent/entropy",
-    "agent/batch_reward", "agent/mask", "grad/objective", "time/act", "time/env", "time/update", "time/eval", "time/save",
+    "agent/batch_reward", "agent/mask", "grad/objective", "env/restarts",
+    "time/act", "time/env", "time/update", "time/eval", "time/save",
 )  # fmt: skip
 EVAL_COLUMNS = ("env_step", "step", "seed", "episode", "episode_return", "episode_length", "hours", "world", "intensity", "source")
 
@@ -29,6 +32,28 @@ def tag(place: Place, data: Config) -> str:
     return f"{place}_procedural" if is_procedural(place, data) else str(place)
 
 
+LAYOUT = {  # of the Custom Scalars tab
+    "return": {
+        "evaluation": ["eval/episode_return"],
+        "training": ["train/episode_return"],
+    },
+    "losses": {
+        "MLR": ["loss/mlr"],
+        "critic": ["loss/critic"],
+        "actor and temperature": ["loss/actor", "loss/alpha"],
+        "gradient of the objective": ["grad/objective"],
+    },
+    "mask and momentum": {"hidden share": ["mlr/mask_ratio"], "distance of the targets": ["mlr/target_distance"]},
+    "speed": {
+        "updates per second": ["perf/updates_per_second"],
+        "seconds per episode": ["time/act", "time/env", "time/update", "time/eval", "time/save"],
+    },
+}
+FIRST = ("task", "method", "preset", "name", "seed")  # columns of the HParams tab
+SCORES = ("final/episode_return", "final/hours", "eval/episode_return")
+HIDDEN = ("device", "threads", "runs", "checkpoint", "eval.video")  # no column in the HParams tab: they change no result
+
+
 class Logger:
     def __init__(self, folder: Path, config: dict[str, Any], command: str, resumed_at: int | None, fps: float) -> None:
         self.folder, self.fps = folder, fps
@@ -38,7 +63,9 @@ class Logger:
         self.board = TensorBoard(folder, resumed_at)
         if resumed_at is None:
             self.board.text("run/command", f"    {command}")
-            self.board.text("run/config", "\n".join(f"    {k}: {v}" for k, v in config.items()))
+            self.board.text("run/config", indent(yaml.safe_dump(config, sort_keys=False), "    "))  # four spaces: as it stands
+            self.board.layout(LAYOUT)
+            self.board.hparams({k: v for k, v in flatten(config) if not k.startswith(HIDDEN)}, FIRST, SCORES)
 
     def episode(self, env_step: int, row: dict[str, float]) -> None:
         """A training episode has ended: its return, and the means of what the updates measured since the last one."""
@@ -71,6 +98,13 @@ class Logger:
             rows = [p.permute(0, 2, 3, 1).to("cpu", torch.uint8).numpy() for p in pictures.values()]
             self.board.image("mlr/" + "_and_".join(pictures), strip(rows), env_step)
 
+    def gauges(self, env_step: int, gauges: dict[str, float]) -> None:
+        self.board.scalars(gauges, env_step)
+
+    def final(self, env_step: int, scores: dict[str, float | None]) -> None:
+        """The score of the finished run, to sort and compare runs by in the HParams tab."""
+        self.board.scalars({f"final/{k}": v for k, v in scores.items() if v is not None}, env_step)
+
     def animation(self, env_step: int, frames: list[np.ndarray]) -> None:
         every = -(-len(frames) // 100)  # at most 100 pictures, so that event files stay small
         self.board.animation("eval/episode", frames[::every], env_step, max(1, round(self.fps / every)))
@@ -79,6 +113,9 @@ class Logger:
         path = self.folder / "video" / f"{name}.mp4"
         video(path, frames, max(1, round(self.fps)))
         return path
+
+    def flush(self) -> None:
+        self.board.flush()
 
     def close(self) -> None:
         self.train_csv.close()

@@ -56,6 +56,7 @@ class Replay:
         self.frames_added = 0  # frames, ever
         self.oldest = 0  # first transition whose frames are all still there
         self.current_age = 0
+        self.drawn: dict[str, Any] = {}  # what the newest update read, for an inspection
         self.saved_frames = 0
         self.segments: list[dict[str, Any]] = []
 
@@ -97,7 +98,9 @@ class Replay:
         self._require(1)
         j = torch.randint(self.oldest, self.added, (n,), generator=self.generator, device=self.device) % self.capacity
         frame, age = self.frame[j], self.age[j]
-        return Batch(self._stacks(frame, age), self.action[j], self.reward[j], self._stacks(frame + 1, age + 1), self.not_done[j])
+        batch = Batch(self._stacks(frame, age), self.action[j], self.reward[j], self._stacks(frame + 1, age + 1), self.not_done[j])
+        self.drawn = {"batch": batch}
+        return batch
 
     def sample_windows(self, n: int, length: int, generator: torch.Generator | None = None) -> Window:
         """n windows of `length` consecutive transitions that hold no end of an episode.
@@ -112,7 +115,9 @@ class Replay:
         keep = bad.to(torch.uint8).argsort(stable=True)[:n]  # good ones first, in the order drawn
         j = (start[keep][:, None] + steps) % self.capacity  # (n, length)
         obs = self._stacks(self.frame[j].flatten(), self.age[j].flatten())
-        return Window(obs, self.action[j], (~bad[keep]).float())
+        window = Window(obs, self.action[j], (~bad[keep]).float())
+        self.drawn["window"] = window
+        return window
 
     def state_dict(self) -> dict[str, Any]:
         """All but the frames, which `unsaved_frames` hands out."""
@@ -124,15 +129,15 @@ class Replay:
 
     def save_frames(self, write: Any) -> list[dict[str, Any]]:
         """Write the frames that are new since the last save with `write(first, data, count)`; list the files now needed."""
-        first = max(self.saved_frames, self.frames_added - self.slots)
+        first, fresh = max(self.saved_frames, self.frames_added - self.slots), []
         while first < self.frames_added:
             slot = first % self.slots
             count = min(self.frames_added - first, self.slots - slot)
-            self.segments.append(write(first, self.frames[slot : slot + count].cpu().numpy().data, count))
+            fresh.append(write(first, self.frames[slot : slot + count].cpu().numpy().data, count))
             first += count
-        self.saved_frames = self.frames_added
         needed = self.frames_added - self.slots
-        self.segments = [s for s in self.segments if s["first"] + s["count"] > needed]
+        self.segments = [s for s in self.segments + fresh if s["first"] + s["count"] > needed]
+        self.saved_frames = self.frames_added
         return list(self.segments)
 
     def load_state_dict(self, state: dict[str, Any], segments: list[dict[str, Any]], read: Any) -> None:

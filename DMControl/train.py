@@ -1,6 +1,7 @@
 """Train one agent on one task.
 
 python -m DMControl.train task=cheetah_run method=mlr preset=paper seed=1 device=cuda
+python -m DMControl.train --multirun task=cheetah_run,walker_walk seed=1,2,3 hydra/launcher=submitit_slurm
 
 Every key, with its meaning and default: configs/dmcontrol/config.yaml and configs/dmcontrol/method/. The same command again goes
 on with a run that was stopped.
@@ -8,25 +9,26 @@ on with a run that was stopped.
 
 import shlex
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from .core import config as configuration
-from .core import machine
-from .core.checkpoint import Checkpoints
+from .core import machine, multirun
 from .core.config import Config
 from .core.errors import UserError, nearest, run_main
-from .core.progress import Averages, Bar, Every, Timers, Until
-from .core.run import RunFolder, Stop, safe_folder
+from .core.progress import Bar, Every, Until
+from .core.run import RunFolder, safe_folder
+from .core.trainer import Run, require_disk
+from .needs import capacity, memory
 from .renderer import choose_renderer
 from .worlds.places import Place, check_data, label, places
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "dmcontrol"
 RANGES = {
     "seed": (0, 2**31 - 1), "threads": (0, 1024), "chunk": (0, None), "env_steps": (1, 10**9), "action_repeat": (1, 1000),
+    "env_restarts": (0, 10**6),
     "image.size": (16, 512), "image.crop": (16, 512), "image.stack": (1, 16), "replay.capacity": (100, None),
     "augment.pad": (0, 64), "augment.intensity": (0, 1), "encoder.filters": (1, 4096), "encoder.strides": (1, 4),
     "encoder.dim": (1, None), "sac.batch_size": (1, None), "sac.hidden": (1, None), "sac.lr": (0, 1), "sac.alpha_lr": (0, 1),
@@ -99,80 +101,83 @@ def worlds_of(config: Config) -> list[Place]:
     return list(dict.fromkeys(own + extra))
 
 
-class Trainer:
+class Trainer(Run):
+    ACTION = np.float32
+    COUNTERS = (*Run.COUNTERS, "episode_return", "episode_start")
+
     def __init__(self, config: Config, command: str) -> None:
-        from .env import EVALUATE, TRAIN, Stack
-        from .evaluate import env_fps, make_env
+        from .env import Stack
+        from .evaluate import env_fps
         from .logger import Logger
         from .methods import make_agent
         from .replay import Replay
 
-        self.config = config
-        self.device = machine.choose_device(config.device)
-        precision = machine.choose_precision(config.precision, self.device)
-        machine.keep_memory()
-        threads = machine.set_threads(config.threads)
-        image = config.image
-        self.place, *self.others = worlds_of(config)
-        self.env, self.eval_env = (make_env(config, config.seed, stream, self.place) for stream in (TRAIN, EVALUATE))
-        self.other_envs = {place: make_env(config, config.seed, EVALUATE, place) for place in self.others}
-        self.agent = make_agent(config, self.env.action_dim, precision)
-        steps = -(-config.env_steps // config.action_repeat)
-        capacity = min(config.replay.capacity, max(steps, 1))
-        self._check_disk(capacity)
+        super().__init__(config)
+        image, path = config.image, run_path(config)
+        self.place, *others = worlds_of(config)
+        self.env = self.make_env()
+        self.judges = {place: self.make_judge(place) for place in (self.place, *others)}
+        need = memory(config, self.env.action_dim, self.precision)
+        machine.require(self.device, need)
+        require_disk(config.runs, path, need["replay"], need["networks"])
+        self.agent = make_agent(config, self.env.action_dim, self.precision)
         if "mlr" in config and self.env.episode_length <= config.mlr.window:
             raise UserError(
                 f"an episode of {config.task} has {self.env.episode_length} steps with action_repeat={config.action_repeat}: "
                 f"no window of mlr.window={config.mlr.window} fits in"
             )
         self.replay = Replay(
-            capacity, self.env.episode_length, image.stack, image.size, self.env.action_dim, self.device, self.agent.generator
+            capacity(config), self.env.episode_length, image.stack, image.size, self.env.action_dim, self.device, self.agent.generator
         )
-        self.folder = RunFolder(run_path(config), config)
-        self.checkpoints = Checkpoints(self.folder.path / "checkpoint")
         self.eval_stack = Stack(image.stack, self.device)
-        self.stop, self.timers, self.averages = Stop(), Timers(), Averages()
-        self.step, self.episode, self.episode_return, self.episode_start = 0, 0, 0.0, 0
-        self.evaluated_at, self.seconds, self.row_updates = -1, 0.0, 0
-        self.final: list[dict[str, float]] = []
-        resumed = self.load()
+        self.episode_return, self.episode_start = 0.0, 0
+        resumed = self.open(path, {k: v.parameters for k, v in self.agent._optimizers().items() if v.clip is None})
+        self.folder.begin(self.device, self.step)
         self.logger = Logger(self.folder.path, self.folder.config, command, self.env_step if resumed else None, env_fps(self.env))
-        self.started = time.perf_counter()
+        self.bar = Bar(config.env_steps, self.env_step, "env step")
         print(f"run: {self.folder.path}" + (f" (resumed at {self.env_step:,} env steps)" if resumed else ""))
-        print(f"machine: {machine.describe(self.device)}, {str(precision.dtype)[6:]}, {threads} threads, renderer {choose_renderer()}")
+        kind = f"{machine.describe(self.device)}, {str(self.precision.dtype)[6:]}, {self.threads} threads"
+        print(f"machine: {kind}, renderer {choose_renderer()}")
         print(self.replay, flush=True)
+
+    def make_env(self):
+        from .env import TRAIN
+        from .evaluate import make_env
+
+        return make_env(self.config, self.config.seed, TRAIN, self.place)
+
+    def make_judge(self, place: Place):
+        from .env import EVALUATE
+        from .evaluate import make_env
+
+        return make_env(self.config, self.config.seed, EVALUATE, place)
 
     @property
     def env_step(self) -> int:
         return self.step * self.config.action_repeat
-
-    @property
-    def hours(self) -> float:
-        return (self.seconds + time.perf_counter() - self.started) / 3600
 
     def train(self) -> int:
         """Act, store, update, evaluate, log, save."""
         config = self.config
         until, repeat = Until(config.env_steps), config.action_repeat
         save_due = Every(config.checkpoint.every)
-        self.bar = Bar(config.env_steps, self.env_step, "env step")
-        if self.step == 0 and not self.replay.frames_added:
-            self.replay.start(self.env.reset())
+        if self.env.over:
+            self.replay.start(self.reset())
         if self.evaluation_due():  # at step 0, or where a stop cut an evaluation off
             self.evaluate()
         while until(self.env_step) and not self.stop.signal:
             with self.timers("act"):
-                action = self.act()
+                action = self.choose()
+            self.stop_if_not_finite()
             with self.timers("env"):
-                result = self.env.step(action)
+                result = self.advance(action)
             self.replay.add(action, result.reward, result.terminal, result.last, result.frame)
             self.step += 1
             self.episode_return += result.reward
             if self.step > config.sac.random_steps:
                 with self.timers("update"):
                     for _ in range(self.updates_due()):
-                        self.averages.add(self.agent.update(self.replay))
-                        self.row_updates += 1
+                        self.updated(self.agent.update(self.replay))
             if result.last:
                 self.end_episode()
             if self.evaluation_due():
@@ -204,6 +209,7 @@ class Trainer:
         return self.agent.act(self.replay.newest(), sample=True)[0]
 
     def end_episode(self) -> None:
+        self.stop_if_not_finite()
         times = self.timers.read()
         speed = self.row_updates / times["time/update"] if times.get("time/update") else 0.0
         row = {
@@ -213,40 +219,33 @@ class Trainer:
             "episode_length": self.step - self.episode_start,
             "hours": self.hours,
             "perf/updates_per_second": speed,
+            "env/restarts": self.restarts,
             **self.averages.read(),
             **times,
         }
         self.logger.episode(self.env_step, row)
         self.bar.advance(0, episode_return=f"{self.episode_return:.1f}", updates_per_s=f"{speed:.1f}")
         self.episode, self.episode_return, self.episode_start, self.row_updates = self.episode + 1, 0.0, self.step, 0
-        self.replay.start(self.env.reset())
+        self.replay.start(self.reset())
 
     def evaluate(self) -> None:
         """Full episodes in an environment of their own; a stop in between leaves no trace, and they are run after the resume."""
-        from .evaluate import evaluate
-
-        config = self.config.eval
-        with self.timers("eval"):
-            outcome = evaluate(
-                self.agent, self.eval_env, self.eval_stack, config.episodes, film=int(config.video), stop=lambda: bool(self.stop.signal)
-            )
-        if outcome is None:
-            return
-        elsewhere, masks = {}, {self.place: self.masks()}
-        for place, env in self.other_envs.items():
+        self.stop_if_not_finite()
+        seen, masks = {}, {}
+        for place in self.judges:
             with self.timers("eval"):
-                seen = evaluate(self.agent, env, self.eval_stack, config.episodes, stop=lambda: bool(self.stop.signal))
-            if seen is None:
+                film = self.config.eval.video and place == self.place
+                seen[place] = self.judge(place, self.config.eval.episodes, film=int(film), stop=self.stop.asked)
+            if seen[place] is None:
                 return
-            elsewhere[place], masks[place] = seen[0], self.masks()
-        self.final, frames = outcome
-        self.logger.evaluation(self.env_step, self.step, self.hours, self.final, self.place)
-        for place, episodes in elsewhere.items():
-            self.logger.evaluation(self.env_step, self.step, self.hours, episodes, place, elsewhere=True)
-            mean = sum(e["episode_return"] for e in episodes) / len(episodes)
-            self.bar.say(f"eval at {self.env_step:>9,} env steps: return {mean:7.1f} in {label(place, self.config.data)}")
-        for place, pictures in masks.items():
-            self.logger.masks(self.env_step, place, pictures)
+            masks[place] = self.masks()
+        self.final, frames = seen[self.place]
+        for place, (episodes, _) in seen.items():
+            self.logger.evaluation(self.env_step, self.step, self.hours, episodes, place, elsewhere=place != self.place)
+            self.logger.masks(self.env_step, place, masks[place])
+            if place != self.place:
+                mean = sum(e["episode_return"] for e in episodes) / len(episodes)
+                self.bar.say(f"eval at {self.env_step:>9,} env steps: return {mean:7.1f} in {label(place, self.config.data)}")
         if frames:
             self.logger.animation(self.env_step, frames)
         objective = self.agent.objective
@@ -254,78 +253,44 @@ class Trainer:
             generator = torch.Generator(self.device).manual_seed(self.env_step)  # pictures leave the run's own stream alone
             window = self.replay.sample_windows(4, objective.window, generator)
             self.logger.pictures(self.env_step, objective.pictures(window, generator))
+            self.logger.gauges(self.env_step, objective.gauges(generator))
         mean = sum(e["episode_return"] for e in self.final) / len(self.final)
         self.bar.say(f"eval at {self.env_step:>9,} env steps: return {mean:7.1f} over {len(self.final)} episodes")
         self.evaluated_at = self.env_step
+
+    def judge(self, place: Place, episodes: int, **how):
+        """Episodes in one world; after a crash all of them again, in a new environment."""
+        from .evaluate import evaluate
+
+        def renew() -> None:
+            self.judges[place] = self.make_judge(place)
+
+        return self.persist(lambda: evaluate(self.agent, self.judges[place], self.eval_stack, episodes, **how), renew)
 
     def masks(self) -> dict[str, torch.Tensor]:
         """What the agent saw last in an evaluation, and what of it reached its networks."""
         with torch.no_grad():
             return self.agent.critic_loss.pictures(self.eval_stack.observation().centre_crop(self.config.image.crop))
 
-    def save(self) -> None:
-        with self.timers("save"):
-            segments = self.replay.save_frames(self.checkpoints.write_frames)
-            counters = {
-                name: getattr(self, name)
-                for name in ("step", "episode", "episode_return", "episode_start", "evaluated_at", "row_updates", "final")
-            }
-            state = {
-                "agent": self.agent.state_dict(),
-                "replay": self.replay.state_dict(),
-                "env": self.env.state_dict(),
-                "counters": counters,
-                "averages": self.averages.state_dict(),
-                "timers": dict(self.timers.seconds),
-                "seconds": self.seconds + time.perf_counter() - self.started,
-            }
-            self.checkpoints.save(self.step, {"agent": self.agent.networks(), "state": state}, segments)
-
-    def load(self) -> bool:
-        """Go on from the newest sound save, if there is one."""
-        saved = self.checkpoints.load(("agent", "state"), self.device)
-        if saved is None:
-            return False
-        manifest, parts = saved
-        state = parts["state"]
-        self.agent.load_networks(parts["agent"])
-        self.agent.load_state_dict(state["agent"])
-        self.replay.load_state_dict(state["replay"], manifest["segments"], self.checkpoints.read_frames)
-        self.env.load_state_dict(state["env"])
-        for name, value in state["counters"].items():
-            setattr(self, name, value)
-        self.averages.load_state_dict(state["averages"], self.device)
-        self.timers.seconds = dict(state["timers"])
-        self.seconds = state["seconds"]
-        return True
-
     def finish(self) -> None:
-        from .evaluate import VIDEO_SIZE, evaluate
+        from .evaluate import VIDEO_SIZE
 
         if self.config.eval.video:
-            _, frames = evaluate(self.agent, self.eval_env, self.eval_stack, 1, film=1, size=VIDEO_SIZE)
+            _, frames = self.judge(self.place, 1, film=1, size=VIDEO_SIZE)
             print(f"video: {self.logger.video('final', frames)}")
         returns = [e["episode_return"] for e in self.final]
         chosen = {k: self.config[k] for k in ("task", "method", "preset", "seed", "name")} | {"world": label(self.place, self.config.data)}
         result = {**chosen, "env_steps": self.env_step, "eval_returns": returns, "hours": self.hours}
+        self.logger.final(self.env_step, {"episode_return": sum(returns) / len(returns), "hours": self.hours})
         self.folder.finish(result, self.device)
         if not self.config.checkpoint.keep_replay:
             self.checkpoints.drop_replay()
 
-    def _check_disk(self, capacity: int) -> None:
-        from .replay import Replay
-
-        need = Replay.bytes_needed(capacity, self.config.image.size) - Checkpoints(run_path(self.config) / "checkpoint").frame_bytes()
-        free = machine.free_disk(Path(self.config.runs))
-        if need > free:
-            raise UserError(
-                f"saving the replay needs {machine.gigabytes(need)} of disk, but {self.config.runs} has {machine.gigabytes(free)} free: "
-                "set runs=... to another disk or lower replay.capacity"
-            )
-
 
 def main(arguments: list[str]) -> int:
     choose_renderer()
+    if multirun.asked(arguments):
+        return multirun.main("DMControl.train", CONFIGS.parent, arguments, read_config)
     config = read_config(arguments)
     command = shlex.join(["python", "-m", "DMControl.train", *arguments])
     if (run_path(config) / "result.json").exists():
@@ -333,7 +298,7 @@ def main(arguments: list[str]) -> int:
         returns = folder.result["eval_returns"]
         print(f"{folder.path} has finished: return {sum(returns) / len(returns):.1f} at {folder.result['env_steps']:,} env steps")
         return 0
-    return Trainer(config, command).train()
+    return Trainer(config, command).run()
 
 
 if __name__ == "__main__":

@@ -71,59 +71,42 @@ def check_renderer(report: Report) -> None:
 
 @dataclass(frozen=True)
 class Need:
-    """What a run takes, in bytes."""
+    """What a run takes, in bytes: replay, networks, activations."""
 
     label: str
     device: torch.device
     precision: machine.Precision
     runs: str
-    replay: int
-    parameters: int
-    activations: int
+    memory: dict[str, int]
 
 
 def dmcontrol_need(arguments: list[str]) -> Need:
     choose_renderer()
     from DMControl.core import machine
     from DMControl.env import TRAIN, Env
-    from DMControl.methods import make_agent
-    from DMControl.replay import Replay
+    from DMControl.needs import memory
     from DMControl.train import read_config
 
     config = read_config(arguments)
     device = machine.choose_device(config.device)
     precision = machine.choose_precision(config.precision, device)
     env = Env(config.task, config.action_repeat, config.image.size, config.image.shadows, 0, TRAIN)
-    agent = make_agent(config, env.action_dim, precision)
-    count = sum(p.numel() for m in (agent.critic, agent.actor, agent.target) for p in m.parameters())
-    capacity = min(config.replay.capacity, -(-config.env_steps // config.action_repeat))
-    # images in flight: forward and backward keep about three times the first two feature maps
-    side = (config.image.crop - 3) // config.encoder.strides[0] + 1
-    windows = config.mlr.batch_size * config.mlr.window if "mlr" in config else 0
-    images = min(agent.chunk, max(config.sac.batch_size, windows))
-    flying = images * side**2 * config.encoder.filters * precision.dtype.itemsize * (len(config.encoder.strides) + 3)
     label = f"{config.task}, {config.method}, preset {config.preset}"
-    return Need(label, device, precision, config.runs, Replay.bytes_needed(capacity, config.image.size), 5 * count, flying)
+    return Need(label, device, precision, config.runs, memory(config, env.action_dim, precision))
 
 
 def atari_need(arguments: list[str]) -> Need:
     from Atari.core import machine
     from Atari.env import TRAIN
     from Atari.evaluate import make_env
-    from Atari.methods import make_agent
+    from Atari.needs import memory
     from Atari.train import read_config
 
     config = read_config(arguments)
     device = machine.choose_device(config.device)
     precision = machine.choose_precision(config.precision, device)
-    agent = make_agent(config, make_env(config, 0, TRAIN).n_actions, precision)
-    trained = agent.optimizer.parameters
-    images = config.rainbow.batch_size * (config.mlr.window * 2 if "mlr" in config else 3)
-    # frames as floats, their feature maps, and the tokens of the decoder with what its blocks keep
-    flying = images * 4 * (6 * config.env.stack * config.env.size**2 + 20 * agent.network.trunk.features)
-    capacity = min(config.replay.capacity, config.steps)
     label = f"{config.game}, {config.method}, preset {config.preset}"
-    return Need(label, device, precision, config.runs, capacity * config.env.size**2, 4 * sum(p.numel() for p in trained), flying)
+    return Need(label, device, precision, config.runs, memory(config, make_env(config, 0, TRAIN).n_actions, precision))
 
 
 def check_room(report: Report, need: Need) -> None:
@@ -131,13 +114,14 @@ def check_room(report: Report, need: Need) -> None:
 
     from DMControl.core import machine
 
-    total = need.replay + 4 * need.parameters + need.activations + machine.GIB // 2  # half a GB for the libraries
-    saves = need.replay + 2 * 4 * need.parameters  # the two newest saves
+    replay, networks = need.memory["replay"], need.memory["networks"]
+    total = sum(need.memory.values()) + machine.GIB // 2  # half a GB for the libraries
+    saves = replay + 3 * networks  # the two newest saves, and the one being written
     free, disk = machine.free_memory(need.device), machine.free_disk(Path(need.runs))
     where = "GPU memory" if need.device.type == "cuda" else "RAM"
     report.say(
         total < free,
-        f"{need.label} needs about {machine.gigabytes(total)} of {where}, {machine.gigabytes(need.replay)} of it for the replay; "
+        f"{need.label} needs about {machine.gigabytes(total)} of {where}, {machine.gigabytes(replay)} of it for the replay; "
         f"{machine.gigabytes(free)} are free",
     )
     report.say(saves < disk, f"saves need up to {machine.gigabytes(saves)} of disk; {machine.gigabytes(disk)} are free")

@@ -3,6 +3,8 @@
 The keys that exist are those of config.yaml and of the method files; a task or preset file may only set them.
 """
 
+import copy
+import functools
 import hashlib
 import json
 import math
@@ -29,10 +31,13 @@ class Config(dict):
         self.__dict__["seen"] = set()
 
     def __getattr__(self, key: str) -> Any:
-        if key not in self:
-            raise AttributeError(f"no key {key} in the configuration")
+        if key.startswith("__"):
+            raise AttributeError(key)  # Python asks for these
         self.__dict__["seen"].add(key)
         return self[key]
+
+    def __missing__(self, key: str) -> Any:
+        raise UserError(f"key {key} is missing: a line of the YAML files was lost, or another version of this code wrote them")
 
     def unread(self, prefix: str = "") -> list[str]:
         out = []
@@ -93,6 +98,10 @@ def load(folder: Path, arguments: list[str], groups: tuple[str, ...], stand_ins:
             raise UserError(f"key {key} in the YAML files is unknown: {nearest(key, known)}")
         if key in known:
             _check_type(key, value, known[key])
+    for key in known:
+        value = _at(values, key)
+        if isinstance(value, dict):
+            raise UserError(f"{key}={value} must be a plain value")
     return Config(_as_declared(values, known))
 
 
@@ -123,6 +132,15 @@ def differences(old: dict[str, Any], new: dict[str, Any], free: tuple[str, ...])
     a, b = dict(flatten(old)), dict(flatten(new))
     keys = [k for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k)]
     return [f"{k} ({a.get(k)} -> {b.get(k)})" for k in keys if not _under(k, free)]
+
+
+def _at(values: dict[str, Any], key: str) -> Any:
+    """values[a][b] for key a.b; None where there is none."""
+    for part in key.split("."):
+        if not isinstance(values, dict):
+            return None
+        values = values.get(part)
+    return values
 
 
 def _under(key: str, blocks: tuple[str, ...]) -> bool:
@@ -165,6 +183,16 @@ def _applies(folder: Path, method: str, key: str) -> bool:
 
 
 def _read(file: Path) -> dict[str, Any]:
+    try:
+        stat = file.stat()
+        return copy.deepcopy(_parse_file(file, stat.st_mtime_ns, stat.st_size, stat.st_ino))
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}") from error
+
+
+@functools.lru_cache(maxsize=256)
+def _parse_file(file: Path, *version: int) -> dict[str, Any]:
+    """Parsed once, and again when the file changes."""
     try:
         values = OmegaConf.to_container(OmegaConf.load(file))
     except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:

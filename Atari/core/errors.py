@@ -1,12 +1,45 @@
-"""Mistakes of the user: one clear line, exit code 2, no traceback."""
+"""Mistakes of the user and ends of a run: one clear line, exit code 2 or 1, no traceback."""
 
 import difflib
+import errno
+import functools
 import sys
 from collections.abc import Callable, Iterable
+from typing import Any
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # of the machine's making; any other error of a file is a mistake
 
 
 class UserError(Exception):
     """Something the user can put right; its text says what and how."""
+
+
+class Failure(Exception):
+    """A run that cannot go on, by nobody's mistake; its text says why, what is kept, and where to look."""
+
+
+class Crash(Exception):
+    """The simulator or the renderer gave up."""
+
+
+def crashing(method: Callable) -> Callable:
+    """Whatever the simulator or the renderer raises inside this method becomes a Crash, which a run outlives."""
+
+    @functools.wraps(method)
+    def guarded(*arguments: Any, **named: Any) -> Any:
+        try:
+            return method(*arguments, **named)
+        except (Crash, UserError):
+            raise
+        except Exception as error:
+            raise Crash(f"{type(error).__name__}: {error}") from error
+
+    return guarded
+
+
+def file_trouble(error: OSError) -> str:
+    """What went wrong with which file, in one phrase."""
+    return f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
 
 
 def nearest(word: str, known: Iterable[str], limit: int = 3) -> str:
@@ -28,9 +61,15 @@ def run_main(main: Callable[[list[str]], int]) -> None:
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         code = 2
+    except (Failure, Crash) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        code = 1
     except KeyboardInterrupt:
         print("interrupted before anything was begun", file=sys.stderr)
         code = 130
     except BrokenPipeError:
         code = 141
+    except OSError as error:
+        print(f"error: {' '.join(file_trouble(error).split())}", file=sys.stderr)
+        code = 1 if error.errno in FULL else 2
     sys.exit(code)

@@ -54,6 +54,18 @@ def has_bf16(device: torch.device) -> bool:
     return flags.exists() and any(f in flags.read_text() for f in ("avx512_bf16", "amx_bf16"))
 
 
+def planar_gradients(precision: Precision, filters: int) -> bool:
+    """Whether convolutions that are trained run faster plane by plane than channels_last.
+
+    So it is for wide ones on x86 without AVX-512: oneDNN's weight gradient reaches half the rate there (scripts/bench.py layouts).
+    """
+    flags = Path("/proc/cpuinfo")
+    if precision.device.type != "cpu" or precision.dtype != torch.float32 or filters < 32 or not flags.exists():
+        return False
+    text = flags.read_text()
+    return "avx2" in text and "avx512f" not in text
+
+
 def choose_precision(name: str, device: torch.device) -> Precision:
     if name not in ("auto", "fp32", "bf16"):
         raise UserError(f"precision={name} is unknown: use auto, fp32 or bf16")
@@ -106,6 +118,19 @@ def free_memory(device: torch.device) -> int:
     if limit.exists() and used.exists() and limit.read_text().strip() != "max":
         free = min(free, int(limit.read_text()) - int(used.read_text()))
     return free
+
+
+def require(device: torch.device, need: dict[str, int]) -> None:
+    """Refuse a run that cannot fit, before anything large is built. A replay that a GPU has no room for goes to RAM."""
+    parts = {k: v for k, v in need.items() if not (k == "replay" and device.type == "cuda")}
+    total, free = sum(parts.values()), free_memory(device)
+    if total > free:
+        where = f"memory of {device}" if device.type == "cuda" else "RAM"
+        listed = ", ".join(f"{gigabytes(v)} {k}" for k, v in parts.items())
+        raise UserError(
+            f"this run needs about {gigabytes(total)} of {where} ({listed}), but {gigabytes(free)} are free: "
+            "lower replay.capacity, chunk, a batch size or a width, or take another machine"
+        )
 
 
 def free_disk(folder: Path) -> int:

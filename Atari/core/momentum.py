@@ -20,3 +20,10 @@ class Momentum:
                 torch._foreach_copy_(target, online)
             else:
                 torch._foreach_lerp_(target, online, tau)
+
+    @torch.no_grad()
+    def distance(self) -> float:
+        """How far the targets are from the online networks, relative to these: |target - online| / |online|."""
+        apart = sum((o - t).square().sum() for online, target, _ in self.groups for o, t in zip(online, target, strict=True))
+        size = sum(o.square().sum() for online, _, _ in self.groups for o in online)
+        return float((apart / size).sqrt()) if self.groups else 0.0

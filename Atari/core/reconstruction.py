@@ -63,6 +63,8 @@ class Objective(Protocol):
 
     def pictures(self, window: Window, generator: torch.Generator) -> dict[str, Tensor]: ...
 
+    def gauges(self, generator: torch.Generator) -> dict[str, float]: ...  # read at each evaluation
+
 
 class Reconstruction(nn.Module):
     """MLR. The encoder and the projection belong to the agent or to this objective, as the tree decides."""
@@ -148,6 +150,11 @@ class Reconstruction(nn.Module):
         hidden = self.masks.pixels(self.masks.draw(1, generator))[0]  # (K, size, size)
         frames = Frames(one.obs.store, one.obs.index[:, -1:]).whole()
         return {"frames": frames, "masked": frames * ~hidden[:, None]}
+
+    def gauges(self, generator: torch.Generator) -> dict[str, float]:
+        """The hidden share of a fresh mask, and how far the momentum branch is behind."""
+        hidden = self.masks.draw(1, generator).float().mean().item()
+        return {"mlr/mask_ratio": hidden, "mlr/target_distance": self.momentum.distance()}
 
 
 def distance(predicted: Tensor, targets: Tensor) -> Tensor:

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
 
 class Csv:
@@ -61,6 +63,23 @@ class TensorBoard:
     def text(self, name: str, text: str, step: int = 0) -> None:
         self.writer.add_text(name, text, step)
 
+    def layout(self, charts: dict[str, dict[str, list[str]]]) -> None:
+        """{group: {chart: [scalars]}}: what the Custom Scalars tab shows, one chart for the scalars that belong together."""
+        exact = {g: {c: ["Multiline", [f"^{tag}$" for tag in tags]] for c, tags in own.items()} for g, own in charts.items()}
+        self.writer.add_custom_scalars(exact)  # TensorBoard reads tags as regular expressions
+
+    def hparams(self, settings: dict[str, Any], first: tuple[str, ...], scores: tuple[str, ...]) -> None:
+        """The HParams tab: this run's settings as columns, `first` before the others, beside the last value of these scalars."""
+        plain = {k: v if isinstance(v, (int, float)) and not isinstance(v, bool) else str(v) for k, v in settings.items()}
+        columns, start, _ = hparams(plain, dict.fromkeys(scores, 0.0))
+        plugin = columns.value[0].metadata.plugin_data
+        content = HParamsPluginData.FromString(plugin.content)
+        for info in content.experiment.hparam_infos:
+            info.differs = info.name in first  # TensorBoard shows those before the others
+        plugin.content = content.SerializeToString()
+        for summary in (columns, start):
+            self.writer._get_file_writer().add_summary(summary)
+
     def image(self, name: str, image: np.ndarray, step: int) -> None:  # (H, W, 3) uint8
         self.writer.add_image(name, image, step, dataformats="HWC")
 
@@ -72,6 +91,10 @@ class TensorBoard:
         encoded = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif(frames, fps))
         summary = Summary(value=[Summary.Value(tag=name, image=encoded)])
         self.writer._get_file_writer().add_summary(summary, step)
+
+    def flush(self) -> None:
+        """Until now points may still be in memory."""
+        self.writer.flush()
 
     def close(self) -> None:
         self.writer.close()

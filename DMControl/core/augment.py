@@ -174,7 +174,9 @@ def _read(frames: Frames, stage: Gather, hidden: Tensor | None) -> Tensor:
         upper = corners[0] * (1 - right) + corners[1] * right
         lower = corners[2] * (1 - right) + corners[3] * right
         image = upper * (1 - down) + lower * down
-    return image if stage.factor is None else image.float() * stage.factor[:, None, None, None]
+    if stage.factor is None:
+        return image
+    return image.to(torch.float32, copy=True).mul_(stage.factor[:, None, None, None])
 
 
 def _take(frames: Frames, stage: Gather, rows: Tensor, columns: Tensor, hidden: Tensor | None) -> Tensor:

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from . import machine
 from .errors import UserError
 from .machine import Precision
 
@@ -35,6 +37,7 @@ class Trunk(nn.Module):
             if side < 1:
                 raise UserError(f"images of {size} pixels are too small for {len(filters)} convolutions of strides {list(strides)}")
         self.convs = nn.ModuleList(layers).to(memory_format=torch.channels_last)
+        self.planar_gradients = machine.planar_gradients(precision, min(filters))
         self.channels, self.side = channels, side
 
     @property
@@ -42,13 +45,16 @@ class Trunk(nn.Module):
         return self.channels * self.side**2
 
     def forward(self, image: Tensor, scale: float = 1 / 255) -> Tensor:
-        x = image.float()
-        x = (x - self.centre).mul_(scale) if self.centre else x * scale
-        x = x.to(self.precision.dtype, memory_format=torch.channels_last)
+        planar = self.planar_gradients and torch.is_grad_enabled()
+        layout = torch.contiguous_format if planar else torch.channels_last
+        x = image.contiguous(memory_format=layout).to(self.precision.dtype)
+        first, *rest = self.convs
+        weight = first.weight * scale  # (x - centre) * scale is left to the first convolution: no pass over the pixels
+        bias = first.bias - self.centre * weight.sum((1, 2, 3)) if self.centre else first.bias
         with self.precision.autocast():
-            for conv in self.convs[:-1]:
-                x = torch.relu_(conv(x))
-            x = self.convs[-1](x)
+            x = F.conv2d(x, weight.contiguous(memory_format=layout), bias, first.stride)
+            for conv in rest:
+                x = F.conv2d(torch.relu_(x), conv.weight.contiguous(memory_format=layout), conv.bias, conv.stride)
             x = torch.relu_(x) if self.last_relu else x
         return x
 

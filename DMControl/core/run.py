@@ -1,5 +1,6 @@
 """A run on disk and its life: folder, lock, signals, result."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -17,9 +18,9 @@ import yaml
 
 from . import machine
 from .config import Config, differences, digest, plain
-from .errors import UserError
+from .errors import UserError, file_trouble
 
-FREE = ("device", "threads", "runs", "checkpoint", "eval.video")  # settings that a resumed run may change
+FREE = ("device", "threads", "runs", "checkpoint", "eval.video", "env_restarts")  # settings that a resumed run may change
 
 
 class RunFolder:
@@ -39,15 +40,20 @@ class RunFolder:
             raise UserError(f"another process is working in {path}: wait for it, or stop it") from error
         saved = path / "config.yaml"
         begun = (path / "result.json").exists() or any((path / "checkpoint").glob("step_*"))
-        if saved.exists() and begun:  # a run that never came to a save binds nobody
+        if begun and not saved.exists():
+            raise UserError(f"{path} holds a run without its config.yaml: put that back, or move the run folder away to start anew")
+        if begun:  # a run that never came to a save binds nobody
             changed = differences(plain(read_config(path)), self.config, FREE)
             if changed:
                 raise UserError(
                     f"{path} holds a run with other settings: {', '.join(changed)}; take them back, choose another seed, or set name=..."
                 )
         else:
-            self._begin_anew()
-            write_text(saved, yaml.safe_dump(self.config, sort_keys=False))
+            try:
+                self._begin_anew()
+                write_text(saved, yaml.safe_dump(self.config, sort_keys=False))
+            except OSError as error:
+                raise UserError(f"the run folder {path} cannot be written ({file_trouble(error)})") from error
 
     def _begin_anew(self) -> None:
         """What an attempt without a save left behind would show up twice."""
@@ -57,18 +63,29 @@ class RunFolder:
     @property
     def result(self) -> dict[str, Any] | None:
         file = self.path / "result.json"
-        return json.loads(file.read_text()) if file.exists() else None
+        try:
+            return json.loads(file.read_text()) if file.exists() else None
+        except ValueError as error:
+            raise UserError(f"{file} is damaged: remove it, and the same command finishes the run again") from error
+
+    def begin(self, device: torch.device, step: int) -> None:
+        """Note in origin.json what works on this run from this step on: a run that is cut off has a source too."""
+        file = self.path / "origin.json"
+        before = json.loads(file.read_text()) if step > 0 and file.exists() else []
+        write_text(file, json.dumps([*before, {"step": step, **self._provenance(device)}], indent=1))
 
     def finish(self, result: dict[str, Any], device: torch.device) -> None:
         """Write result.json: scores with all that is needed to know where they come from."""
-        provenance = {
+        write_text(self.path / "result.json", json.dumps({**result, **self._provenance(device)}, indent=1))
+
+    def _provenance(self, device: torch.device) -> dict[str, Any]:
+        return {
             "config_hash": digest(self.config, (*FREE, "seed", "name")),
             "commit": commit(),
             "hardware": machine.describe(device),
             "python": sys.version.split()[0],
             "versions": versions(),
         }
-        write_text(self.path / "result.json", json.dumps({**result, **provenance}, indent=1))
 
 
 def safe_folder(root: str, *parts: str) -> Path:
@@ -98,16 +115,23 @@ def read_config(path: Path) -> Config:
 class Stop:
     """Ctrl-C or SIGTERM ask for a stop: the loop saves and ends. A second one ends at once."""
 
+    signals: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)  # a job of a cluster listens to others (multirun.py)
+
     def __init__(self) -> None:
         self.signal: int | None = None
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in self.signals:
             signal.signal(number, self._ask)
 
     def _ask(self, number: int, _: FrameType | None) -> None:
         if self.signal is not None:
             os._exit(128 + number)
         self.signal = number
-        print(f"\n{signal.Signals(number).name}: saving, then stopping (once more to stop at once)", file=sys.stderr, flush=True)
+        text = f"\n{signal.Signals(number).name}: saving, then stopping (once more to stop at once)\n"
+        with contextlib.suppress(OSError):
+            os.write(2, text.encode())  # print() must not be entered twice, and the signal may have come inside it
+
+    def asked(self) -> bool:
+        return self.signal is not None
 
     @property
     def exit_code(self) -> int:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from Atari.core.encoder import renormalise
 from Atari.core.errors import UserError
 from Atari.core.frames import Frames
 from Atari.rainbow import NoisyLinear
@@ -199,16 +200,22 @@ def test_clip_groups(setup):
 
 def test_masked_input_quirk(setup, attach_mlr):
     agent, _ = setup(mlr=False)
-    seen = []
-    agent.network.trunk.convs[0].register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].max().item()))
-    image = torch.full((2, 2, 24, 24), 200, dtype=torch.uint8)
-    image[:, :, :3] = 9
-    for quirk, top in ((True, 200.0), (False, 200 / 255)):
+    image = torch.randint(256, (2, 2, 24, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        for conv in agent.network.trunk.convs:
+            conv.bias.uniform_(-0.3, 0.3)  # without biases the scale would cancel
+
+    def plain(scale):
+        x = image.float() * scale
+        for conv in agent.network.trunk.convs:
+            x = conv(x).relu()
+        return renormalise(x)
+
+    assert (plain(1.0) - plain(1 / 255)).abs().max() > 0.01
+    for quirk, scale in ((True, 1.0), (False, 1 / 255)):
         objective = attach_mlr(agent, **WINDOW, masked_input_0_255=quirk)
-        objective.encoder(image)
-        assert seen.pop() == pytest.approx(top, rel=1e-6)
-        agent.network.latent(image)
-        assert seen.pop() == pytest.approx(200 / 255, rel=1e-6)
+        torch.testing.assert_close(objective.encoder(image), plain(scale), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(agent.network.latent(image), plain(1 / 255), rtol=1e-4, atol=1e-5)
 
 
 def test_objective_reads_the_agent_it_was_built_around(setup):

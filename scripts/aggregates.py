@@ -1,0 +1,360 @@
+"""What the report computes: rows of the ledger and published tables in, numbers out. rliable does the statistics, from one seed."""
+
+import csv
+import statistics
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from ledger import DMCONTROL, Benchmark, read, read_curve
+from rliable import library, metrics
+
+SEED, REPS, CURVE_REPS = 0, 2000, 500
+BUDGETS = {"dmcontrol": (100_000, 500_000), "atari": (400_000,)}  # of the published tables, in env steps and frames
+HARMLESS = ("env_steps", "steps", "replay.capacity", "eval.", "precision", "chunk", "mlr.chunk")  # a preset's run stays one with these
+METHOD_NAMES = {
+    "mlr": "MLR", "baseline": "Baseline", "playvirtual": "PlayVirtual", "spr": "SPR", "curl": "CURL", "drq": "DrQ", "der": "DER",
+    "otr": "OTRainbow", "sac_ae": "SAC+AE", "slac": "SLAC", "dreamer": "Dreamer", "planet": "PlaNet", "madi": "MaDi", "svea": "SVEA",
+    "soda": "SODA", "pad": "PAD", "rad": "RAD", "sgqn": "SGQN", "human": "Human", "random": "Random",
+}  # fmt: skip
+OURS_FIRST = ("mlr", "baseline")
+
+Interval = tuple[float, float]
+
+
+def method_name(method: str) -> str:
+    return METHOD_NAMES.get(method, method.replace("_", " "))
+
+
+def ordered(methods: Iterable[str]) -> list[str]:
+    return sorted(set(methods), key=lambda m: (OURS_FIRST.index(m) if m in OURS_FIRST else len(OURS_FIRST), m))
+
+
+@dataclass(frozen=True)
+class Run:
+    """A row of the ledger with its curve."""
+
+    task: str
+    method: str
+    preset: str
+    name: str
+    seed: int
+    step: int
+    planned: int
+    finished: bool
+    score: float
+    hours: float
+    hardware: str
+    commit: str
+    changed: dict[str, str]
+    curve: tuple[dict[str, float], ...] = field(repr=False)
+    axis: str  # the curve's word for its steps
+
+    def at(self, step: int) -> float | None:
+        """The score after this many steps; an evaluation may come one agent step late. None where there was none."""
+        if step <= self.step < step * 1.01:
+            return self.score
+        found = [point["mean"] for point in self.curve if step <= point[self.axis] < step * 1.01]
+        return found[0] if found else None
+
+    @property
+    def own_settings(self) -> dict[str, str]:
+        """What makes it another experiment than its preset."""
+        return {k: v for k, v in self.changed.items() if not k.startswith(HARMLESS)}
+
+
+def load_runs(results: Path, benchmark: Benchmark) -> list[Run]:
+    runs = []
+    for row in read(results, benchmark):
+        changed = dict(word.partition("=")[::2] for word in row["changed"].split())
+        own = {k: row[k] for k in ("method", "preset", "name", "hardware", "commit")}
+        numbers = {"step": int(row[benchmark.step]), "planned": int(row["planned"]), "seed": int(row["seed"])}
+        runs.append(
+            Run(
+                task=row[benchmark.task],
+                finished=row["finished"] == "yes",
+                score=float(row["score"]),
+                hours=float(row["hours"]),
+                changed=changed,
+                curve=tuple(read_curve(results, benchmark, row)),
+                axis=benchmark.step,
+                **own,
+                **numbers,
+            )
+        )
+    return runs
+
+
+@dataclass(frozen=True)
+class Published:
+    """The published tables: scores per budget, task and method, and the paper's aggregates of them."""
+
+    tasks: list[str]
+    methods: list[str]
+    scores: dict[tuple[int, str, str], float]  # (budget, task, method)
+    stds: dict[tuple[int, str, str], float]
+    aggregates: dict[tuple[int, str, str], float]  # (budget, aggregate, method)
+
+
+def load_published(folder: Path, benchmark: Benchmark) -> Published:
+    scores, stds, aggregates = {}, {}, {}
+    if benchmark is DMCONTROL:
+        for line in _lines(folder / "dmcontrol.csv"):
+            key = (int(line["env_steps"]), line["task"], line["method"])
+            scores[key], stds[key] = float(line["mean"]), float(line["std"])
+        for line in _lines(folder / "dmcontrol_aggregates.csv"):
+            budget, name = int(line.pop("env_steps")), line.pop("aggregate")
+            aggregates.update({(budget, name, m): float(v) for m, v in line.items() if v})
+    else:
+        budget = BUDGETS["atari"][0]
+        for line in _lines(folder / "atari100k.csv"):
+            game = line.pop("game")
+            scores.update({(budget, game, m): float(v) for m, v in line.items() if v})
+        for line in _lines(folder / "atari100k_aggregates.csv"):
+            name = line.pop("metric")
+            aggregates.update({(budget, name, m): float(v) for m, v in line.items() if v})
+    tasks = list(dict.fromkeys(task for _, task, _ in scores))
+    methods = list(dict.fromkeys(method for _, _, method in scores))
+    return Published(tasks, methods, scores, stds, aggregates)
+
+
+def _lines(file: Path) -> list[dict[str, str]]:
+    with open(file, newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+# ---- the aggregates of the paper
+
+
+def task_mean(scores: np.ndarray) -> float:  # (runs, tasks)
+    return float(scores.mean())
+
+
+def task_median(scores: np.ndarray) -> float:
+    """The median over the tasks of their means."""
+    return float(np.median(scores.mean(0)))
+
+
+AGGREGATES: dict[str, dict[str, Callable[[np.ndarray], float]]] = {
+    "dmcontrol": {"mean": task_mean, "median": task_median},
+    "atari": {"iqm": metrics.aggregate_iqm, "optimality_gap": metrics.aggregate_optimality_gap},
+}
+AGGREGATE_NAMES = {"mean": "mean", "median": "median", "iqm": "IQM", "optimality_gap": "optimality gap"}
+
+
+def normalise(benchmark: Benchmark, published: Published, task: str, score: float) -> float:
+    """Atari: 0 is the random policy, 1 the human. DMControl: returns as they are."""
+    if benchmark is DMCONTROL:
+        return score
+    budget = BUDGETS["atari"][0]
+    human, random = (published.scores[budget, task, who] for who in ("human", "random"))
+    return (score - random) / (human - random)
+
+
+def bootstrap(scores: dict, func: Callable[..., np.ndarray], reps: int = REPS) -> tuple[dict, dict]:
+    """Point estimates and 95% stratified bootstrap intervals; rliable follows numpy's global stream, which is put back."""
+    state = np.random.get_state()
+    np.random.seed(SEED)
+    try:
+        return library.get_interval_estimates(scores, func, reps=reps)
+    finally:
+        np.random.set_state(state)
+
+
+def interval(scores: np.ndarray, func: Callable[[np.ndarray], float]) -> tuple[float, Interval | None]:  # (runs, tasks)
+    """A number and its interval; one run per task has none."""
+    if len(scores) < 2:
+        return float(func(scores)), None
+    points, bounds = bootstrap({"x": scores}, lambda x: np.array([func(x)]))
+    return float(points["x"][0]), (float(bounds["x"][0, 0]), float(bounds["x"][1, 0]))
+
+
+def profile(scores: np.ndarray, taus: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """The share of runs above each tau, and its interval (2, taus)."""
+    if len(scores) < 2:
+        return library.score_distributions(scores, taus), None
+    points, bounds = bootstrap({"x": scores}, lambda x: library.score_distributions(x, taus), CURVE_REPS)
+    return points["x"], bounds["x"]
+
+
+def improvement(ours: np.ndarray, other: np.ndarray) -> tuple[float, Interval | None]:  # (runs, tasks) each
+    """P(a run of ours scores above a run of the other), the mean over tasks."""
+
+    def probability(a: np.ndarray, b: np.ndarray) -> np.ndarray:  # as metrics.probability_of_improvement, without its p-values
+        return np.array([np.mean((a[:, None] > b[None]) + 0.5 * (a[:, None] == b[None]))])
+
+    if min(len(ours), len(other)) < 2:
+        return float(probability(ours, other)[0]), None
+    points, bounds = bootstrap({"x": [ours, other]}, probability)
+    return float(points["x"][0]), (float(bounds["x"][0, 0]), float(bounds["x"][1, 0]))
+
+
+# ---- groups of runs
+
+
+def groups(runs: Iterable[Run], budget: int) -> dict[tuple[str, str], list[float]]:
+    """(task, method) -> the scores of all seeds at this budget, by seed."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for run in sorted(runs, key=lambda r: r.seed):
+        score = run.at(budget)
+        if score is not None:
+            found.setdefault((run.task, run.method), []).append(score)
+    return found
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Normalised scores of a method, (runs, tasks): as many seeds as each of these tasks has."""
+
+    tasks: tuple[str, ...]
+    scores: np.ndarray
+
+
+def matrix(benchmark: Benchmark, published: Published, runs: Iterable[Run], method: str, budget: int) -> Matrix | None:
+    found = {task: scores for (task, m), scores in groups(runs, budget).items() if m == method and task in published.tasks}
+    if not found:
+        return None
+    tasks = tuple(t for t in published.tasks if t in found)
+    seeds = min(len(found[t]) for t in tasks)
+    columns = [[normalise(benchmark, published, t, s) for s in found[t][:seeds]] for t in tasks]
+    return Matrix(tasks, np.array(columns).T)
+
+
+def on_common_tasks(matrices: dict[str, Matrix]) -> dict[str, Matrix]:
+    """All methods on the tasks that each of them has, so that they can stand in one figure; empty without such a task."""
+    if not matrices:
+        return {}
+    first = next(iter(matrices.values()))
+    tasks = tuple(t for t in first.tasks if all(t in m.tasks for m in matrices.values()))
+    return {name: Matrix(tasks, m.scores[:, [m.tasks.index(t) for t in tasks]]) for name, m in matrices.items()} if tasks else {}
+
+
+def published_on(benchmark: Benchmark, published: Published, budget: int, method: str, tasks: Iterable[str], name: str) -> float | None:
+    """An aggregate of the published means over these tasks. IQM of means is not the paper's IQM of runs: a stand-in where tasks are few."""
+    values = [published.scores.get((budget, task, method)) for task in tasks]
+    if not values or any(v is None for v in values):
+        return None
+    scores = np.array([[normalise(benchmark, published, t, v) for t, v in zip(tasks, values, strict=True)]])
+    return float(AGGREGATES[benchmark.name][name](scores))
+
+
+def recomputed(published: Published) -> float:
+    """The largest distance of a published DMControl aggregate from what the published means per task give."""
+    apart = []
+    for (budget, name, method), value in published.aggregates.items():
+        tasks = [t for t in published.tasks if (budget, t, method) in published.scores]
+        apart.append(abs(published_on(DMCONTROL, published, budget, method, tasks, name) - value))
+    return max(apart)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A method's learning curve: means and intervals over seeds, against steps and against the mean hours."""
+
+    steps: np.ndarray
+    hours: np.ndarray
+    mean: np.ndarray
+    bounds: np.ndarray | None  # (2, points)
+    seeds: int
+    tasks: int
+
+
+def curve(columns: list[list[Run]], scale: Callable[[str, float], float], func: Callable[[np.ndarray], float]) -> Curve | None:
+    """columns: the runs of each task. Only steps that all of them evaluated, and as many seeds as each task has."""
+    seeds = min(len(c) for c in columns)
+    runs = [c[:seeds] for c in columns]
+    common = set.intersection(*({p[r.axis] for p in r.curve} for c in runs for r in c))
+    steps = sorted(common)
+    if not steps:
+        return None
+    points = [[{p[r.axis]: p for p in r.curve} for r in c] for c in runs]
+    scores = np.array(
+        [[[scale(r.task, p[s]["mean"]) for s in steps] for r, p in zip(c, q, strict=True)] for c, q in zip(runs, points, strict=True)]
+    )
+    scores = scores.transpose(1, 0, 2)  # (seeds, tasks, points)
+    hours = np.array([[[p[s]["hours"] for s in steps] for p in q] for q in points]).mean((0, 1))
+
+    def each(x: np.ndarray) -> np.ndarray:
+        return np.array([func(x[..., i]) for i in range(x.shape[-1])])
+
+    bounds = bootstrap({"x": scores}, each, CURVE_REPS)[1]["x"] if seeds > 1 else None
+    return Curve(np.array(steps), hours, each(scores), bounds, seeds, len(columns))
+
+
+def comparable(by_task: dict[str, dict[str, list[Run]]], tasks: list[str]) -> tuple[list[str], list[str]]:
+    """Methods and the tasks that all of these have: as many methods as leave two tasks, those with the fewest tasks dropped first."""
+    count = {m: sum(m in by_task[t] for t in tasks) for m in ordered(m for t in tasks for m in by_task[t])}
+    methods = sorted(count, key=lambda m: -count[m])
+    while methods:
+        common = [t for t in tasks if all(m in by_task[t] for m in methods)]
+        if len(common) > 1:
+            return ordered(methods), common
+        methods.pop()
+    return [], []
+
+
+def complete(runs: list[Run]) -> list[Run]:
+    """Those that finished, if some did: a run that was cut off would cut the others' curve."""
+    return [r for r in runs if r.finished] or runs
+
+
+def main_runs(runs: Iterable[Run], preset: str) -> list[Run]:
+    """A preset as it stands: no name, no setting of its own."""
+    return [r for r in runs if r.preset == preset and not r.name and not r.own_settings]
+
+
+def spread(scores: list[float]) -> tuple[float, float | None]:
+    """Mean and sample standard deviation over seeds."""
+    return statistics.fmean(scores), statistics.stdev(scores) if len(scores) > 1 else None
+
+
+# ---- ablations: MLR with one setting changed, beside MLR as it stands
+
+ABLATIONS = {
+    "mlr.mask.ratio": "mask ratio",
+    "mlr.mask.strategy": "mask strategy",
+    "mlr.target": "targets",
+    "mlr.action_tokens": "action tokens",
+    "mlr.momentum": "momentum encoder",
+}
+DEFAULTS = {
+    "mlr.mask.ratio": "0.5",
+    "mlr.mask.strategy": "cube",
+    "mlr.target": "latent",
+    "mlr.action_tokens": "True",
+    "mlr.momentum": "True",
+}
+
+
+@dataclass(frozen=True)
+class Ablation:
+    benchmark: Benchmark
+    preset: str
+    key: str
+    step: int  # at which all are compared: the last one that each of the runs has evaluated
+    tasks: tuple[str, ...]
+    values: dict[str, list[float]]  # value -> normalised score of each run
+
+
+def ablations(benchmark: Benchmark, published: Published, runs: list[Run]) -> list[Ablation]:
+    found = []
+    for preset in sorted({r.preset for r in runs}):
+        own = [r for r in runs if r.preset == preset and r.method == "mlr" and r.task in published.tasks]
+        plain = list({(r.task, r.seed): r for r in sorted(own, key=lambda r: r.name, reverse=True) if not r.own_settings}.values())
+        for key in ABLATIONS:
+            varied = [r for r in own if set(r.own_settings) == {key}]
+            tasks = {r.task for r in varied} & {r.task for r in plain}
+            for value in {r.changed[key] for r in varied}:
+                tasks &= {r.task for r in varied if r.changed[key] == value}
+            chosen = [r for r in plain + varied if r.task in tasks]
+            common = set.intersection(*({int(p[r.axis]) for p in r.curve} for r in chosen)) if chosen else set()
+            if not common or max(common) == 0:
+                continue
+            step = max(common)
+            values: dict[str, list[float]] = {}
+            for run in sorted(chosen, key=lambda r: (r.own_settings.get(key, DEFAULTS[key]), r.task, r.seed, r.name)):
+                score = next(p["mean"] for p in run.curve if p[run.axis] == step)
+                values.setdefault(run.own_settings.get(key, DEFAULTS[key]), []).append(normalise(benchmark, published, run.task, score))
+            found.append(Ablation(benchmark, preset, key, step, tuple(t for t in published.tasks if t in tasks), values))
+    return found

@@ -1,0 +1,129 @@
+# What run_atari.sh and run_dmcontrol.sh share. They set: module, benchmark, key (game or task), and the word for their whole set.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
+fail() { echo "error: $*" >&2; exit 2; }
+((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 501)) || fail "bash 5.1 or newer is needed, this is $BASH_VERSION"
+
+# ---- what the user wants
+tasks="" seeds=1 methods=mlr preset=paper jobs=1 gpus=all runs=runs dry=false settings=()
+while (($#)); do
+  case $1 in
+    --seeds | --method | --preset | --jobs-per-gpu | --gpus | --runs) (($# > 1)) || fail "$1 needs a value" ;;&
+    --seeds) seeds=$2; shift 2 ;;
+    --method) methods=$2; shift 2 ;;
+    --preset) preset=$2; shift 2 ;;
+    --jobs-per-gpu) jobs=$2; shift 2 ;;
+    --gpus) gpus=$2; shift 2 ;;
+    --runs) runs=$2; shift 2 ;;
+    --dry-run) dry=true; shift ;;
+    -h | --help) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -*) fail "option $1 is unknown: --help lists them" ;;
+    seed=* | method=* | preset=* | runs=* | task=* | game=*) fail "${1%%=*} has an option of its own here: --help lists them" ;;
+    *=*) settings+=("$1"); shift ;;
+    *) tasks+=" $1"; shift ;;
+  esac
+done
+tasks=${tasks//,/ }
+case " $tasks " in
+  *" all26 "*) [ $benchmark = atari ] || fail "all26 is a word of run_atari.sh, the six tasks are all6"; tasks=${tasks/all26/$all26} ;;
+  *" all6 "*) [ $benchmark = dmcontrol ] || fail "all6 is a word of run_dmcontrol.sh, the 26 games are all26"; tasks=${tasks/all6/$all6} ;;
+esac
+read -ra tasks <<<"$tasks"
+read -ra methods <<<"${methods//,/ }"
+((${#tasks[@]})) || fail "say which ${key}s: $0 --help"
+[[ $jobs =~ ^[1-9][0-9]*$ ]] || fail "--jobs-per-gpu $jobs must be a whole number from 1 on"
+list=()
+for part in ${seeds//,/ }; do
+  [[ $part =~ ^([0-9]+)(-([0-9]+))?$ ]] || fail "--seeds $seeds must look like 1-3 or 1,2,5"
+  list+=($(seq "${BASH_REMATCH[1]}" "${BASH_REMATCH[3]:-${BASH_REMATCH[1]}}"))
+done
+seeds=("${list[@]}")
+((${#seeds[@]})) || fail "--seeds counts upwards, such as 1-3"
+name=""
+for setting in "${settings[@]}"; do [[ $setting == name=* ]] && name=${setting#name=}; done
+
+# ---- slots: each GPU jobs times, or the CPU jobs times
+if [ "$gpus" = all ]; then gpus=$(nvidia-smi --query-gpu=index --format=csv,noheader 2>/dev/null | tr '\n' ' '); fi
+[ "$gpus" = none ] && gpus=""
+read -ra gpus <<<"${gpus//,/ }"
+slots=()
+for ((i = 0; i < jobs; i++)); do slots+=("${gpus[@]:-cpu}"); done
+threads=$(($(nproc) / ${#slots[@]}))
+if ((${#slots[@]} > 1)) && [[ " ${settings[*]:-} " != *" threads="* ]]; then settings+=("threads=$((threads > 0 ? threads : 1))"); fi
+
+# ---- one run: its folder, its log, its command
+logs=$runs/logs/$benchmark
+started=() failed=() stopped=() finished=0 skipped=0 signal=""
+declare -A run_of=() slot_of=() log_of=()
+
+start() { # task method seed
+  local run="$1/$2-$preset/${name:+$name-}seed$3" slot=${slots[0]}
+  local log="$logs/$1-$2-$preset-${name:+$name-}seed$3.log"
+  local command=(python -u -m "$module" "$key=$1" "method=$2" "preset=$preset" "seed=$3" "runs=$runs" "${settings[@]}")
+  # with settings of the user's own, the training itself says whether the finished run has the same ones
+  if [ -f "$runs/$benchmark/$run/result.json" ] && [ ${#own[@]} -eq 0 ]; then
+    echo "finished, skipped: $runs/$benchmark/$run"
+    skipped=$((skipped + 1))
+    return
+  fi
+  local device=(env "CUDA_VISIBLE_DEVICES=$slot") line
+  if [ "$slot" = cpu ]; then device=() command+=(device=cpu); fi
+  slots=("${slots[@]:1}")
+  printf -v line '%q ' "${device[@]}" "${command[@]}"
+  echo "+ $line>> $log 2>&1"
+  if $dry; then slots+=("$slot"); return; fi
+  mkdir -p "$logs"
+  # a session of its own: Ctrl-C reaches this script alone, which asks each run to save, once
+  setsid "${device[@]}" .venv/bin/"${command[@]}" >>"$log" 2>&1 </dev/null &
+  run_of[$!]=$run slot_of[$!]=$slot log_of[$!]=$log
+}
+
+last_line() { tr '\r' '\n' <"$1" | grep -v '^[[:space:]]*$' | tail -n 1; }
+
+collect() { # wait for a run to end, take its slot back
+  local pid="" code
+  wait -n -p pid "${!run_of[@]}"
+  code=$?
+  [ -n "${pid:-}" ] || return # a signal woke us
+  slots+=("${slot_of[$pid]}")
+  if ((code == 0)); then
+    finished=$((finished + 1))
+  elif [ -n "$signal" ]; then
+    stopped+=("${run_of[$pid]}")
+  else
+    failed+=("${run_of[$pid]} (exit code $code, ${log_of[$pid]}): $(last_line "${log_of[$pid]}")")
+    echo "failed: ${run_of[$pid]}"
+  fi
+  unset "run_of[$pid]"
+}
+
+stop() { # ask every run to save; a second time, to end at once
+  signal=$1
+  ((${#run_of[@]})) && kill -TERM "${!run_of[@]}" 2>/dev/null
+}
+
+# ---- all of them
+own=("${settings[@]}")
+((${#own[@]})) && [[ ${own[-1]} == threads=* ]] && unset 'own[-1]'
+if ! $dry; then source scripts/setup.sh; fi
+trap 'stop INT' INT
+trap 'stop TERM' TERM
+for seed in "${seeds[@]}"; do
+  for task in "${tasks[@]}"; do
+    for method in "${methods[@]}"; do
+      while ! $dry && [ -z "$signal" ] && ((${#slots[@]} == 0)); do collect; done
+      [ -z "$signal" ] && start "$task" "$method" "$seed"
+    done
+  done
+done
+while ((${#run_of[@]})); do collect; done
+$dry && exit 0
+
+echo "$finished finished, $skipped skipped as finished before, ${#failed[@]} failed, ${#stopped[@]} stopped"
+((${#failed[@]})) && printf 'FAILED %s\n' "${failed[@]}"
+if [ -n "$signal" ]; then
+  ((${#stopped[@]})) && printf 'stopped %s\n' "${stopped[@]}"
+  echo "the same line again goes on"
+  if [ "$signal" = INT ]; then exit 130; else exit 143; fi
+fi
+exit $((${#failed[@]} > 0))

@@ -1,0 +1,271 @@
+"""The ledger: one row per run, sorted, no run twice, a checksum per row. The report reads nothing else of ours.
+
+python scripts/ledger.py [RUNS_FOLDER ...] [--results DIR] [--cut-off] [--debug] [--check]
+
+--cut-off   also runs that have not finished: the score of their last evaluation, and the steps it came after
+--debug     also runs of the preset debug, which learn nothing
+--check     read and verify what is there, collect nothing
+"""
+
+import csv
+import hashlib
+import io
+import itertools
+import json
+import statistics
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from DMControl.core.config import digest, flatten, plain  # noqa: E402
+from DMControl.core.errors import UserError, nearest, run_main  # noqa: E402
+from DMControl.core.run import FREE, read_config, write_text  # noqa: E402
+
+Row = dict[str, str]
+CURVE_COLUMNS = ("hours", "episodes", "mean", "std")
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    name: str  # of the file and of the folder under runs/
+    task: str  # the word for what is learnt
+    step: str  # the word of the x axis
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        key = (self.task, "method", "preset", "name", "seed")
+        told = (self.step, "planned", "finished", "episodes", "score", "std", "hours")
+        return (*key, *told, "changed", "config_hash", "commit", "hardware", "versions", "eval_returns", "curve", "checksum")
+
+    def key(self, row: Row) -> tuple:
+        return (row[self.task], row["method"], row["preset"], row["name"], int(row["seed"]))
+
+    def curve_file(self, row: Row) -> str:
+        name = f"{row['name']}-" if row["name"] else ""
+        return f"curves/{self.name}/{row[self.task]}-{row['method']}-{row['preset']}-{name}seed{row['seed']}.csv"
+
+
+DMCONTROL, ATARI = Benchmark("dmcontrol", "task", "env_step"), Benchmark("atari", "game", "frame")
+BENCHMARKS = (DMCONTROL, ATARI)
+
+
+def checksum(row: Row, columns: tuple[str, ...]) -> str:
+    return hashlib.sha256("\x1f".join(row[c] for c in columns if c != "checksum").encode()).hexdigest()[:12]
+
+
+def read(results: Path, benchmark: Benchmark) -> list[Row]:
+    """All rows, each proven to be as it was written, with its curve."""
+    file = results / f"{benchmark.name}.csv"
+    if not file.exists():
+        return []
+    with open(file, newline="") as handle:
+        reader = csv.DictReader(handle)
+        if tuple(reader.fieldnames or ()) != benchmark.columns:
+            raise UserError(f"{file} must have the columns {','.join(benchmark.columns)}: take it back from the repository")
+        rows = list(reader)
+    edited = "rows are written by scripts/ledger.sh only; take it back from the repository, or delete the line and collect the run again"
+    for number, row in enumerate(rows, 2):
+        if None in row or None in row.values() or checksum(row, benchmark.columns) != row["checksum"]:
+            raise UserError(f"{file}, line {number}: the row does not match its checksum; {edited}")
+        curve = results / benchmark.curve_file(row)
+        if not curve.exists() or hashlib.sha256(curve.read_bytes()).hexdigest()[:12] != row["curve"]:
+            raise UserError(f"{curve} is missing or does not match line {number} of {file}; {edited}")
+    keys = [benchmark.key(row) for row in rows]
+    for before, after in itertools.pairwise(keys):
+        if before >= after:
+            says = "is there twice" if before == after else "is out of order"
+            raise UserError(f"{file}: {' '.join(map(str, after))} {says}; {edited}")
+    return rows
+
+
+def read_curve(results: Path, benchmark: Benchmark, row: Row) -> list[dict[str, float]]:
+    """A run's own evaluations: step, hours, episodes, mean, std."""
+    with open(results / benchmark.curve_file(row), newline="") as handle:
+        return [{k: float(v) for k, v in line.items()} for line in csv.DictReader(handle)]
+
+
+def evaluations(folder: Path, benchmark: Benchmark, seed: int) -> dict[int, list[Row]]:
+    """Rows of eval.csv by step; those of `evaluate` have other seeds."""
+    found: dict[int, list[Row]] = {}
+    file = folder / "eval.csv"
+    if file.exists():
+        with open(file, newline="") as handle:
+            for line in csv.DictReader(handle):
+                if line["seed"] == str(seed) and line["hours"]:  # a judgement with the same seed has no hours
+                    found.setdefault(int(line[benchmark.step]), []).append(line)
+    return dict(sorted(found.items()))
+
+
+def curve_text(benchmark: Benchmark, evaluations: dict[int, list[Row]]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow((benchmark.step, *CURVE_COLUMNS))
+    for step, lines in evaluations.items():
+        returns = [float(line["episode_return"]) for line in lines]
+        mean, std = statistics.fmean(returns), statistics.pstdev(returns)
+        writer.writerow((step, lines[0]["hours"], len(returns), f"{mean:.6g}", f"{std:.6g}"))
+    return out.getvalue()
+
+
+def reference(benchmark: Benchmark, config: dict[str, Any]) -> dict[str, Any] | None:
+    """The settings of this task, method and preset as the YAML has them now."""
+    if benchmark is DMCONTROL:
+        from DMControl.renderer import choose_renderer
+
+        choose_renderer()
+        from DMControl.train import read_config as compose
+    else:
+        from Atari.train import read_config as compose
+    try:
+        return plain(compose([f"{k}={config[k]}" for k in (benchmark.task, "method", "preset")]))
+    except Exception as error:  # each tree has a UserError of its own: the preset or method is gone
+        if type(error).__name__ != "UserError":
+            raise
+        return None
+
+
+def changed(config: dict[str, Any], reference: dict[str, Any] | None) -> str:
+    """The settings in which a run departs from its preset: key=value ..."""
+    if reference is None:
+        return "the preset is gone"
+    old, new = dict(flatten(reference)), dict(flatten(config))
+    hidden = ("seed", "name", *FREE)
+    keys = [k for k in sorted(new) if k not in hidden and not k.startswith(tuple(f"{h}." for h in hidden)) and old.get(k) != new[k]]
+    return " ".join(f"{k}={str(new[k]).replace(' ', '')}" for k in keys)
+
+
+def row_of(folder: Path, benchmark: Benchmark) -> tuple[Row, str] | None:
+    """The run's row, without its checksum, and its curve; None before its first evaluation after step 0."""
+    config = plain(read_config(folder))
+    evaluated = evaluations(folder, benchmark, config["seed"])
+    file = folder / "result.json"
+    result = json.loads(file.read_text()) if file.exists() else None
+    origin = folder / "origin.json"
+    sources = json.loads(origin.read_text()) if origin.exists() else []
+    if result:
+        returns, hours, sources = result["eval_returns"], result["hours"], [*sources, result]
+        step = result[f"{benchmark.step}s"]
+    elif evaluated and max(evaluated) > 0:
+        step, lines = list(evaluated.items())[-1]
+        returns, hours = [float(line["episode_return"]) for line in lines], float(lines[0]["hours"])
+    else:
+        return None
+    planned = config["env_steps"] if benchmark is DMCONTROL else config["steps"] * config["env"]["frame_skip"]
+    curve = curve_text(benchmark, evaluated)
+    last = sources[-1] if sources else {}
+    versions = {"python": last.get("python", "unknown"), **last.get("versions", {})}
+    row = {
+        **{k: str(config[k]) for k in (benchmark.task, "method", "preset", "name", "seed")},
+        benchmark.step: str(step),
+        "planned": str(planned),
+        "finished": "yes" if result else "no",
+        "episodes": str(len(returns)),
+        "score": f"{statistics.fmean(returns):.6g}",
+        "std": f"{statistics.pstdev(returns):.6g}",
+        "hours": f"{hours:.4f}",
+        "changed": changed(config, reference(benchmark, config)),
+        "config_hash": digest(config, (*FREE, "seed", "name")),
+        "commit": " ".join(dict.fromkeys(s["commit"] for s in sources)) or "unknown",
+        "hardware": " + ".join(dict.fromkeys(s["hardware"] for s in sources)) or "unknown",
+        "versions": " ".join(f"{k}={v}" for k, v in versions.items()),
+        "eval_returns": " ".join(f"{r:.6g}" for r in returns),
+        "curve": hashlib.sha256(curve.encode()).hexdigest()[:12],
+    }
+    return row, curve
+
+
+def run_folders(runs: list[Path], benchmark: Benchmark) -> Iterator[Path]:
+    for folder in runs:
+        yield from sorted(file.parent for file in (folder / benchmark.name).glob("*/*/*/config.yaml"))
+
+
+SAME = ("config_hash", "commit", "hours", "eval_returns")  # two rows that agree in these come from one run
+
+
+def collect(runs: list[Path], results: Path, benchmark: Benchmark, cut_off: bool, debug: bool) -> list[str]:
+    """Add what is new; returns what was refused."""
+    rows = {benchmark.key(row): row for row in read(results, benchmark)}
+    seen: dict[tuple, Path] = {}
+    curves: dict[tuple, str] = {}
+    refused, added, left_out = [], 0, 0
+    for folder in run_folders(runs, benchmark):
+        made = row_of(folder, benchmark)
+        if made is None:
+            print(f"left out: {folder} (no evaluation yet)")
+            continue
+        row, curve = made
+        key = benchmark.key(row)
+        if row["preset"] == "debug" and not debug:
+            left_out += 1
+            continue
+        if row["finished"] == "no" and not cut_off:
+            print(f"left out: {folder} (at {int(row[benchmark.step]):,} of {int(row['planned']):,}; --cut-off takes it as it is)")
+            continue
+        if key in seen:
+            refused.append(f"{folder} is the same run as {seen[key]}: keep one of them, or give them names")
+            continue
+        seen[key] = folder
+        old = rows.get(key)
+        if old and all(old[c] == row[c] for c in SAME):
+            continue
+        further = old and old["finished"] == "no" and old["config_hash"] == row["config_hash"]
+        if old and not (further and int(row[benchmark.step]) >= int(old[benchmark.step])):
+            refused.append(f"{folder}: the ledger holds another run of {' '.join(map(str, key))}: delete that line first, or use name=...")
+            continue
+        rows[key], curves[key] = row, curve
+        added += 1
+    if left_out:
+        print(f"left out: {left_out} run(s) of the preset debug")
+    if refused:
+        return refused
+    for key, curve in curves.items():
+        file = results / benchmark.curve_file(rows[key])
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(file, curve)
+    write(results, benchmark, list(rows.values()))
+    print(f"{results / f'{benchmark.name}.csv'}: {added} new, {len(rows)} run(s) in all")
+    return []
+
+
+def write(results: Path, benchmark: Benchmark, rows: list[Row]) -> None:
+    results.mkdir(parents=True, exist_ok=True)
+    out = io.StringIO()
+    writer = csv.DictWriter(out, benchmark.columns, lineterminator="\n")
+    writer.writeheader()
+    for row in sorted(rows, key=benchmark.key):
+        writer.writerow({**row, "checksum": checksum(row, benchmark.columns)})
+    write_text(results / f"{benchmark.name}.csv", out.getvalue())
+
+
+def main(arguments: list[str]) -> int:
+    results, runs, flags = ROOT / "results", [], {"--cut-off": False, "--debug": False, "--check": False}
+    rest = iter(arguments)
+    for argument in rest:
+        if argument == "--results":
+            results = Path(next(rest, ""))
+        elif argument in flags:
+            flags[argument] = True
+        elif argument.startswith("-"):
+            raise UserError(f"option {argument} is unknown: {nearest(argument, [*flags, '--results'])}")
+        elif not Path(argument).is_dir():
+            raise UserError(f"{argument} is not a folder of runs")
+        else:
+            runs.append(Path(argument))
+    refused = []
+    for benchmark in BENCHMARKS:
+        if flags["--check"]:
+            print(f"{results / f'{benchmark.name}.csv'}: {len(read(results, benchmark))} run(s), as they were written")
+        else:
+            refused += collect(runs or [ROOT / "runs"], results, benchmark, flags["--cut-off"], flags["--debug"])
+    for line in refused:
+        print(f"refused: {line}", file=sys.stderr)
+    return int(bool(refused))
+
+
+if __name__ == "__main__":
+    run_main(main)

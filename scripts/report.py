@@ -1,0 +1,366 @@
+"""results/REPORT.md and its figures, from the ledger and the published tables alone.
+
+python scripts/report.py [--results DIR] [--figs DIR]
+
+What has no run is shown as such. Published numbers are marked as published, and seeds are counted.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
+
+import aggregates  # noqa: E402
+import figures  # noqa: E402
+from aggregates import AGGREGATE_NAMES, AGGREGATES, BUDGETS, Curve, Published, Run, method_name, ordered  # noqa: E402
+from ledger import ATARI, BENCHMARKS, DMCONTROL, Benchmark  # noqa: E402
+
+from DMControl.core.errors import UserError, run_main  # noqa: E402
+from DMControl.core.run import write_text  # noqa: E402
+
+NO_RUN = "no run yet"
+TITLES = {"dmcontrol": "DeepMind Control Suite", "atari": "Atari-100k"}
+UNITS = {"dmcontrol": "env steps", "atari": "frames"}
+
+
+class Report:
+    """The text as it grows, and where its figures go."""
+
+    def __init__(self, results: Path, figs: Path) -> None:
+        self.results, self.figs = results, figs
+        self.lines: list[str] = []
+        self.drawn: list[str] = []
+
+    def say(self, *lines: str) -> None:
+        self.lines += [*lines, ""]
+
+    def table(self, head: list[str], rows: list[list[str]]) -> None:
+        self.lines += [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}", *(f"| {' | '.join(row)} |" for row in rows), ""]
+
+    def figure(self, name: str, says: str) -> None:
+        self.drawn.append(name)
+        path = os.path.relpath(self.figs / f"{name}.png", self.results)
+        self.say(f"![{says}]({Path(path).as_posix()})")
+
+    def write(self) -> None:
+        """The text, and no figure of a former ledger beside it."""
+        for benchmark in ("dmcontrol", "atari", "ablations"):
+            for old in [*self.figs.glob(f"{benchmark}*.png"), *self.figs.glob(f"{benchmark}*.svg")]:
+                if old.stem not in self.drawn:
+                    old.unlink()
+        write_text(self.results / "REPORT.md", "\n".join(self.lines).rstrip() + "\n")
+
+
+def number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:,.{digits}f}"
+
+
+def counted(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
+def ours_text(scores: list[float] | None, digits: int) -> str:
+    """mean ± std (seeds)"""
+    if not scores:
+        return NO_RUN
+    mean, std = aggregates.spread(scores)
+    return f"{number(mean, digits)}{'' if std is None else f' ± {number(std, digits)}'} ({counted(len(scores), 'seed')})"
+
+
+def with_interval(value: float, bounds: tuple[float, float] | None, digits: int) -> str:
+    return f"{value:.{digits}f} " + ("(no interval: 1 seed)" if bounds is None else f"[{bounds[0]:.{digits}f}, {bounds[1]:.{digits}f}]")
+
+
+def budgets(benchmark: Benchmark, preset: str, runs: list[Run]) -> list[int]:
+    """The published ones, and where finished runs of a preset of ours end."""
+    own = {r.step for r in runs if r.finished} if preset != "paper" else set()
+    published = {b for b in BUDGETS[benchmark.name] if preset == "paper" or any(r.at(b) is not None for r in runs)}
+    own = {s for s in own if not any(b <= s < b * 1.01 for b in published)}
+    return sorted(own | published)
+
+
+def score_table(report: Report, benchmark: Benchmark, published: Published, runs: list[Run], budget: int) -> None:
+    """Per task: ours beside the published MLR and Baseline with the difference, then every other published method."""
+    found = aggregates.groups(runs, budget)
+    known = budget in BUDGETS[benchmark.name]
+    theirs = BUDGETS[benchmark.name][0] if not known else budget
+    digits = 0 if benchmark is DMCONTROL else 1
+    ours = ordered(["mlr", "baseline", *(m for _, m in found)])
+    others = [m for m in published.methods if m not in (*ours, "human", "random")]
+    references = [m for m in ("human", "random") if m in published.methods]
+    head = [benchmark.task, *(method_name(m) for m in references)]
+    for method in ours:
+        head += [f"**{method_name(method)}, ours**"]
+        if method in published.methods:
+            head += [f"{method_name(method)}, published", "difference"]
+    head += [f"{method_name(m)}, published" for m in others]
+    rows = []
+    for task in [*published.tasks, *sorted({t for t, _ in found} - set(published.tasks))]:
+        row = [task, *(number(published.scores.get((theirs, task, m)), digits) for m in references)]
+        for method in ours:
+            scores = found.get((task, method))
+            row.append(ours_text(scores, digits))
+            if method in published.methods:
+                score = published.scores.get((theirs, task, method))
+                row.append(published_text(published, theirs, task, method, digits))
+                comparable = known and scores and score is not None
+                row.append(f"{aggregates.spread(scores)[0] - score:+,.{digits}f}" if comparable else "")
+        rows.append([*row, *(published_text(published, theirs, task, m, digits) for m in others)])
+    report.say(
+        f"#### Scores at {budget:,} {UNITS[benchmark.name]}",
+        "",
+        "Ours: mean ± sample standard deviation over seeds of the last evaluation's mean."
+        + ("" if known else f" The published columns are at {theirs:,} {UNITS[benchmark.name]}, so there is no difference to take."),
+    )
+    report.table(head, rows)
+
+
+def published_text(published: Published, budget: int, task: str, method: str, digits: int) -> str:
+    score, std = (table.get((budget, task, method)) for table in (published.scores, published.stds))
+    return "" if score is None else number(score, digits) + ("" if std is None else f" ± {number(std, digits)}")
+
+
+def aggregate_table(report: Report, benchmark: Benchmark, published: Published, runs: list[Run], budget: int, name: str) -> None:
+    """The paper's aggregates, ours with intervals; where tasks are missing, the published ones over the same tasks as well."""
+    digits = 1 if benchmark is DMCONTROL else 3
+    known = budget in BUDGETS[benchmark.name]
+    kinds = AGGREGATES[benchmark.name]
+    methods = ordered(["mlr", "baseline", *(r.method for r in runs)])
+    matrices = {m: aggregates.matrix(benchmark, published, runs, m, budget) for m in methods}
+    total, rows, values = len(published.tasks), [], {}
+    for method, matrix in matrices.items():
+        if matrix is None:
+            rows.append([f"**{method_name(method)}, ours**", NO_RUN, *("" for _ in kinds)])
+            continue
+        seeds = counted(len(matrix.scores), "seed")
+        values[method] = {kind: aggregates.interval(matrix.scores, func) for kind, func in kinds.items()}
+        own = [with_interval(*values[method][kind], digits) for kind in kinds]
+        rows.append([f"**{method_name(method)}, ours**", f"{len(matrix.tasks)} of {total} {benchmark.task}s, {seeds}", *own])
+        if known and len(matrix.tasks) < total and method in published.methods:
+            same = [aggregates.published_on(benchmark, published, budget, method, matrix.tasks, kind) for kind in kinds]
+            if None not in same:
+                source = "the same, from published means"
+                rows.append([f"{method_name(method)}, published", source, *(number(v, digits) for v in same)])
+    theirs: dict[str, dict[str, float]] = {kind: {} for kind in kinds}
+    if known:
+        for method in published.methods:
+            found = {kind: published.aggregates.get((budget, kind, method)) for kind in kinds}
+            if None not in found.values():
+                theirs = {kind: theirs[kind] | {method: found[kind]} for kind in kinds}
+                rows.append([f"{method_name(method)}, published", f"all {total}", *(number(v, digits) for v in found.values())])
+    says = "95% stratified bootstrap intervals over seeds"
+    report.say(
+        f"#### Aggregates at {budget:,} {UNITS[benchmark.name]}",
+        "",
+        f"Ours with {says} (rliable, {aggregates.REPS:,} resamples, fixed seed).",
+    )
+    report.table(["method", "over", *(AGGREGATE_NAMES[k] for k in kinds)], rows)
+    present = {m: x for m, x in matrices.items() if x is not None}
+    shared = aggregates.on_common_tasks(present)
+    if shared:
+        tasks = next(iter(shared.values())).tasks
+        over = "" if len(tasks) == total else f"\n{len(tasks)} of {total} {benchmark.task}s, published: from means"
+        panels = {}
+        for kind, func in kinds.items():
+            bars = theirs[kind]
+            if over and known:
+                again = {m: aggregates.published_on(benchmark, published, budget, m, tasks, kind) for m in published.methods}
+                bars = {m: v for m, v in again.items() if v is not None}
+            bars = {m: v for m, v in bars.items() if m not in ("human", "random")}
+            own = {m: aggregates.interval(x.scores, func) for m, x in shared.items()}
+            panels[f"{AGGREGATE_NAMES[kind]} at {budget:,} {UNITS[benchmark.name]}{over}"] = (bars, own)
+        figures.bars(report.figs, f"{name}_aggregates_{budget}", panels)
+        report.figure(f"{name}_aggregates_{budget}", "aggregates: published as bars, ours as points with intervals")
+        label = f"{budget:,} {UNITS[benchmark.name]}, {counted(len(tasks), benchmark.task)}"
+        figures.profiles(report.figs, f"{name}_profile_{budget}", benchmark, shared, label)
+        report.figure(f"{name}_profile_{budget}", "performance profile: the share of runs above a score")
+    improvement(report, benchmark, present, budget, name)
+
+
+def improvement(report: Report, benchmark: Benchmark, present: dict, budget: int, name: str) -> None:
+    found, rows = {}, []
+    for other in [m for m in ("baseline", *present) if m != "mlr"]:
+        if other in found or "mlr" not in present or other not in present:
+            if other == "baseline":
+                rows.append([f"MLR over {method_name(other)}", NO_RUN, ""])
+            continue
+        ours, theirs = present["mlr"], present[other]
+        tasks = [t for t in ours.tasks if t in theirs.tasks]
+        if not tasks:
+            rows.append([f"MLR over {method_name(other)}", f"no {benchmark.task} in common", ""])
+            continue
+        pair = [m.scores[:, [m.tasks.index(t) for t in tasks]] for m in (ours, theirs)]
+        label = f"MLR over {method_name(other)}"
+        found[label] = aggregates.improvement(*pair)
+        over = f"{counted(len(tasks), benchmark.task)}, {len(pair[0])} against {counted(len(pair[1]), 'seed')}"
+        if found[label][1] is None:
+            rows.append([label, over, f"{found[label][0]:.2f} (no interval: 1 seed)"])
+        else:
+            rows.append([label, over, with_interval(*found[label], 2)])
+    report.say("Probability of improvement: how often a run of MLR scores above a run of the other, 0.5 being even.")
+    report.table(["", "over", "probability"], list(dict.fromkeys(map(tuple, rows))))
+    if found:
+        figures.improvement(report.figs, f"{name}_improvement_{budget}", found)
+        report.figure(f"{name}_improvement_{budget}", "probability of improvement with its interval")
+
+
+def curve_figures(report: Report, benchmark: Benchmark, published: Published, runs: list[Run], name: str) -> None:
+    def scale(task: str, score: float) -> float:
+        return aggregates.normalise(benchmark, published, task, score) if task in published.tasks else score
+
+    by_task: dict[str, dict[str, list[Run]]] = {}
+    for run in sorted(runs, key=lambda r: r.seed):
+        if len(run.curve) > 1:
+            by_task.setdefault(run.task, {}).setdefault(run.method, []).append(run)
+    panels: dict[str, dict[str, Curve]] = {}
+    cut: dict[str, list[tuple[str, Curve]]] = {}
+    known = [t for t in published.tasks if t in by_task]
+    for task in [*known, *sorted(set(by_task) - set(known))]:
+        panels[task] = {}
+        for method in ordered(by_task[task]):
+            whole = aggregates.complete(by_task[task][method])
+            found = aggregates.curve([whole], scale, aggregates.task_mean)
+            if found is not None:
+                panels[task][method] = found
+            for run in by_task[task][method]:
+                if run not in whole and (part := aggregates.curve([[run]], scale, aggregates.task_mean)) is not None:
+                    cut.setdefault(task, []).append((method, part))
+    finished = {t: {m: whole for m, own in by_task[t].items() if (whole := [r for r in own if r.finished])} for t in known}
+    methods, tasks = aggregates.comparable(finished, known)
+    if methods:
+        func = aggregates.task_mean if benchmark is DMCONTROL else AGGREGATES["atari"]["iqm"]
+        every = {m: aggregates.curve([finished[t][m] for t in tasks], scale, func) for m in methods}
+        panels[f"{'mean' if benchmark is DMCONTROL else 'IQM'} of {len(tasks)} {benchmark.task}s"] = {m: c for m, c in every.items() if c}
+    report.say("#### Learning curves")
+    if not panels:
+        report.say(NO_RUN)
+        return
+    report.say(
+        "Mean over seeds, shaded: 95% bootstrap interval. Only evaluations that every seed has; dotted: runs that were cut off. "
+        "Hollow marks: published."
+    )
+    for hours in (False, True):
+        file = f"{name}_curves_{'hours' if hours else 'steps'}"
+        figures.curves(report.figs, file, benchmark, published, panels, cut, hours)
+        report.figure(file, f"learning curves against {'hours' if hours else UNITS[benchmark.name]}")
+
+
+def section(report: Report, benchmark: Benchmark, published: Published, runs: list[Run]) -> None:
+    report.say(f"## {TITLES[benchmark.name]}")
+    presets = ["paper", *sorted({r.preset for r in runs} - {"paper"})]
+    for preset in presets:
+        chosen = aggregates.main_runs(runs, preset)
+        if not chosen and preset != "paper":
+            continue
+        name = f"{benchmark.name}_{preset}"
+        report.say(f"### Preset `{preset}`: {counted(len(chosen), 'run') if chosen else NO_RUN}")
+        if preset != "paper":
+            report.say("Not the published setting: the published numbers stand beside it for orientation.")
+        for budget in budgets(benchmark, preset, chosen):
+            score_table(report, benchmark, published, chosen, budget)
+            aggregate_table(report, benchmark, published, chosen, budget, name)
+        curve_figures(report, benchmark, published, chosen, name)
+    cut_off(report, benchmark, [r for r in runs if not r.finished])
+    variants(report, benchmark, [r for r in runs if r.name or r.own_settings])
+
+
+def cut_off(report: Report, benchmark: Benchmark, runs: list[Run]) -> None:
+    if not runs:
+        return
+    report.say("### Runs that ended early", "", "Their scores count in no table above, unless they have reached its steps.")
+    rows = [
+        [r.task, method_name(r.method), r.preset, r.name, str(r.seed), f"{r.step:,}", f"{r.planned:,}", f"{r.score:,.1f}", f"{r.hours:.2f}"]
+        for r in runs
+    ]
+    report.table(
+        [benchmark.task, "method", "preset", "name", "seed", f"{UNITS[benchmark.name]} reached", "planned", "score there", "hours"], rows
+    )
+
+
+def variants(report: Report, benchmark: Benchmark, runs: list[Run]) -> None:
+    if not runs:
+        return
+    report.say("### Variants", "", "Runs with settings or a name of their own; they count in no table above.")
+    rows = []
+    for r in runs:
+        settings = " ".join(f"`{k}={v}`" for k, v in r.changed.items())
+        rows.append([r.task, method_name(r.method), r.preset, r.name, str(r.seed), f"{r.step:,}", f"{r.score:,.1f}", settings])
+    report.table([benchmark.task, "method", "preset", "name", "seed", UNITS[benchmark.name], "score", "settings"], rows)
+
+
+def ablation_section(report: Report, found: list[aggregates.Ablation]) -> None:
+    report.say("## Ablations")
+    if not found:
+        report.say(f"{NO_RUN} (needed: MLR with one setting changed, on a task where MLR as it stands has a run)")
+        return
+    report.say("One setting of MLR changed at a time, compared at the last evaluation that all runs of a row have. Mean over runs.")
+    rows = []
+    for a in found:
+        for value, scores in a.values.items():
+            text = f"{sum(scores) / len(scores):,.{1 if a.benchmark is DMCONTROL else 3}f} ({counted(len(scores), 'run')})"
+            own = " (as it stands)" if value == aggregates.DEFAULTS[a.key] else ""
+            rows.append([f"`{a.key}={value}`{own}", a.benchmark.name, a.preset, ", ".join(a.tasks), f"{a.step:,}", text])
+    report.table(["setting", "benchmark", "preset", "on", "steps", "score"], rows)
+    figures.ablations(
+        report.figs,
+        "ablations",
+        found,
+        lambda a: f"{counted(len(a.tasks), a.benchmark.task)}, {a.step:,} {UNITS[a.benchmark.name]}, {a.preset}",
+    )
+    report.figure("ablations", "ablations: each run a dot, their mean a bar")
+
+
+def hardware(report: Report, runs: dict[Benchmark, list[Run]]) -> None:
+    report.say("## Hours and hardware")
+    rows = []
+    for benchmark, own in runs.items():
+        keys = sorted({(r.preset, r.method, r.hardware) for r in own})
+        for preset, method, where in keys:
+            chosen = [r for r in own if (r.preset, r.method, r.hardware) == (preset, method, where)]
+            hours = sum(r.hours for r in chosen)
+            rate = hours / sum(r.step for r in chosen) * 100_000
+            rows.append([benchmark.name, preset, method_name(method), where, str(len(chosen)), f"{hours:.2f}", f"{rate:.2f}"])
+    if rows:
+        report.table(
+            ["benchmark", "preset", "method", "hardware", "runs", "hours in all", "hours per 100,000 steps of the simulator"], rows
+        )
+    else:
+        report.say(NO_RUN)
+
+
+def main(arguments: list[str]) -> int:
+    folders = {"--results": ROOT / "results", "--figs": ROOT / "figs"}
+    rest = iter(arguments)
+    for argument in rest:
+        if argument not in folders:
+            raise UserError(f"option {argument} is unknown: write --results DIR or --figs DIR")
+        folders[argument] = Path(next(rest, ""))
+    results = folders["--results"]
+    runs = {b: aggregates.load_runs(results, b) for b in BENCHMARKS}
+    published = {b: aggregates.load_published(ROOT / "results" / "published", b) for b in BENCHMARKS}
+    report = Report(results, folders["--figs"])
+    report.say(
+        "# Report",
+        "",
+        "Written by `scripts/report.sh` from `results/dmcontrol.csv`, `results/atari.csv` and `results/curves/` (ours: one row per run, "
+        "collected by `scripts/ledger.sh`) and `results/published/` (the tables of the paper). Do not edit: the next call replaces it.",
+        "",
+        f"Runs in the ledger: {len(runs[DMCONTROL])} on {TITLES['dmcontrol']}, {len(runs[ATARI])} on {TITLES['atari']}.",
+        "",
+        "The published tables give means per task, not single runs. DMControl's mean and median, computed again from them, are within "
+        f"{aggregates.recomputed(published[DMCONTROL]):.2g} of the published ones; the paper's IQM and optimality gap are over runs, which "
+        "were not published with it: they stand here as the paper states them.",
+    )
+    for benchmark in BENCHMARKS:
+        section(report, benchmark, published[benchmark], runs[benchmark])
+    ablation_section(report, [a for b in BENCHMARKS for a in aggregates.ablations(b, published[b], runs[b])])
+    hardware(report, runs)
+    report.write()
+    print(f"{results / 'REPORT.md'}, {len(report.drawn)} figure(s) in {report.figs}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,56 @@
+"""What a run will take, known before it is built."""
+
+import pytest
+import torch
+
+from DMControl.core.errors import UserError
+from DMControl.core.machine import Precision
+from DMControl.renderer import choose_renderer
+
+choose_renderer()
+
+from DMControl.methods import make_agent  # noqa: E402
+from DMControl.needs import capacity, memory, parameters  # noqa: E402
+from DMControl.train import Trainer, read_config  # noqa: E402
+
+FP32 = Precision(torch.device("cpu"), torch.float32)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["preset=debug"], ["preset=small"], ["preset=small", "method=baseline"], ["preset=small", "mlr.target=pixels", "mlr.hidden=30"],
+        ["preset=debug", "encoder.filters=24", "encoder.strides=[1,3]", "mlr.decoder.width=64", "mlr.action_tokens=false"],
+    ],
+    ids=lambda c: " ".join(c),
+)  # fmt: skip
+def test_the_networks_are_counted(changes):
+    config = read_config(changes)
+    agent = make_agent(config, 3, FP32)
+    trained = {p for o in agent._optimizers().values() for p in o.parameters}
+    every = {p for m in (agent.critic, agent.actor, agent.target) for p in m.parameters()} | {agent.log_alpha}
+    every |= set(agent.objective.parameters()) if agent.objective is not None else set()
+    counted = parameters(config, 3)
+    assert counted[0] == pytest.approx(sum(p.numel() for p in trained), rel=0.02)
+    assert sum(counted) == pytest.approx(sum(p.numel() for p in every), rel=0.02)
+
+
+def test_the_paper_presets_memory_is_what_it_takes():
+    """README: 4.2 GB at the peak with 100,000 transitions, libraries included."""
+    config = read_config(["task=cheetah_run", "env_steps=400000"])
+    assert capacity(config) == 100_000
+    assert 3.2 < sum(memory(config, 6, FP32).values()) / 2**30 < 4.4
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (["replay.capacity=1e9", "env_steps=1e9", "image.size=512"], r"needs about \d{5,}\.\d+ GB of RAM \(\d{5,}\.\d+ GB replay"),
+        (["sac.hidden=1000000"], r"needs about \d{5,}\.\d+ GB of RAM .*\d{5,}\.\d+ GB networks"),
+        (["sac.batch_size=100000000", "chunk=1000000000"], r"needs about \d{5,}\.\d+ GB of RAM .*\d{5,}\.\d+ GB activations"),
+    ],
+)
+def test_a_run_that_cannot_fit_says_so_before_it_starts(tmp_path, changes, says):
+    with pytest.raises(UserError, match=says):
+        Trainer(read_config(["preset=debug", f"runs={tmp_path}", *changes]), "test")
+    assert not list(tmp_path.iterdir())

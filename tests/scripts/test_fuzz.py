@@ -1,0 +1,278 @@
+"""Whatever is typed or written into the YAML either makes a run or is one clear line: no other exception, no traceback."""
+
+import copy
+import io
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+import Atari.env
+import Atari.evaluate
+import Atari.methods
+import Atari.needs
+import Atari.replay
+import Atari.train
+from Atari.core import errors as atari_errors
+from DMControl.renderer import choose_renderer
+
+choose_renderer()
+
+import DMControl.evaluate  # noqa: E402
+import DMControl.methods  # noqa: E402
+import DMControl.needs  # noqa: E402
+import DMControl.replay  # noqa: E402
+import DMControl.train  # noqa: E402
+from DMControl.core import config as configuration  # noqa: E402
+from DMControl.core import errors as dmcontrol_errors  # noqa: E402
+from DMControl.core import machine  # noqa: E402
+
+CPU = torch.device("cpu")
+TREES = {"dmcontrol": DMControl, "atari": Atari}
+MISTAKE = (dmcontrol_errors.UserError, atari_errors.UserError)
+OPTIONS = dict(
+    deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck), phases=[Phase.explicit, Phase.generate]
+)
+ODD = [
+    "", "0", "-1", "1", "2", "3", "7", "1.5", "-0.5", "0.1", "1e-9", "1e3", "1e30", "1e400", "-1e400", "nan", "inf", ".nan", "-.inf",
+    "true", "no", "null", "~", "none", "''", '""', "[]", "[1]", "[1,2]", "[1,[2]]", "[null]", "[a,b]", "[crop]", "[shift,shift]", "{}",
+    "{a:1}", "{a:{b:1}}", "a", "a b", "a,b", "1,2", "../x", "/etc/passwd", "a/b", "..", ".", "$HOME", "${seed}", "${nope}",
+    "${oc.env:HOME}", "${", "0x10", "1_000", "0b1", "9" * 25, "'", '"', "[", "]", "{", "}", "(", "\\", "=", "a=b", "=1", "@x", "é",
+    "\u202e", "🙂", "x" * 300, "glob(*)", "range(1,3)", "choice(1,2)", "cuda:99", "cpu", "meta", "cpu:7", "bf16", "spatial", "temporal",
+    "pixels", "baseline", "mlr", "shadow",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_yaml():
+    """The files are read thousands of times: parse each text once."""
+    real, known = OmegaConf.load, {}
+
+    def load(file):
+        text = Path(file).read_text() if isinstance(file, (str, Path)) else file.read()
+        if text not in known:
+            known[text] = real(io.StringIO(text))
+        return copy.deepcopy(known[text])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(OmegaConf, "load", staticmethod(load))
+        yield
+
+
+def declared(tree: str) -> dict:
+    return configuration._schema(TREES[tree].train.CONFIGS)[0]
+
+
+def near(value) -> st.SearchStrategy[str]:
+    """Values of the right kind, most of them possible."""
+    if isinstance(value, bool):
+        return st.sampled_from(["true", "false"])
+    if isinstance(value, int):
+        return st.sampled_from([value, value + 1, value - 1, value * 2, value // 2, 1, 2, 4, 8, 12]).map(str)
+    if isinstance(value, float):
+        return st.one_of(st.sampled_from([value, value * 2, value / 2, 0.0, 1.0, 0.25]), st.floats(0, 1)).map(str)
+    if isinstance(value, list) and value and isinstance(value[0], str):
+        words = st.sampled_from(["crop", "shift", "intensity", "affine", "resized_crop", "blur"])
+        return st.lists(words, max_size=4).map(lambda w: f"[{','.join(w)}]")
+    if isinstance(value, list):
+        return st.lists(st.sampled_from([*value, 1, 2]), max_size=5).map(str)
+    return st.sampled_from(
+        ["auto", "cpu", "trial", "fp32", "delta_orthogonal", "kaiming", "latent", "pixels", "cube", "temporal", "constant"]
+    )
+
+
+def arguments(tree: str) -> st.SearchStrategy[list[str]]:
+    """What a user may type: good keys with good or odd values, misspelt keys, choices, Hydra's signs, and plain rubbish."""
+    known = declared(tree)
+    number = st.one_of(st.integers(-3, 40), st.integers(), st.floats(), st.floats(0, 1)).map(str)
+    odd = st.one_of(st.sampled_from(ODD), number, st.text(max_size=8))
+    good = st.sampled_from(sorted(known)).flatmap(lambda k: st.builds(lambda v: f"{k}={v}", near(known[k])))
+    groups = [
+        "method=baseline",
+        "method=mlr",
+        "preset=small",
+        "preset=paper",
+        "preset=debug",
+        "task=walker_walk",
+        "game=Pong",
+        "game=tetris",
+    ]
+    key = st.sampled_from([*sorted(known), "task", "game", "method", "preset"])
+    misspelt = st.builds(
+        lambda k, i, c: k[: i % (len(k) + 1)] + c + k[i % (len(k) + 1) + 1 :], key, st.integers(0, 40), st.text(max_size=2)
+    )
+    sign = st.sampled_from(["", "", "", "", "", "+", "++", "~", "@", "-", " "])
+    bad = st.builds(lambda s, k, v: f"{s}{k}={v}", sign, st.one_of(key, key, key, misspelt), odd)
+    mixed = st.one_of(good, bad, bad, st.sampled_from(groups), st.text(max_size=12))
+    return st.one_of(
+        st.lists(st.one_of(good, good, good, st.sampled_from(groups)), min_size=1, max_size=3), st.lists(mixed, min_size=1, max_size=2)
+    )
+
+
+def judge(tree: str, arguments: list[str], work: Path) -> bool:
+    """True where the settings make a run: then they make an agent and a replay, and an update if these are small."""
+    package = TREES[tree]
+    try:
+        config = package.train.read_config(["preset=debug", f"runs={work}", *arguments])
+        path = package.train.run_path(config)
+        assert config.runs != str(work) or path.resolve().is_relative_to(work.resolve())
+        build(tree, config)
+    except MISTAKE as error:
+        line = " ".join(str(error).split())
+        assert len(line) > 10, line
+        return False
+    return True
+
+
+def build(tree: str, config) -> None:
+    """As a Trainer does, without the environment."""
+    package = TREES[tree]
+    device = machine.choose_device(config.device)
+    precision = machine.choose_precision(config.precision, device)
+    need = package.needs.memory(config, 2, precision)
+    package.train.require_disk(config.runs, package.train.run_path(config), need["replay"], need["networks"])
+    package.train.machine.require(device, need)
+    if sum(need.values()) > 2**24 or device.type != "cpu":
+        return  # sound, and too large for a test
+    agent = package.methods.make_agent(config, 2, precision)
+    generator = np.random.default_rng(0)
+    if tree == "dmcontrol":
+        image, steps = config.image, 45
+        replay = package.replay.Replay(package.needs.capacity(config), 40, image.stack, image.size, 2, CPU, agent.generator)
+        replay.start(generator.integers(0, 256, (image.size, image.size, 3), dtype=np.uint8))
+        for n in range(steps):
+            frame = generator.integers(0, 256, (image.size, image.size, 3), dtype=np.uint8)
+            replay.add(np.zeros(2, np.float32), 1.0, False, n == 40, frame)
+        ready = "mlr" not in config or config.mlr.window < 20
+    else:
+        env, rainbow = config.env, config.rainbow
+        replay = package.replay.Replay(
+            package.needs.capacity(config), size=env.size, stack=env.stack, window=package.methods.window_of(config),
+            n_step=rainbow.n_step, discount=rainbow.discount, alpha=config.replay.alpha, device=CPU, generator=agent.generator,
+        )  # fmt: skip
+        if rainbow.random_steps <= replay.reserve:
+            raise atari_errors.UserError("random_steps must exceed the reserve")
+        replay.start(np.zeros((env.size, env.size, 1), np.uint8))
+        for _ in range(45):
+            frame = generator.integers(0, 256, (env.size, env.size, 1), dtype=np.uint8)
+            replay.add(1, package.env.Step(frame, 1.0, 1.0, False, False, False))
+        ready = len(replay) > 0
+    if ready:
+        agent.update(replay) if tree == "dmcontrol" else agent.update(replay, 1)
+
+
+@pytest.mark.parametrize("tree", TREES)
+class TestFuzz:
+    def test_command_line(self, tree, tmp_path):
+        outcomes = []
+
+        @settings(max_examples=650, **OPTIONS)
+        @given(arguments(tree))
+        def run(typed):
+            outcomes.append(judge(tree, typed, tmp_path))
+
+        run()
+        assert len(outcomes) >= 650 and 20 < sum(outcomes) < len(outcomes) - 20  # both kinds were met
+
+    def test_yaml(self, tree, tmp_path, monkeypatch):
+        """A preset of the user's own: odd values under good keys, or another file with its text harmed."""
+        package = TREES[tree]
+        folder, outcomes = tmp_path / "configs", []
+        shutil.copytree(package.train.CONFIGS, folder)
+        texts = {p.relative_to(folder): p.read_text() for p in sorted(folder.rglob("*.yaml"))}
+        monkeypatch.setattr(package.train, "CONFIGS", folder)
+        odd = st.one_of(
+            st.sampled_from(ODD), st.integers(-3, 50), st.integers(), st.floats(), st.booleans(), st.none(), st.text(max_size=6),
+            st.lists(st.one_of(st.integers(-2, 9), st.text(max_size=3)), max_size=3), st.dates(), st.binary(max_size=3),
+            st.dictionaries(st.text(max_size=3), st.integers(), max_size=2),
+        )  # fmt: skip
+        block = st.dictionaries(st.one_of(st.sampled_from(sorted(declared(tree))), st.text(max_size=5)), odd, max_size=2)
+
+        @settings(max_examples=350, **OPTIONS)
+        @given(st.one_of(block, st.tuples(st.sampled_from(sorted(texts)), st.integers(0, 2**32))))
+        def run(case):
+            harmed = None
+            if isinstance(case, dict):
+                values: dict = {"preset": "mine"}
+                for key, value in case.items():
+                    *outer, last = key.split(".") if key in declared(tree) else [key]
+                    inner = values
+                    for part in outer:
+                        inner = inner.setdefault(part, {})
+                    inner[last] = value
+                text = "# @package _global_\n" + yaml.safe_dump(values, allow_unicode=True)
+                (folder / "preset" / "mine.yaml").write_text(text, encoding="utf-8", errors="surrogatepass")
+                typed = ["preset=mine"]
+            else:
+                harmed, number = case
+                (folder / harmed).write_text(harm(texts[harmed], random.Random(number)))
+                typed = []
+            try:
+                outcomes.append(judge(tree, typed, tmp_path / "runs"))
+            finally:
+                (folder / "preset" / "mine.yaml").unlink(missing_ok=True)
+                if harmed:
+                    (folder / harmed).write_text(texts[harmed])
+
+        run()
+        assert len(outcomes) >= 350 and 10 < sum(outcomes) < len(outcomes) - 10
+
+    def test_evaluate(self, tree, tmp_path, monkeypatch):
+        """The other entry point, and the settings in a run folder that somebody edited."""
+        package = TREES[tree]
+        good = yaml.safe_dump(configuration.plain(package.train.read_config(["preset=debug"])))
+        run_folder = tmp_path / "run"
+        run_folder.mkdir()
+        monkeypatch.chdir(tmp_path)
+        options = st.sampled_from(["run", "episodes", "video", "device", "seed", "threads", "rum", ""])
+        typed = st.builds(lambda k, v: f"{k}={v}", options, st.one_of(st.sampled_from(ODD), st.text(max_size=5), st.integers().map(str)))
+
+        @settings(max_examples=100, **OPTIONS)
+        @given(st.lists(typed, max_size=3), st.integers(0, 2**32))
+        def run(typed, number):
+            (run_folder / "config.yaml").write_text(harm(good, random.Random(number)))
+            with pytest.raises(MISTAKE):  # there is no saved policy: it is a mistake in any case
+                package.evaluate.main(["run=run", *typed])
+
+        run()
+
+    @pytest.mark.parametrize(
+        "typed", [["sac.hidden=99999999", "rainbow.hidden=99999999"], ["seed=💥"], ["runs=/dev/null/x", "preset=debug"]]
+    )
+    def test_the_process(self, tree, typed, root):
+        """The same through the shell: exit code 2 and one line."""
+        name = TREES[tree].__name__
+        typed = [a for a in typed if not a.startswith("rainbow." if tree == "dmcontrol" else "sac.")]
+        done = subprocess.run([sys.executable, "-m", f"{name}.train", *typed], capture_output=True, text=True, cwd=root)
+        assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+
+
+def harm(text: str, dice: random.Random) -> str:
+    """Some characters lost, doubled or changed, or a line moved."""
+    for _ in range(dice.randint(1, 3)):
+        if not text:
+            return text
+        at = dice.randrange(len(text))
+        kind = dice.randrange(5)
+        if kind == 0:
+            text = text[:at] + text[at + dice.randint(1, 30) :]
+        elif kind == 1:
+            text = text[:at] + dice.choice(":{}[]#&*!|>'\"%@`-?,\t\n 0a\x07é") + text[at:]
+        elif kind == 2:
+            text = text[:at] + chr(dice.randrange(1, 300)) + text[at + 1 :]
+        elif kind == 3:
+            lines = text.splitlines(keepends=True)
+            dice.shuffle(lines)
+            text = "".join(lines)
+        else:
+            text = text[:at]
+    return text
