@@ -175,7 +175,7 @@ def test_one_masker_pass_and_one_encoder_pass_for_both_halves():
     agent, config = make("madi", "augment=conv")
     part, calls = part_of(agent, config), []
     agent.critic_loss.front.convs[0].register_forward_hook(lambda m, i, o: calls.append(("mask", len(i[0]))))
-    agent.critic.encoder.trunk.convs[0].register_forward_hook(lambda m, i, o: calls.append(("encode", len(i[0]))))
+    agent.critic.encoder.trunk.register_forward_hook(lambda m, i, o: calls.append(("encode", len(i[0]))))
     agent.critic_loss.loss(agent.critic, part, agent.critic_loss.strong.draw(6, agent.generator))
     assert calls == [("mask", 2 * 6 * 3), ("encode", 2 * 6)]
 
