@@ -4,6 +4,7 @@ python scripts/bench.py                                both trees, presets paper
 python scripts/bench.py tree=dmcontrol preset=small precision=fp32 updates=10
 python scripts/bench.py --json results/bench/mine.json
 python scripts/bench.py --readme                       writes the table in README from all of results/bench
+python scripts/bench.py tree=dmcontrol preset=madi method=madi task=walker_walk     and method=svea: what the Masker adds; and each world
 
 Further key=value arguments go to the configuration of the tree (task=..., game=..., mlr.window=...).
 """
@@ -32,7 +33,7 @@ from DMControl.core import machine  # noqa: E402
 from DMControl.core.errors import UserError, run_main  # noqa: E402
 
 MARKS = ("<!-- bench: scripts/bench.py --readme -->", "<!-- end of bench -->")
-PARTS = ("sample", "augment", "rl loss", "mlr forward", "mlr backward", "actor", "optimiser", "ema", "rest")
+PARTS = ("sample", "augment", "rl loss", "mlr forward", "mlr backward", "masker forward", "actor", "auxiliary", "optimiser", "ema", "rest")
 
 
 class Clock:
@@ -119,6 +120,16 @@ def dmcontrol_flops(config: Any, action_dim: int) -> float:
         b, t = config.mlr.batch_size, config.mlr.window
         blocks = config.mlr.decoder.depth * (16 * t * d**2 + 8 * t**2 * d)
         mlr = b * (t * e + 2 * t * e - t * first + t * e + 3 * blocks + 14 * t * d * config.mlr.hidden + 2 * t * action_dim * d)
+    if "svea" in config and config.strong.augment != "none":  # the augmented half
+        critic += n * 3 * (e + 2 * q)
+    if "masker" in config and config.masker.get("enabled", True):
+        m, pixels = config.masker, config.image.stack * config.image.crop**2
+        widths = [3] + [m.width] * (m.depth - 1) + [1]
+        per_image = pixels * 9 * sum(i * o for i, o in itertools.pairwise(widths))
+        halves = 2 if "svea" in config and config.strong.augment != "none" else 1
+        critic += n * per_image * (1 + 3 * halves)
+        actor += n * per_image / config.sac.actor_every
+        mlr += 2 * config.mlr.batch_size * config.mlr.window * per_image if "mlr" in config else 0
     return 2 * (critic + mlr + actor) / 1e9
 
 
@@ -198,12 +209,34 @@ class DMControlBench:
             clock.wrap(agent, "update_objective", "mlr backward")
             clock.wrap(agent.objective, "loss", "mlr forward")
             clock.wrap(agent.objective, "after_step", "ema")
+        clock.wrap(agent.critic_loss, "after_update", "auxiliary")
+        if hasattr(agent.critic_loss, "strong"):
+            clock.wrap(agent.critic_loss.strong, "view", "augment")
+            clock.wrap(agent.critic_loss.strong, "draw", "augment")
+        if agent.critic_loss.front is not None:
+            clock.wrap(agent.critic_loss, "see", "masker forward")
+
+    def worlds(self) -> dict[str, float]:
+        """Steps and resets per second in each world that the configuration judges in."""
+        from DMControl.env import EVALUATE
+        from DMControl.evaluate import make_env
+        from DMControl.worlds.places import places
+
+        out, action = {}, np.zeros(self.env.action_dim, np.float32)
+        for place in places(["clean", *self.config.eval.worlds], self.config.eval.intensities) if self.config.eval.worlds else []:
+            env = make_env(self.config, 0, EVALUATE, place)
+            env.reset()
+            out[f"reset in {place}"] = per_second(env.reset)
+            out[f"step in {place}"] = per_second(lambda env=env: env.reset() if env.over else env.step(action))
+            env.close()
+        return out
 
     def environment(self) -> dict[str, float]:
         action = np.zeros(self.env.action_dim, np.float32)
         self.env.reset()
         render = per_second(self.env.render)
-        return {"render": render, "step with render": per_second(lambda: self.env.reset() if self.env.over else self.env.step(action))}
+        own = {"render": render, "step with render": per_second(lambda: self.env.reset() if self.env.over else self.env.step(action))}
+        return self.worlds() | own
 
 
 class AtariBench:
