@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from torch import nn
 
 from DMControl.core import errors, logs, machine
 from DMControl.core.checkpoint import Checkpoints
