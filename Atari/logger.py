@@ -37,7 +37,7 @@ LAYOUT = {  # of the Custom Scalars tab
 }
 FIRST = ("game", "method", "preset", "name", "seed")  # columns of the HParams tab
 SCORES = ("final/episode_return", "final/human_normalized", "final/hours", "eval/human_normalized")
-HIDDEN = ("device", "threads", "runs", "checkpoint", "eval.video")  # no column in the HParams tab: they change no result
+HIDDEN = ("device", "compile", "threads", "runs", "checkpoint", "eval.video")  # no column in the HParams tab: they change no result
 
 
 class Logger:

@@ -3,7 +3,8 @@
 python -m DMControl.evaluate run=runs/dmcontrol/cartpole_swingup/mlr-small/seed1 episodes=10 video=true
 python -m DMControl.evaluate run=RUN_DIR worlds=clean,color_easy,color_hard,video_easy,video_hard,distracting_cs intensities=0.1,0.5
 
-worlds: where to judge it (default: the world of its training); intensities: of distracting_cs (default: all eight). Each episode
+worlds: where to judge it (default: the world of its training); intensities: of distracting_cs (default: all eight);
+data.video, data.davis: folders of footage (default: the run's). Each episode
 is a row of eval.csv; of several worlds, a table and a bar plot are left in the run folder.
 """
 
@@ -22,7 +23,7 @@ from .core.writers import append_rows, video
 from .logger import EVAL_COLUMNS, columns
 from .renderer import choose_renderer
 from .sac import SAC
-from .worlds.places import INTENSITIES, Place, label, places
+from .worlds.places import INTENSITIES, Place, check_data, label, places
 
 VIDEO_SIZE = 256
 
@@ -77,7 +78,8 @@ def load_agent(path: Path, config: Config, action_dim: int, precision: machine.P
 
 def main(arguments: list[str]) -> int:
     options = {"run": "", "episodes": "10", "video": "false", "device": "auto", "seed": "", "threads": "0"}
-    options |= {"worlds": "", "intensities": ",".join(f"{i:g}" for i in INTENSITIES)}
+    folders = {"data.video": "", "data.images": "", "data.davis": ""}
+    options |= folders | {"worlds": "", "intensities": ",".join(f"{i:g}" for i in INTENSITIES)}
     for argument in arguments:
         key, _, value = argument.partition("=")
         if key not in options or not value:
@@ -92,6 +94,8 @@ def main(arguments: list[str]) -> int:
         raise UserError("say which run: python -m DMControl.evaluate run=runs/dmcontrol/<task>/<method>-<preset>/seed<k>")
     path = Path(options["run"])
     config = read_config(path)
+    config["data"].update({k.removeprefix("data."): options[k] for k in folders if options[k]})
+    check_data(config.data)
     chosen = options["worlds"].split(",") if options["worlds"] else [config.world]
     single = [config.intensity] if not options["worlds"] else None  # its own world, at its own intensity
     try:

@@ -49,6 +49,11 @@ def activations(config: Config, precision: Precision) -> int:
     pixels = 3 * image.stack * image.crop**2
     inputs = images * pixels * (8 + 4 * precision.dtype.itemsize)
     flying = 3 * images * maps * precision.dtype.itemsize
+    if "strong" in config or "sgqn" in config:  # two views of each image at once
+        inputs, flying = 2 * inputs, 2 * flying
+    if "masker" in config:
+        per_image = 2 * config.masker.width * (config.masker.depth - 1) * image.stack * image.crop**2
+        flying += (2 if "svea" in config else 1) * images * per_image * precision.dtype.itemsize
     rows = 6 * 4 * config.sac.batch_size * config.sac.hidden
     if "mlr" in config:
         d = config.mlr.decoder

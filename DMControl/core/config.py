@@ -112,6 +112,8 @@ def check_ranges(config: Config, ranges: dict[str, tuple[float | None, float | N
         for value in values[key] if isinstance(values.get(key), list) else [values.get(key)]:
             if value is None:
                 continue
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise UserError(f"{key}={value} must be a number")
             if (low is not None and value < low) or (high is not None and value > high):
                 span = f"at least {low}" if high is None else f"between {low} and {high}"
                 raise UserError(f"{key}={value} must be {span}")

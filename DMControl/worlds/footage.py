@@ -112,7 +112,7 @@ def _pictures(path: Path) -> list[Path]:
 
 
 def _check_size(path: Path, width: int, height: int) -> None:
-    if not width or not height:
+    if width < 1 or height < 1:
         raise UserError(f"{path} cannot be read as a video")
     if min(width, height) < SMALLEST:
         raise UserError(f"{path} is too small: {width} x {height} pixels, at least {SMALLEST} x {SMALLEST} are needed")

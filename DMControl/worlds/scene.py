@@ -6,6 +6,7 @@ is restored shows the same pixels again. Nothing that the physics reads is touch
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, Protocol
 
 import cv2
@@ -59,31 +60,36 @@ class Textures:
         self.stale: set[int] = set()
         data = self.pixels(SKY)
         self.stars = (data == 255).all(-1)
-        side = self.model.tex_width[SKY]
-        self.share = sky_gradient(side)  # of the upper colour: (3, side, side), the sides, above, below
         edge = np.zeros(self.pixels(GRID).shape[:2], bool)
         edge[[0, -1]] = edge[:, [0, -1]] = True
         first = (self.pixels(GRID) == self.pixels(GRID)[1, 1]).all(-1)
-        self.first, self.second, self.edge = first & ~edge, ~first & ~edge, edge
+        self.first, self.second = first & ~edge, ~first & ~edge
 
     def pixels(self, texture: int) -> np.ndarray:
         m = self.model
         height, width, start = int(m.tex_height[texture]), int(m.tex_width[texture]), int(m.tex_adr[texture])
         return m.tex_data[start : start + height * width * 3].reshape(height, width, 3)
 
-    def sky(self, upper: Sequence[float], lower: Sequence[float] = (0, 0, 0), stars: Sequence[float] = (1, 1, 1)) -> None:
-        """The suite's gradient in other colours, to the byte what a reload of the model would give."""
-        data, side = self.pixels(SKY), self.share.shape[1]
+    def sky(self, upper: Sequence[float]) -> None:
+        """The suite's gradient from another colour down to black, with its stars: to the byte what a reload would give."""
+        data, side = self.pixels(SKY), int(self.model.tex_width[SKY])
+        share = sky_gradient(side)
         for channel in range(3):
-            faces = as_bytes(self.share * upper[channel] + (1 - self.share) * lower[channel])
+            faces = as_bytes(share * upper[channel])
             for place, face in enumerate((0, 0, 1, 2, 0, 0)):
                 data[place * side : (place + 1) * side, :, channel] = faces[face]
-        data[self.stars] = as_bytes(np.array(stars))
+        data[self.stars] = 255
         self.stale.add(SKY)
 
-    def grid(self, one: Sequence[float], two: Sequence[float], edge: Sequence[float] = (0.2, 0.3, 0.4)) -> None:
+    def flood(self, texture: int, colour: Sequence[float]) -> None:
+        """One colour everywhere."""
+        self.pixels(texture)[:] = as_bytes(np.array(colour))
+        self.stale.add(texture)
+
+    def grid(self, one: Sequence[float], two: Sequence[float]) -> None:
+        """The two colours of the floor; its edges keep theirs."""
         data = self.pixels(GRID)
-        for where, colour in ((self.first, one), (self.second, two), (self.edge, edge)):
+        for where, colour in ((self.first, one), (self.second, two)):
             data[where] = as_bytes(np.array(colour))
         self.stale.add(GRID)
 
@@ -100,8 +106,9 @@ def as_bytes(colour: np.ndarray) -> np.ndarray:
     return (255 * colour).astype(np.uint8)
 
 
+@lru_cache(maxsize=1)
 def sky_gradient(side: int) -> np.ndarray:
-    """How MuJoCo mixes a sky's two colours, by the elevation of each pixel of the cube: sides, above, below."""
+    """The share of a sky's upper colour, by the elevation of each pixel of MuJoCo's cube: (3, side, side), sides, above, below."""
     line = 2.0 * np.arange(side) / (side - 1) - 1
     far = np.sqrt(1 + line[None] ** 2 + line[:, None] ** 2)
     around = np.arcsin(-line[:, None] / far) / (0.5 * np.pi)
@@ -142,9 +149,9 @@ class Video(World):
     def bind(self, physics: Any) -> None:
         super().bind(physics)
         self.textures = Textures(physics)
-        self.textures.sky(GREEN, GREEN, GREEN)
+        self.textures.flood(SKY, GREEN)
         if self.floor:
-            self.textures.grid(GREEN, GREEN, GREEN)
+            self.textures.flood(GRID, GREEN)
 
     def start(self, rng: np.random.Generator, episode: int) -> None:
         self.video, self.shown = self.videos[(episode + 1) % len(self.videos)], 0
