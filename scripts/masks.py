@@ -1,6 +1,7 @@
 """Show what a masking agent sees: frame, mask and masked frame side by side, in every world.
 
 python scripts/masks.py RUN_DIR worlds=clean,video_hard intensities=0.1,0.5 steps=100
+python scripts/masks.py RUN_DIR figure=figs/madi.png      all.png there as well
 
 In RUN_DIR/masks: <world>.png (frames of an episode) and <world>.mp4 (the episode) for each world, and all.png, one frame of each.
 """
@@ -65,7 +66,7 @@ def draw(columns: list[np.ndarray], titles: list[str], heading: str, path: Path)
 
 
 def main(arguments: list[str]) -> int:
-    options = {"worlds": ",".join(WORLDS), "intensities": "0.1", "steps": "100", "device": "auto"}
+    options = {"figure": "", "worlds": ",".join(WORLDS), "intensities": "0.1", "steps": "100", "device": "auto"}
     folders = {"data.video": "", "data.images": "", "data.davis": ""}
     runs = [a for a in arguments if "=" not in a]
     for argument in arguments:
@@ -112,6 +113,9 @@ def main(arguments: list[str]) -> int:
     titles = [label(p, config.data).replace(" (", "\n(").replace("distracting_cs", "distracting_cs\n") for p in wanted]
     draw(columns, titles, heading, target / "all.png")
     print(f"all worlds: {target / 'all.png'}")
+    if options["figure"]:
+        draw(columns, titles, heading, Path(options["figure"]))
+        print(f"figure: {options['figure']}")
     return 0
 
 

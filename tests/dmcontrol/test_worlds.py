@@ -469,7 +469,7 @@ def test_places():
 def train(tmp_path, *arguments, stop_at=None):
     base = ["preset=debug", "method=madi", f"runs={tmp_path}", "eval.video=false", "env_steps=3600", "eval.every=3600", "eval.episodes=1"]
     config = read_config(
-        [*base, "world=color_hard", "eval.worlds=[video_hard,distracting_cs]", "eval.intensities=[0.1,0.5]", "action_repeat=40", *arguments]
+        [*base, "world=color_hard", "eval.worlds=[distracting_cs]", "eval.intensities=[0.1,0.5]", "action_repeat=40", *arguments]
     )
     trainer = Trainer(config, "test")
     if stop_at is not None:
@@ -501,33 +501,30 @@ def test_a_run_in_one_world_judged_in_others(tmp_path, capsys):
     assert torch.equal(whole.replay.frames, second.replay.frames)  # the training world goes on where it was
     same = zip(whole.agent.critic_loss.parameters(), second.agent.critic_loss.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in same)
-    assert [(r["world"], r["intensity"], r["source"]) for r in found[:4]] == [
+    assert [(r["world"], r["intensity"], r["source"]) for r in found[:3]] == [
         ("color_hard", "", "procedural"),
-        ("video_hard", "", "procedural"),
         ("distracting_cs", "0.1", "procedural"),
         ("distracting_cs", "0.5", "procedural"),
     ]
-    assert len(found) == 2 * 4
+    assert len(found) == 2 * 3
     path = whole.folder.path
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(path), size_guidance={"images": 0, "scalars": 0})
     events.Reload()
     tags = events.Tags()
-    assert {"eval/episode_return", "eval_video_hard_procedural/episode_return", "agent/mask"} <= set(tags["scalars"])
+    assert {"eval/episode_return", "eval_distracting_cs_0.5_procedural/episode_return", "agent/mask"} <= set(tags["scalars"])
     assert {"masks/color_hard_procedural", "masks/distracting_cs_0.5_procedural"} <= set(tags["images"])
 
-    assert evaluation.main([f"run={path}", "episodes=2", "worlds=clean,video_easy,distracting_cs", "intensities=0.05,0.4"]) == 0
-    added = eval_rows(path)[8:]
+    assert evaluation.main([f"run={path}", "episodes=2", "worlds=clean,distracting_cs", "intensities=0.05,0.4"]) == 0
+    added = eval_rows(path)[6:]
     assert [(r["world"], r["intensity"], r["episode"]) for r in added] == [
-        (w, i, str(e))
-        for w, i in (("clean", ""), ("video_easy", ""), ("distracting_cs", "0.05"), ("distracting_cs", "0.4"))
-        for e in (0, 1)
+        (w, i, str(e)) for w, i in (("clean", ""), ("distracting_cs", "0.05"), ("distracting_cs", "0.4")) for e in (0, 1)
     ]
     said = capsys.readouterr().out
     assert "distracting_cs_0.4 (procedural)" in said and "madi (overlay images procedural)" in said
     (table,) = path.glob("worlds_*.md")
-    assert table.read_text().count("(procedural)") == 3 and (path / f"{table.stem}.png").stat().st_size > 1000
+    assert table.read_text().count("(procedural)") == 2 and (path / f"{table.stem}.png").stat().st_size > 1000
     with pytest.raises(UserError, match="did you mean video_hard"):
         evaluation.main([f"run={path}", "worlds=video_hart"])
     with pytest.raises(UserError, match=r"intensity 0.7 does not exist"):
