@@ -66,7 +66,7 @@ def draw(columns: list[np.ndarray], titles: list[str], heading: str, path: Path)
 
 
 def main(arguments: list[str]) -> int:
-    options = {"figure": "", "worlds": ",".join(WORLDS), "intensities": "0.1", "steps": "100", "device": "auto"}
+    options = {"figure": "", "worlds": ",".join(WORLDS), "intensities": "0.1", "steps": "100", "device": "auto", "threads": "0"}
     folders = {"data.video": "", "data.images": "", "data.davis": ""}
     runs = [a for a in arguments if "=" not in a]
     for argument in arguments:
@@ -78,8 +78,9 @@ def main(arguments: list[str]) -> int:
         (options if key in options else folders)[key] = value
     if len(runs) != 1:
         raise UserError("say which run: scripts/masks.sh runs/dmcontrol/<task>/madi-<preset>/seed<k>")
-    if not options["steps"].isdigit() or not int(options["steps"]):
-        raise UserError(f"steps={options['steps']} must be a whole number above 0")
+    for key, low in (("steps", 1), ("threads", 0)):
+        if not options[key].isdigit() or int(options[key]) < low:
+            raise UserError(f"{key}={options[key]} must be a whole number of at least {low}")
     try:
         intensities = [float(i) for i in options["intensities"].split(",")]
     except ValueError as error:
@@ -90,7 +91,7 @@ def main(arguments: list[str]) -> int:
     config["data"].update({k.removeprefix("data."): v for k, v in folders.items() if v})
     check_data(config.data)
     precision = machine.choose_precision(config.precision, machine.choose_device(options["device"]))
-    machine.set_threads(0)
+    machine.set_threads(int(options["threads"]))
     env = make_env(config, config.seed, EVALUATE, Place("clean"))
     agent, step = load_agent(path, config, env.action_dim, precision)
     env.close()

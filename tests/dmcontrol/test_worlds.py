@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from DMControl import evaluate as evaluation
+from DMControl.core import machine
 from DMControl.core.config import Config
 from DMControl.core.errors import UserError
 from DMControl.renderer import choose_renderer
@@ -516,7 +517,7 @@ def test_a_run_in_one_world_judged_in_others(tmp_path, capsys):
     assert {"eval/episode_return", "eval_distracting_cs_0.5_procedural/episode_return", "agent/mask"} <= set(tags["scalars"])
     assert {"masks/color_hard_procedural", "masks/distracting_cs_0.5_procedural"} <= set(tags["images"])
 
-    assert evaluation.main([f"run={path}", "episodes=2", "worlds=clean,distracting_cs", "intensities=0.05,0.4"]) == 0
+    assert evaluation.main([f"run={path}", "threads=1", "episodes=2", "worlds=clean,distracting_cs", "intensities=0.05,0.4"]) == 0
     added = eval_rows(path)[6:]
     assert [(r["world"], r["intensity"], r["episode"]) for r in added] == [
         (w, i, str(e)) for w, i in (("clean", ""), ("distracting_cs", "0.05"), ("distracting_cs", "0.4")) for e in (0, 1)
@@ -541,13 +542,11 @@ def test_masks_of_a_run(tmp_path, root, capsys, monkeypatch):
     masks = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(masks)
     path = train(tmp_path, "env_steps=2200", "eval.worlds=[]").folder.path
-    assert masks.main([str(path), "worlds=clean,video_hard", "steps=5"]) == 0
+    assert masks.main([str(path), "worlds=clean,video_hard", "steps=5", "threads=1"]) == 0
     assert {p.name for p in (path / "masks").iterdir()} == {"clean.png", "clean.mp4", "video_hard.png", "video_hard.mp4", "all.png"}
     assert all(p.stat().st_size > 500 for p in (path / "masks").iterdir())
     config = read_config(["preset=debug", "method=madi"])
-    agent = evaluation.load_agent(
-        path, config, 1, __import__("DMControl.core.machine", fromlist=["x"]).choose_precision("fp32", torch.device("cpu"))
-    )[0]
+    agent = evaluation.load_agent(path, config, 1, machine.choose_precision("fp32", torch.device("cpu")))[0]
     seen, _ = masks.look(agent, config, Place("video_hard"), 2, torch.device("cpu"))
     frame, mask, masked = (p.astype(float) for p in seen[1])
     np.testing.assert_allclose(masked, frame * mask / 255, atol=1.5)
