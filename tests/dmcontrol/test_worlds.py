@@ -497,6 +497,7 @@ def test_a_run_in_one_world_judged_in_others(tmp_path, capsys):
     whole = train(tmp_path / "whole")
     train(tmp_path / "parts", stop_at=70)
     second = train(tmp_path / "parts")
+    assert whole.config.unread() == []
     found = eval_rows(whole.folder.path)
     assert found == eval_rows(second.folder.path)
     assert torch.equal(whole.replay.frames, second.replay.frames)  # the training world goes on where it was
