@@ -25,7 +25,7 @@ from DMControl.core.errors import UserError, nearest, run_main  # noqa: E402
 from DMControl.core.run import read_config  # noqa: E402
 from DMControl.core.writers import video  # noqa: E402
 from DMControl.env import EVALUATE, Stack  # noqa: E402
-from DMControl.evaluate import env_fps, load_agent, make_env  # noqa: E402
+from DMControl.evaluate import env_fps, load_agent, make_env, title  # noqa: E402
 from DMControl.sac import SAC  # noqa: E402
 from DMControl.worlds.places import WORLDS, Place, check_data, label, places  # noqa: E402
 
@@ -97,7 +97,7 @@ def main(arguments: list[str]) -> int:
     env.close()
     if agent.critic_loss.front is None:
         raise UserError(f"{path} holds an agent of method={config.method}, which masks nothing: take a run of madi or mlr_madi")
-    heading = f"{config.task}, {config.method}, preset {config.preset}, {step * config.action_repeat:,} env steps"
+    heading = f"{config.task}, {title(config)}, preset {config.preset}, {step * config.action_repeat:,} env steps"
     target, columns = path / "masks", []
     target.mkdir(exist_ok=True)
     with torch.no_grad():
