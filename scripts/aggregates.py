@@ -11,7 +11,7 @@ from ledger import DMCONTROL, Benchmark, read, read_curve
 from rliable import library, metrics
 from scipy.stats import trim_mean
 
-SEED, REPS, CURVE_REPS = 0, 2000, 500
+SEED, RESAMPLES = 0, 2000
 BUDGETS = {"dmcontrol": (100_000, 500_000), "atari": (400_000,)}  # of the published tables, in env steps and frames
 HARMLESS = ("env_steps", "steps", "replay.capacity", "eval.", "precision", "chunk", "mlr.chunk")  # a preset's run stays one with these
 METHOD_NAMES = {
@@ -156,8 +156,9 @@ def normalise(benchmark: Benchmark, published: Published, task: str, score: floa
     return (score - random) / (human - random)
 
 
-def bootstrap(scores: dict, func: Callable[..., np.ndarray], reps: int = REPS) -> tuple[dict, dict]:
+def bootstrap(scores: dict, func: Callable[..., np.ndarray], curve: bool = False) -> tuple[dict, dict]:
     """Point estimates and 95% stratified bootstrap intervals; rliable follows numpy's global stream, which is put back."""
+    reps = max(1, RESAMPLES // 4) if curve else RESAMPLES
     state = np.random.get_state()
     np.random.seed(SEED)
     try:
@@ -178,7 +179,7 @@ def profile(scores: np.ndarray, taus: np.ndarray) -> tuple[np.ndarray, np.ndarra
     """The share of runs above each tau, and its interval (2, taus)."""
     if len(scores) < 2:
         return library.score_distributions(scores, taus), None
-    points, bounds = bootstrap({"x": scores}, lambda x: library.score_distributions(x, taus), CURVE_REPS)
+    points, bounds = bootstrap({"x": scores}, lambda x: library.score_distributions(x, taus), curve=True)
     return points["x"], bounds["x"]
 
 
@@ -288,7 +289,7 @@ def curve(columns: list[list[Run]], scale: Callable[[str, float], float], func: 
     scores = scores.transpose(1, 0, 2)  # (seeds, tasks, points)
     hours = np.array([[[p[s]["hours"] for s in steps] for p in q] for q in points]).mean((0, 1))
 
-    bounds = bootstrap({"x": scores}, func, CURVE_REPS)[1]["x"] if seeds > 1 else None
+    bounds = bootstrap({"x": scores}, func, curve=True)[1]["x"] if seeds > 1 else None
     return Curve(np.array(steps), hours, func(scores), bounds, seeds, len(columns))
 
 

@@ -50,6 +50,7 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context({"svg.hashsalt": "report"}):
         figure.savefig(folder / f"{name}.png", dpi=130, metadata={"Software": None})
+        figure.set_layout_engine("none")  # it has been laid out
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
     pyplot.close(figure)
 

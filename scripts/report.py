@@ -1,6 +1,6 @@
 """results/REPORT.md and its figures, from the ledger and the published tables alone.
 
-python scripts/report.py [--results DIR] [--figs DIR]
+python scripts/report.py [--results DIR] [--figs DIR] [--resamples 2000]
 
 What has no run is shown as such. Published numbers are marked as published, and seeds are counted.
 """
@@ -154,7 +154,7 @@ def aggregate_table(report: Report, benchmark: Benchmark, published: Published, 
     report.say(
         f"#### Aggregates at {budget:,} {UNITS[benchmark.name]}",
         "",
-        f"Ours with {says} (rliable, {aggregates.REPS:,} resamples, fixed seed).",
+        f"Ours with {says} (rliable, {aggregates.RESAMPLES:,} resamples, fixed seed).",
     )
     report.table(["method", "over", *(AGGREGATE_NAMES[k] for k in kinds)], rows)
     present = {m: x for m, x in matrices.items() if x is not None}
@@ -351,9 +351,13 @@ def main(arguments: list[str]) -> int:
     folders = {"--results": ROOT / "results", "--figs": ROOT / "figs"}
     rest = iter(arguments)
     for argument in rest:
-        if argument not in folders:
-            raise UserError(f"option {argument} is unknown: write --results DIR or --figs DIR")
-        folders[argument] = Path(next(rest, ""))
+        value = next(rest, "")
+        if argument == "--resamples" and value.isdigit() and int(value) > 0:
+            aggregates.RESAMPLES = int(value)
+        elif argument in folders and value:
+            folders[argument] = Path(value)
+        else:
+            raise UserError(f"{argument} {value} is unknown: write --results DIR, --figs DIR or --resamples N")
     results = folders["--results"]
     runs = {b: aggregates.load_runs(results, b) for b in BENCHMARKS}
     published = {b: aggregates.load_published(ROOT / "results" / "published", b) for b in BENCHMARKS}

@@ -49,7 +49,7 @@ def day(tmp_path_factory):
     runs = tmp_path_factory.mktemp("day") / "runs"
     shared = ("--preset", "debug", "--jobs-per-gpu", "2", "--gpus", "none", "--runs", str(runs))
     atari = run(root, "scripts/run_atari.sh", "pong nosuchgame", "--seeds", "1", *shared)
-    small = ("env_steps=1200", "eval.every=600", "eval.episodes=1", "checkpoint.every=600")
+    small = ("env_steps=800", "eval.every=400", "eval.episodes=1", "checkpoint.every=400")
     dmcontrol = run(root, "scripts/run_dmcontrol.sh", "cartpole_swingup", "--method", "mlr", *shared, *small)
     return runs, atari, dmcontrol
 
@@ -148,7 +148,7 @@ def test_ledger_collects_each_run_once(day, tmp_path):
         assert float(row["score"]) == pytest.approx(sum(result["eval_returns"]) / len(result["eval_returns"]), rel=1e-5)
         assert (row["config_hash"], row["commit"], row["finished"]) == (result["config_hash"], result["commit"], "yes")
         assert int(row[benchmark.step]) == int(row["planned"]) == result[f"{benchmark.step}s"] and row["hardware"] == result["hardware"]
-    assert "env_steps=1200" in read(results, DMCONTROL)[0]["changed"] and read(results, ATARI)[0]["changed"] == ""
+    assert "env_steps=800" in read(results, DMCONTROL)[0]["changed"] and read(results, ATARI)[0]["changed"] == ""
 
 
 def test_ledger_takes_a_run_that_was_cut_off_as_far_as_it_went(day, tmp_path):
@@ -157,14 +157,14 @@ def test_ledger_takes_a_run_that_was_cut_off_as_far_as_it_went(day, tmp_path):
     shutil.copytree(day[0] / "dmcontrol", runs / "dmcontrol")
     (folder / "result.json").unlink()
     lines = (folder / "eval.csv").read_text().splitlines()
-    (folder / "eval.csv").write_text("\n".join(lines[:3]) + "\n")  # before step 0 and at 600
-    assert "(at 600 of 1,200; --cut-off takes it as it is)" in ledger(runs, "--results", results, "--debug").stdout
+    (folder / "eval.csv").write_text("\n".join(lines[:3]) + "\n")  # before step 0 and at 400
+    assert "(at 400 of 800; --cut-off takes it as it is)" in ledger(runs, "--results", results, "--debug").stdout
     assert ledger(runs, "--results", results, "--debug", "--cut-off").returncode == 0
     (row,) = read(results, DMCONTROL)
-    assert (row["env_step"], row["planned"], row["finished"]) == ("600", "1200", "no") and row["commit"] != "unknown"
+    assert (row["env_step"], row["planned"], row["finished"]) == ("400", "800", "no") and row["commit"] != "unknown"
     assert ledger(day[0], "--results", results, "--debug").returncode == 0  # it has finished since
     (row,) = read(results, DMCONTROL)
-    assert (row["env_step"], row["finished"]) == ("1200", "yes")
+    assert (row["env_step"], row["finished"]) == ("800", "yes")
 
 
 def test_ledger_refuses_another_run_in_a_place_that_is_taken(day, tmp_path):

@@ -14,7 +14,7 @@ from rliable import metrics
 
 
 def report(root, results, figs) -> subprocess.Popen:
-    command = [sys.executable, "scripts/report.py", "--results", str(results), "--figs", str(figs)]
+    command = [sys.executable, "scripts/report.py", "--results", str(results), "--figs", str(figs), "--resamples", "100"]
     return subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
