@@ -36,8 +36,8 @@ LAYOUT = {  # of the Custom Scalars tab
     },
 }
 FIRST = ("game", "method", "preset", "name", "seed")  # columns of the HParams tab
-SCORES = ("final/human_normalized", "final/episode_return", "final/hours", "eval/human_normalized")
-HIDDEN = ("device", "threads", "runs", "checkpoint", "eval.video")  # no column in the HParams tab: they change no result
+SCORES = ("final/episode_return", "final/human_normalized", "final/hours", "eval/human_normalized")
+HIDDEN = ("device", "compile", "threads", "runs", "checkpoint", "eval.video")  # no column in the HParams tab: they change no result
 
 
 class Logger:

@@ -69,6 +69,7 @@ def make_agent(config: Config, n_actions: int, precision: Precision) -> Rainbow:
         augment=Augmentation(config.augment.order, env.size, env.size, config.augment.pad, config.augment.intensity),
         generator=generator,
         device=precision.device,
+        compile=config.compile,
     )
     if config.method not in OBJECTIVES:
         raise UserError(f"method={config.method} has a YAML file but no entry in Atari/methods.py: {nearest(config.method, OBJECTIVES)}")

@@ -17,6 +17,7 @@ from .core.errors import UserError
 from .core.frames import Frames
 from .core.optim import Adam
 from .core.reconstruction import Metrics, Objective
+from .core.record import Recorder
 from .replay import Batch, Replay
 
 TINY = 1e-6  # floor of the target's probabilities and of the priorities
@@ -117,6 +118,7 @@ class Rainbow:
         augment: Augmentation,
         generator: torch.Generator,
         device: torch.device,
+        compile: bool = False,
     ) -> None:
         if not settings.v_min < settings.v_max or settings.atoms < 2:
             span = f"v_min={settings.v_min}, v_max={settings.v_max}, atoms={settings.atoms}"
@@ -133,6 +135,8 @@ class Rainbow:
         self.objective_weight = 1.0
         self.clipped: dict[str, list[nn.Parameter]] = {"network": list(self.network.parameters())}
         self.optimizer = self._make_optimizer([])
+        self.exponent = torch.zeros((), dtype=torch.float64, device=device)  # beta, where a recorded update finds it
+        self.recorder = Recorder(device, [generator], compile)
         self.updates = 0
 
     def attach(self, objective: Objective, weight: float, clipped: dict[str, Iterable[nn.Parameter]] | None = None) -> None:
@@ -156,8 +160,15 @@ class Rainbow:
         return torch.where(torch.rand(n, generator=dice) < epsilon, random, greedy).numpy()
 
     def update(self, replay: Replay, step: int) -> Metrics:
-        """One update: mean over the batch of w * (RL loss + lambda * objective), one step of Adam, new priorities, target."""
-        batch = replay.sample(self.settings.batch_size, self.beta(step))
+        """One update at this agent step."""
+        self.exponent.fill_(self.beta(step))
+        metrics, replay.drawn = self.recorder(0, lambda: (self.update_parts(replay), replay.drawn))
+        self.updates += 1
+        return metrics
+
+    def update_parts(self, replay: Replay) -> Metrics:
+        """Mean over the batch of w * (RL loss + lambda * objective), one step of Adam, new priorities, target."""
+        batch = replay.sample(self.settings.batch_size, self.exponent)
         self.network.head.resample(self.generator)
         self.optimizer.zero_grad()
         loss, priority, metrics = self.rl_loss(batch)
@@ -167,7 +178,6 @@ class Rainbow:
         metrics |= self.take_step()
         replay.update_priorities(batch.slot, priority)
         self.copy_to_target()
-        self.updates += 1
         return metrics
 
     def rl_loss(self, batch: Batch) -> tuple[Tensor, Tensor, Metrics]:

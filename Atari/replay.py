@@ -119,7 +119,7 @@ class Replay:
         slot = torch.tensor([self.added % self.slots], device=self.device)
         return self._stacks(slot)
 
-    def sample(self, n: int, beta: float) -> Batch:
+    def sample(self, n: int, beta: float | Tensor) -> Batch:
         """n windows, with probability p^alpha / sum p^alpha."""
         if len(self) < 1:
             raise UserError(f"the replay holds {self.added} steps, an update needs more than {self.reserve}: raise rainbow.random_steps")

@@ -16,7 +16,7 @@ from .worlds.places import Place, is_procedural
 TRAIN_COLUMNS = (
     "env_step", "step", "episode", "episode_return", "episode_length", "hours", "perf/updates_per_second",
     "loss/critic", "loss/actor", "loss/alpha", "loss/mlr", "loss/auxiliary", "agent/q", "agent/alpha", "agent/entropy",
-    "agent/batch_reward", "agent/mask", "grad/objective", "env/restarts",
+    "agent/batch_reward", "agent/mask", "grad/critic", "grad/actor", "grad/front", "grad/auxiliary", "grad/objective", "env/restarts",
     "time/act", "time/env", "time/update", "time/eval", "time/save",
 )  # fmt: skip
 EVAL_COLUMNS = ("env_step", "step", "seed", "episode", "episode_return", "episode_length", "hours", "world", "intensity", "source")
@@ -51,7 +51,7 @@ LAYOUT = {  # of the Custom Scalars tab
 }
 FIRST = ("task", "method", "preset", "name", "seed")  # columns of the HParams tab
 SCORES = ("final/episode_return", "final/hours", "eval/episode_return")
-HIDDEN = ("device", "threads", "runs", "checkpoint", "eval.video")  # no column in the HParams tab: they change no result
+HIDDEN = ("device", "compile", "threads", "runs", "checkpoint", "eval.video")  # no column in the HParams tab: they change no result
 
 
 class Logger:

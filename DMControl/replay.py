@@ -56,6 +56,7 @@ class Replay:
         self.frames_added = 0  # frames, ever
         self.oldest = 0  # first transition whose frames are all still there
         self.current_age = 0
+        self.bounds = torch.zeros(2, dtype=torch.int64, device=device)  # oldest and added again, for the draws
         self.drawn: dict[str, Any] = {}  # what the newest update read, for an inspection
         self.saved_frames = 0
         self.segments: list[dict[str, Any]] = []
@@ -96,7 +97,7 @@ class Replay:
     def sample(self, n: int) -> Batch:
         """n transitions, uniformly with replacement."""
         self._require(1)
-        j = torch.randint(self.oldest, self.added, (n,), generator=self.generator, device=self.device) % self.capacity
+        j = self._draw(n, 0, self.generator) % self.capacity
         frame, age = self.frame[j], self.age[j]
         batch = Batch(self._stacks(frame, age), self.action[j], self.reward[j], self._stacks(frame + 1, age + 1), self.not_done[j])
         self.drawn = {"batch": batch}
@@ -109,7 +110,7 @@ class Replay:
         the rest of the batch has weight 0.
         """
         self._require(length + 1)
-        start = torch.randint(self.oldest, self.added - length, (2 * n,), generator=generator or self.generator, device=self.device)
+        start = self._draw(2 * n, length, generator or self.generator)
         steps = torch.arange(length, device=self.device)
         bad = self.ends[(start[:, None] + steps) % self.capacity].any(1)
         keep = bad.to(torch.uint8).argsort(stable=True)[:n]  # good ones first, in the order drawn
@@ -155,6 +156,7 @@ class Replay:
             keep = torch.arange(segment["first"], segment["first"] + segment["count"]) >= self.frames_added - self.slots
             self.frames[slots[keep].to(self.store_device)] = torch.from_numpy(data.copy())[keep].to(self.store_device)
         self.segments, self.saved_frames = list(segments), self.frames_added
+        self.bounds[0], self.bounds[1] = self.oldest, self.added
 
     def _put(self, frame: np.ndarray) -> None:
         self.frames[self.frames_added % self.slots] = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)
@@ -166,6 +168,13 @@ class Replay:
             if frame_number - min(age, self.stack - 1) >= lost:
                 break
             self.oldest += 1
+        self.bounds[0], self.bounds[1] = self.oldest, self.added
+
+    def _draw(self, n: int, margin: int, generator: torch.Generator) -> Tensor:
+        """n transitions from the oldest to the newest but `margin`, uniformly. How many there are stands on the device."""
+        count = self.bounds[1] - self.bounds[0] - margin
+        uniform = torch.rand(n, generator=generator, device=self.device, dtype=torch.float64)
+        return self.bounds[0] + torch.minimum((uniform * count).long(), count - 1)
 
     def _stacks(self, frame: Tensor, age: Tensor) -> Frames:
         return Frames(self.frames, stack_index(frame, age, self.stack, self.slots))

@@ -1,6 +1,7 @@
 """Soft actor-critic from pixels. Without an auxiliary objective this is the paper's Baseline."""
 
 import copy
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +20,7 @@ from .core.machine import Precision
 from .core.momentum import Momentum
 from .core.optim import Adam
 from .core.reconstruction import Objective
+from .core.record import Recorder
 from .critics.td import TD, Part
 from .replay import Batch, Replay
 
@@ -115,6 +117,7 @@ class SAC:
         self.critic_loss = TD()
         self.objective: Objective | None = None
         self.objective_optimizer: Adam | None = None
+        self.recorder = Recorder(self.device, [generator], config.compile)
         self.updates = 0
 
     def attach(self, objective: Objective, optimizer: Adam) -> None:
@@ -134,7 +137,14 @@ class SAC:
         return (drawn * 2 - 1).cpu().numpy()
 
     def update(self, replay: Replay) -> Metrics:
-        """One update: critic, objective, and every second time actor, temperature and targets."""
+        """One update. Which of its parts are due repeats after `period` updates."""
+        period = math.lcm(self.config.actor_every, self.config.target_every, self.critic_loss.every)
+        metrics, replay.drawn = self.recorder(self.updates % period, lambda: (self.update_parts(replay), replay.drawn))
+        self.updates += 1
+        return metrics
+
+    def update_parts(self, replay: Replay) -> Metrics:
+        """Critic, objective, and every second time actor, temperature and targets."""
         batch = replay.sample(self.config.batch_size)
         view = self.augment.draw(len(batch.action), batch.obs.channels, self.generator)
         metrics = self.update_critic(batch, view)
@@ -148,9 +158,7 @@ class SAC:
                 self.objective.after_step()
         if self.objective is not None and self.objective.place == "after_targets":
             metrics |= self.update_objective(replay)
-        metrics |= self.critic_loss.after_update(self, batch, view, replay)
-        self.updates += 1
-        return metrics
+        return metrics | self.critic_loss.after_update(self, batch, view, replay)
 
     def update_critic(self, batch: Batch, view: View) -> Metrics:
         n = len(batch.action)
@@ -170,9 +178,11 @@ class SAC:
             loss.backward()
             total += loss.detach()
             means = {k: means.get(k, 0) + v / n for k, v in sums.items()}
+        norms = {"grad/critic": self.critic_optimizer.norm()}
+        norms |= {f"grad/{name}": optimizer.norm() for name, optimizer in self.critic_loss.optimizers.items()}
         for optimizer in optimizers:
             optimizer.step()
-        return {"loss/critic": total, **means, "agent/batch_reward": batch.reward.mean()}
+        return {"loss/critic": total, **means, "agent/batch_reward": batch.reward.mean(), **norms}
 
     @torch.no_grad()
     def target_value(self, next_obs: Tensor, reward: Tensor, not_done: Tensor, noise: Tensor) -> Tensor:
@@ -213,9 +223,10 @@ class SAC:
                 entropy = 0.5 * log_std.shape[-1] * (1 + np.log(2 * np.pi)) + log_std.sum(-1).mean()
                 for name, value in zip(sums, (actor_loss, alpha_loss, entropy), strict=True):
                     sums[name] += value.detach() * share
+        norm = self.actor_optimizer.norm()
         self.actor_optimizer.step()
         self.alpha_optimizer.step()
-        return sums | {"agent/alpha": self.log_alpha.detach().exp()}
+        return sums | {"agent/alpha": self.log_alpha.detach().exp(), "grad/actor": norm}
 
     def actor_losses(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """E[alpha * log pi - min_i Q_i] and E[alpha * (-log pi - target entropy)]; the convolutions run once, detached."""

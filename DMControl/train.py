@@ -131,7 +131,7 @@ class Trainer(Run):
         )
         self.eval_stack = Stack(image.stack, self.device)
         self.episode_return, self.episode_start = 0.0, 0
-        resumed = self.open(path, {k: v.parameters for k, v in self.agent._optimizers().items() if v.clip is None})
+        resumed = self.open(path)
         self.folder.begin(self.device, self.step)
         self.logger = Logger(self.folder.path, self.folder.config, command, self.env_step if resumed else None, env_fps(self.env))
         self.bar = Bar(config.env_steps, self.env_step, "env step")

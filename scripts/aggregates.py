@@ -9,14 +9,16 @@ from pathlib import Path
 import numpy as np
 from ledger import DMCONTROL, Benchmark, read, read_curve
 from rliable import library, metrics
+from scipy.stats import trim_mean
 
-SEED, REPS, CURVE_REPS = 0, 2000, 500
+SEED, RESAMPLES = 0, 2000
 BUDGETS = {"dmcontrol": (100_000, 500_000), "atari": (400_000,)}  # of the published tables, in env steps and frames
 HARMLESS = ("env_steps", "steps", "replay.capacity", "eval.", "precision", "chunk", "mlr.chunk")  # a preset's run stays one with these
 METHOD_NAMES = {
     "mlr": "MLR", "baseline": "Baseline", "playvirtual": "PlayVirtual", "spr": "SPR", "curl": "CURL", "drq": "DrQ", "der": "DER",
     "otr": "OTRainbow", "sac_ae": "SAC+AE", "slac": "SLAC", "dreamer": "Dreamer", "planet": "PlaNet", "madi": "MaDi", "svea": "SVEA",
-    "soda": "SODA", "pad": "PAD", "rad": "RAD", "sgqn": "SGQN", "human": "Human", "random": "Random",
+    "soda": "SODA", "pad": "PAD", "rad": "RAD", "sgqn": "SGQN", "sac": "SAC", "mlr_madi": "MLR + MaDi",
+    "human": "Human", "random": "Random",
 }  # fmt: skip
 OURS_FIRST = ("mlr", "baseline")
 
@@ -48,6 +50,7 @@ class Run:
     hardware: str
     commit: str
     changed: dict[str, str]
+    worlds: dict[str, float]  # the mean return in other worlds than the training's
     curve: tuple[dict[str, float], ...] = field(repr=False)
     axis: str  # the curve's word for its steps
 
@@ -77,6 +80,7 @@ def load_runs(results: Path, benchmark: Benchmark) -> list[Run]:
                 score=float(row["score"]),
                 hours=float(row["hours"]),
                 changed=changed,
+                worlds={w.partition(":")[0]: float(v) for w, _, v in (word.partition("=") for word in row["worlds"].split())},
                 curve=tuple(read_curve(results, benchmark, row)),
                 axis=benchmark.step,
                 **own,
@@ -152,8 +156,9 @@ def normalise(benchmark: Benchmark, published: Published, task: str, score: floa
     return (score - random) / (human - random)
 
 
-def bootstrap(scores: dict, func: Callable[..., np.ndarray], reps: int = REPS) -> tuple[dict, dict]:
+def bootstrap(scores: dict, func: Callable[..., np.ndarray], curve: bool = False) -> tuple[dict, dict]:
     """Point estimates and 95% stratified bootstrap intervals; rliable follows numpy's global stream, which is put back."""
+    reps = max(1, RESAMPLES // 4) if curve else RESAMPLES
     state = np.random.get_state()
     np.random.seed(SEED)
     try:
@@ -174,7 +179,7 @@ def profile(scores: np.ndarray, taus: np.ndarray) -> tuple[np.ndarray, np.ndarra
     """The share of runs above each tau, and its interval (2, taus)."""
     if len(scores) < 2:
         return library.score_distributions(scores, taus), None
-    points, bounds = bootstrap({"x": scores}, lambda x: library.score_distributions(x, taus), CURVE_REPS)
+    points, bounds = bootstrap({"x": scores}, lambda x: library.score_distributions(x, taus), curve=True)
     return points["x"], bounds["x"]
 
 
@@ -260,7 +265,16 @@ class Curve:
     tasks: int
 
 
-def curve(columns: list[list[Run]], scale: Callable[[str, float], float], func: Callable[[np.ndarray], float]) -> Curve | None:
+def mean_curve(scores: np.ndarray) -> np.ndarray:  # (runs, tasks, points) -> (points,)
+    return scores.mean((0, 1))
+
+
+def iqm_curve(scores: np.ndarray) -> np.ndarray:
+    """metrics.aggregate_iqm of each point."""
+    return trim_mean(scores.reshape(-1, scores.shape[-1]), 0.25, axis=0)
+
+
+def curve(columns: list[list[Run]], scale: Callable[[str, float], float], func: Callable[[np.ndarray], np.ndarray]) -> Curve | None:
     """columns: the runs of each task. Only steps that all of them evaluated, and as many seeds as each task has."""
     seeds = min(len(c) for c in columns)
     runs = [c[:seeds] for c in columns]
@@ -275,11 +289,8 @@ def curve(columns: list[list[Run]], scale: Callable[[str, float], float], func: 
     scores = scores.transpose(1, 0, 2)  # (seeds, tasks, points)
     hours = np.array([[[p[s]["hours"] for s in steps] for p in q] for q in points]).mean((0, 1))
 
-    def each(x: np.ndarray) -> np.ndarray:
-        return np.array([func(x[..., i]) for i in range(x.shape[-1])])
-
-    bounds = bootstrap({"x": scores}, each, CURVE_REPS)[1]["x"] if seeds > 1 else None
-    return Curve(np.array(steps), hours, each(scores), bounds, seeds, len(columns))
+    bounds = bootstrap({"x": scores}, func, curve=True)[1]["x"] if seeds > 1 else None
+    return Curve(np.array(steps), hours, func(scores), bounds, seeds, len(columns))
 
 
 def comparable(by_task: dict[str, dict[str, list[Run]]], tasks: list[str]) -> tuple[list[str], list[str]]:

@@ -1,8 +1,9 @@
 """How fast an update is, part by part, against what the machine's matrix products reach in the same process.
 
-python scripts/bench.py                                both trees, preset paper, precision auto
+python scripts/bench.py                                both trees, presets paper and small, precision auto
 python scripts/bench.py tree=dmcontrol preset=small precision=fp32 updates=10
-python scripts/bench.py --json bench.json
+python scripts/bench.py --json results/bench/mine.json
+python scripts/bench.py --readme                       writes the table in README from all of results/bench
 python scripts/bench.py tree=dmcontrol preset=madi method=madi task=walker_walk     and method=svea: what the Masker adds; and each world
 
 Further key=value arguments go to the configuration of the tree (task=..., game=..., mlr.window=...).
@@ -13,7 +14,9 @@ import itertools
 import json
 import platform
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from datetime import date
@@ -29,6 +32,7 @@ import torch  # noqa: E402
 from DMControl.core import machine  # noqa: E402
 from DMControl.core.errors import UserError, run_main  # noqa: E402
 
+MARKS = ("<!-- bench: scripts/bench.py --readme -->", "<!-- end of bench -->")
 PARTS = ("sample", "augment", "rl loss", "mlr forward", "mlr backward", "masker forward", "actor", "auxiliary", "optimiser", "ema", "rest")
 
 
@@ -313,10 +317,24 @@ def peak_rss() -> float:
 
 def measure(bench: Any, updates: int) -> dict[str, Any]:
     """Medians over `updates` updates after a warm-up; the matrix-product rate before, between and after."""
-    clock = Clock(bench.device)
+    clock, recorder = Clock(bench.device), bench.agent.recorder
+    on_gpu = bench.device.type == "cuda"
+    rates = [matrix_rate(bench.precision)]
+    whole = []
+    for number in range(updates + 10 if recorder.active else 0):  # as it runs: recorded
+        clock.enter("rest")
+        bench.update()
+        clock.leave()
+        whole.append(sum(clock.read().values()))
+        if number == 9:
+            whole.clear()
+            torch.cuda.reset_peak_memory_stats()
+    gpu_peak = torch.cuda.max_memory_allocated() / 1e9 if on_gpu else 0.0
+    recorder.active = False  # the parts are seen when each kernel is launched
     for _ in range(2):
         bench.update()
-    rates, totals, spent = [matrix_rate(bench.precision)], [], []
+    rates.append(matrix_rate(bench.precision))
+    totals, spent = [], []
     bench.parts(clock)
     for number in range(updates):
         clock.enter("rest")
@@ -328,9 +346,13 @@ def measure(bench: Any, updates: int) -> dict[str, Any]:
         if number in (updates // 3, 2 * updates // 3):
             rates.append(matrix_rate(bench.precision))
     rates.append(matrix_rate(bench.precision))
-    # every second update has an actor step: pairs of neighbours are averaged, then the median is taken
-    pairs = [(a + b) / 2 for a, b in itertools.pairwise(totals)] or totals
-    ms, rate = statistics.median(pairs), statistics.median(rates)
+
+    def median(times: list[float]) -> float:
+        """Every second update has an actor step: pairs of neighbours are averaged, then the median is taken."""
+        return statistics.median([(a + b) / 2 for a, b in itertools.pairwise(times)] or times)
+
+    plain, rate = median(totals), statistics.median(rates)
+    ms = median(whole) if whole else plain
     parts = {p: statistics.mean(s.get(p, 0.0) for s in spent) for p in PARTS}
     environment = bench.environment()
     achieved = bench.flops / ms * 1e3
@@ -343,6 +365,7 @@ def measure(bench: Any, updates: int) -> dict[str, Any]:
         "precision": str(bench.precision.dtype)[6:],
         "hardware": machine.describe(bench.device),
         "ms_per_update": ms,
+        "ms_per_update_plain": plain,
         "parts_ms": parts,
         "gflop_per_update": bench.flops,
         "gflops": achieved,
@@ -350,7 +373,7 @@ def measure(bench: Any, updates: int) -> dict[str, Any]:
         "ratio": achieved / rate,
         "overhead_share": sum(parts[p] for p in ("sample", "augment", "ema", "optimiser")) / sum(parts.values()),
         "peak_rss_gb": peak_rss(),
-        "peak_gpu_gb": torch.cuda.max_memory_allocated() / 1e9 if bench.device.type == "cuda" else 0.0,
+        "peak_gpu_gb": gpu_peak,
         "environment_per_second": environment,
         "hours_per_100k": (bench.run_updates * ms / 1e3 + bench.run_steps * step_seconds) / 3600,
         "updates": updates,
@@ -362,6 +385,8 @@ def show(result: dict[str, Any]) -> None:
         f"\n{result['tree']}, {result['task']}, {result['method']}, preset {result['preset']}, {result['precision']}, {result['hardware']}"
     )
     print(f"  update {result['ms_per_update']:12.1f} ms   ({result['updates']} updates, median)")
+    if result["ms_per_update_plain"] != result["ms_per_update"]:
+        print(f"  not recorded, kernel by kernel {result['ms_per_update_plain']:.1f} ms:")
     for part, ms in result["parts_ms"].items():
         if ms:
             print(f"    {part:13s}{ms:9.1f} ms   {100 * ms / sum(result['parts_ms'].values()):5.1f}%")
@@ -373,33 +398,80 @@ def show(result: dict[str, Any]) -> None:
     print(f"  a run of 100k (env steps or agent steps) takes about {result['hours_per_100k']:.1f} hours")
 
 
+def row(context: dict[str, Any], r: dict[str, Any]) -> str:
+    gpu = f"{r['peak_gpu_gb']:.1f}" if r["peak_gpu_gb"] else "-"
+    overhead = f"{100 * r['overhead_share']:.0f}%"
+    return (
+        f"| {r['tree']} {r['method']} {r['preset']} | {r['hardware']}, {context['date']} | {r['precision']} | {r['ms_per_update']:,.1f} "
+        f"| {r['gflops']:,.0f} | {r['matrix_gflops']:,.0f} | {r['ratio']:.2f} | {overhead} | {r['peak_rss_gb']:.1f} | {gpu} "
+        f"| {r['hours_per_100k']:.1f} |"
+    )
+
+
+def write_readme(folder: Path, readme: Path) -> None:
+    """The table between the marks of README, from every measurement in the folder."""
+    head = (
+        "| run | hardware, date | format | ms per update | GFLOP/s | matrix products | ratio | overhead | RSS GB | GPU GB "
+        "| hours per 100k |\n"
+        "|---|---|---|---|---|---|---|---|---|---|---|"
+    )
+    rows = [row(c, r) for c in (json.loads(f.read_text()) for f in sorted(folder.glob("*.json"))) for r in c["results"]]
+    before, _, rest = readme.read_text().partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    if not after:
+        raise UserError(f"{readme} has no marks {MARKS[0]} and {MARKS[1]}")
+    readme.write_text("\n".join([before + MARKS[0], head, *rows, MARKS[1] + after]))
+
+
+def measure_all(cases: list[tuple[str, str]], updates: int, rest: list[str]) -> list[dict[str, Any]]:
+    """Each case in a process of its own, so that its memory is its own."""
+    if len(cases) == 1:
+        tree, preset = cases[0]
+        own = [a for a in rest if not a.startswith("game=" if tree == "dmcontrol" else "task=")]
+        result = measure((DMControlBench if tree == "dmcontrol" else AtariBench)([*own, f"preset={preset}"]), updates)
+        show(result)
+        return [result]
+    out = []
+    for tree, preset in cases:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "one.json"
+            command = [sys.executable, __file__, f"tree={tree}", f"preset={preset}", f"updates={updates}", "--json", str(file), *rest]
+            if subprocess.run(command, check=False).returncode:
+                raise UserError(f"tree={tree} preset={preset} could not be measured")
+            out += json.loads(file.read_text())["results"]
+    return out
+
+
 def main(arguments: list[str]) -> int:
     machine.keep_memory()
-    trees, updates, target, rest = ["dmcontrol", "atari"], 6, None, []
+    options, updates, target, rest = {"tree": "dmcontrol,atari", "preset": "paper,small"}, 6, None, []
+    if arguments == ["--readme"]:
+        write_readme(ROOT / "results" / "bench", ROOT / "README.md")
+        return 0
     arguments = list(arguments)
     if "--json" in arguments:
         place = arguments.index("--json")
         if place + 1 >= len(arguments):
             raise UserError("--json needs a file name")
         target = Path(arguments[place + 1])
+        if not target.parent.is_dir():
+            raise UserError(f"--json {target}: there is no folder {target.parent}")
         del arguments[place : place + 2]
     for argument in arguments:
         key, _, value = argument.partition("=")
-        if key == "tree":
-            if value not in trees:
-                raise UserError(f"tree={value} is unknown: use dmcontrol or atari")
-            trees = [value]
+        if key in options:
+            options[key] = value
         elif key == "updates":
             if not value.isdigit() or int(value) < 2:
                 raise UserError(f"updates={value} must be a whole number of at least 2")
             updates = int(value)
         else:
             rest.append(argument)
-    results = []
+    trees = options["tree"].split(",")
     for tree in trees:
-        own = [a for a in rest if not a.startswith("game=" if tree == "dmcontrol" else "task=")]
-        results.append(measure((DMControlBench if tree == "dmcontrol" else AtariBench)(own), updates))
-        show(results[-1])
+        if tree not in ("dmcontrol", "atari"):
+            raise UserError(f"tree={tree} is unknown: use dmcontrol or atari")
+    results = measure_all([(t, p) for t in trees for p in options["preset"].split(",")], updates, rest)
     if target is not None:
         context = {"date": date.today().isoformat(), "torch": torch.__version__, "python": platform.python_version()}
         target.write_text(json.dumps({**context, "results": results}, indent=1) + "\n")

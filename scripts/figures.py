@@ -30,6 +30,11 @@ STYLES: dict[str, tuple[str, str, str]] = {
     "otr": ("#7F7F7F", ">", (0, (7, 2))),
     "madi": ("#882255", "*", (0, (6, 1, 1, 1))),
     "svea": ("#44AA99", "p", (0, (2, 1))),
+    "sac": ("#D55E00", "8", (0, (5, 2))),
+    "rad": ("#CC79A7", "H", (0, (3, 2))),
+    "soda": ("#117733", "1", (0, (1, 2))),
+    "sgqn": ("#332288", "2", (0, (4, 1))),
+    "mlr_madi": ("#0072B2", "*", (0, (6, 1, 1, 1))),
 }
 OTHER = ("#999933", "d", (0, (8, 1)))
 STEP_LABEL = {"dmcontrol": "env steps (thousands)", "atari": "frames (thousands)"}
@@ -45,6 +50,7 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context({"svg.hashsalt": "report"}):
         figure.savefig(folder / f"{name}.png", dpi=130, metadata={"Software": None})
+        figure.set_layout_engine("none")  # it has been laid out
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
     pyplot.close(figure)
 

@@ -39,7 +39,7 @@ class Benchmark:
     @property
     def columns(self) -> tuple[str, ...]:
         key = (self.task, "method", "preset", "name", "seed")
-        told = (self.step, "planned", "finished", "episodes", "score", "std", "hours")
+        told = (self.step, "planned", "finished", "episodes", "score", "std", "worlds", "hours")
         return (*key, *told, "changed", "config_hash", "commit", "hardware", "versions", "eval_returns", "curve", "checksum")
 
     def key(self, row: Row) -> tuple:
@@ -89,16 +89,43 @@ def read_curve(results: Path, benchmark: Benchmark, row: Row) -> list[dict[str, 
         return [{k: float(v) for k, v in line.items()} for line in csv.DictReader(handle)]
 
 
-def evaluations(folder: Path, benchmark: Benchmark, seed: int) -> dict[int, list[Row]]:
-    """Rows of eval.csv by step; those of `evaluate` have other seeds."""
-    found: dict[int, list[Row]] = {}
+def eval_rows(folder: Path) -> list[Row]:
     file = folder / "eval.csv"
-    if file.exists():
-        with open(file, newline="") as handle:
-            for line in csv.DictReader(handle):
-                if line["seed"] == str(seed) and line["hours"]:  # a judgement with the same seed has no hours
-                    found.setdefault(int(line[benchmark.step]), []).append(line)
+    if not file.exists():
+        return []
+    with open(file, newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+def world_of(line: Row) -> str:
+    """distracting_cs_0.1[procedural]; nothing where the benchmark has but one world."""
+    if not line.get("world"):
+        return ""
+    name = f"{line['world']}_{float(line['intensity']):g}" if line.get("intensity") else line["world"]
+    return f"{name}[{line['source']}]" if line.get("source") else name
+
+
+def evaluations(rows: list[Row], benchmark: Benchmark, config: dict[str, Any]) -> dict[int, list[Row]]:
+    """The run's own evaluations in the world of its training, by step; those of `evaluate` have other seeds or no hours."""
+    home = config.get("world", "")
+    place = f"{home}_{config['intensity']:g}" if home == "distracting_cs" else home
+    found: dict[int, list[Row]] = {}
+    for line in rows:
+        if line["seed"] == str(config["seed"]) and line["hours"] and world_of(line).partition("[")[0] in ("", place):
+            found.setdefault(int(line[benchmark.step]), []).append(line)
     return dict(sorted(found.items()))
+
+
+def other_worlds(rows: list[Row], benchmark: Benchmark, config: dict[str, Any], step: int) -> str:
+    """world:episodes=mean ... of all episodes at this step in other worlds than the training's, the run's own and those of `evaluate`."""
+    home = config.get("world", "")
+    place = f"{home}_{config['intensity']:g}" if home == "distracting_cs" else home
+    found: dict[str, list[float]] = {}
+    for line in rows:
+        world = world_of(line)
+        if int(line[benchmark.step]) == step and world.partition("[")[0] not in ("", place):
+            found.setdefault(world, []).append(float(line["episode_return"]))
+    return " ".join(f"{w}:{len(returns)}={statistics.fmean(returns):.6g}" for w, returns in sorted(found.items()))
 
 
 def curve_text(benchmark: Benchmark, evaluations: dict[int, list[Row]]) -> str:
@@ -142,7 +169,8 @@ def changed(config: dict[str, Any], reference: dict[str, Any] | None) -> str:
 def row_of(folder: Path, benchmark: Benchmark) -> tuple[Row, str] | None:
     """The run's row, without its checksum, and its curve; None before its first evaluation after step 0."""
     config = plain(read_config(folder))
-    evaluated = evaluations(folder, benchmark, config["seed"])
+    rows = eval_rows(folder)
+    evaluated = evaluations(rows, benchmark, config)
     file = folder / "result.json"
     result = json.loads(file.read_text()) if file.exists() else None
     origin = folder / "origin.json"
@@ -167,6 +195,7 @@ def row_of(folder: Path, benchmark: Benchmark) -> tuple[Row, str] | None:
         "episodes": str(len(returns)),
         "score": f"{statistics.fmean(returns):.6g}",
         "std": f"{statistics.pstdev(returns):.6g}",
+        "worlds": other_worlds(rows, benchmark, config, step),
         "hours": f"{hours:.4f}",
         "changed": changed(config, reference(benchmark, config)),
         "config_hash": digest(config, (*FREE, "seed", "name")),
@@ -211,10 +240,11 @@ def collect(runs: list[Path], results: Path, benchmark: Benchmark, cut_off: bool
             continue
         seen[key] = folder
         old = rows.get(key)
-        if old and all(old[c] == row[c] for c in SAME):
+        same = old and all(old[c] == row[c] for c in SAME)
+        if same and old["worlds"] == row["worlds"]:
             continue
         further = old and old["finished"] == "no" and old["config_hash"] == row["config_hash"]
-        if old and not (further and int(row[benchmark.step]) >= int(old[benchmark.step])):
+        if old and not same and not (further and int(row[benchmark.step]) >= int(old[benchmark.step])):
             refused.append(f"{folder}: the ledger holds another run of {' '.join(map(str, key))}: delete that line first, or use name=...")
             continue
         rows[key], curves[key] = row, curve

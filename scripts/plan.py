@@ -78,7 +78,6 @@ class DMControlPlan:
         return Trainer(config, "plan")
 
     def prepare(self, trainer: Any) -> Pace:
-
         device, config = trainer.device, trainer.config
         trainer.replay.start(trainer.env.reset())
 
@@ -98,17 +97,17 @@ class DMControlPlan:
 
     def amounts(self, config: Any) -> tuple[int, int, int, int, int]:
         """Agent steps, steps of the simulator, updates, evaluation episodes, saves."""
-        steps = -(-config.env_steps // config.action_repeat)
-        updates = (steps - config.sac.random_steps) * config.sac.updates_per_step
-        return steps, config.env_steps, updates, (config.env_steps // config.eval.every + 1) * config.eval.episodes, self.saves(config)
+        from DMControl.train import worlds_of
 
-    def saves(self, config: Any) -> int:
-        return config.env_steps // config.checkpoint.every
+        steps = -(-config.env_steps // config.action_repeat)
+        updates = (steps - config.sac.random_steps) * config.sac.updates_per_step + config.sac.catch_up
+        episodes = (config.env_steps // config.eval.every + 1) * config.eval.episodes * len(worlds_of(config))
+        return steps, config.env_steps, updates, episodes, config.env_steps // config.checkpoint.every
 
     def replay_bytes(self, config: Any) -> int:
-        from DMControl.replay import Replay
+        from DMControl.needs import capacity
 
-        return Replay.bytes_needed(min(config.replay.capacity, -(-config.env_steps // config.action_repeat)), config.image.size)
+        return capacity(config) * config.image.size**2 * 3
 
 
 class AtariPlan:
@@ -149,17 +148,19 @@ class AtariPlan:
         """Agent steps, steps of the simulator, updates, evaluation episodes, saves."""
         rainbow = config.rainbow
         updates = (config.steps - rainbow.random_steps) // rainbow.update_every * rainbow.updates_per_step
-        episodes = config.steps // config.eval.every * config.eval.episodes + config.eval.final_episodes
+        episodes = (1 + (config.steps - 1) // config.eval.every) * config.eval.episodes + config.eval.final_episodes
         return config.steps, config.steps * config.env.frame_skip, updates, episodes, config.steps // config.checkpoint.every
 
     def replay_bytes(self, config: Any) -> int:
-        return min(config.replay.capacity, config.steps) * config.env.size**2
+        from Atari.needs import capacity
+
+        return capacity(config) * config.env.size**2
 
 
 def measure(plan: DMControlPlan | AtariPlan, arguments: list[str], folder: Path, whole: bool) -> tuple[Any, Pace, Cost | None]:
     """One task with one method: its pace, and where `whole`, the costs that tasks share."""
     config = plan.config([*arguments, f"runs={folder}", "eval.video=false"])
-    with contextlib.redirect_stdout(io.StringIO()):  # it would name a run that is none
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):  # it would name a run that is none
         trainer = plan.trainer(config)
     pace = plan.prepare(trainer)
     cost = None
@@ -176,6 +177,7 @@ def measure(plan: DMControlPlan | AtariPlan, arguments: list[str], folder: Path,
         gpu = torch.cuda.max_memory_allocated() if trainer.device.type == "cuda" else 0
         ram = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + (0 if gpu else replay)
         cost = Cost(update, save, disk, replay, ram, gpu)
+    trainer.bar.close()
     trainer.logger.close()
     trainer.folder.lock.close()
     shutil.rmtree(folder)

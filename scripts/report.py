@@ -1,6 +1,6 @@
 """results/REPORT.md and its figures, from the ledger and the published tables alone.
 
-python scripts/report.py [--results DIR] [--figs DIR]
+python scripts/report.py [--results DIR] [--figs DIR] [--resamples 2000]
 
 What has no run is shown as such. Published numbers are marked as published, and seeds are counted.
 """
@@ -154,7 +154,7 @@ def aggregate_table(report: Report, benchmark: Benchmark, published: Published, 
     report.say(
         f"#### Aggregates at {budget:,} {UNITS[benchmark.name]}",
         "",
-        f"Ours with {says} (rliable, {aggregates.REPS:,} resamples, fixed seed).",
+        f"Ours with {says} (rliable, {aggregates.RESAMPLES:,} resamples, fixed seed).",
     )
     report.table(["method", "over", *(AGGREGATE_NAMES[k] for k in kinds)], rows)
     present = {m: x for m, x in matrices.items() if x is not None}
@@ -169,7 +169,7 @@ def aggregate_table(report: Report, benchmark: Benchmark, published: Published, 
                 again = {m: aggregates.published_on(benchmark, published, budget, m, tasks, kind) for m in published.methods}
                 bars = {m: v for m, v in again.items() if v is not None}
             bars = {m: v for m, v in bars.items() if m not in ("human", "random")}
-            own = {m: aggregates.interval(x.scores, func) for m, x in shared.items()}
+            own = {m: values[m][kind] if x.tasks == present[m].tasks else aggregates.interval(x.scores, func) for m, x in shared.items()}
             panels[f"{AGGREGATE_NAMES[kind]} at {budget:,} {UNITS[benchmark.name]}{over}"] = (bars, own)
         figures.bars(report.figs, f"{name}_aggregates_{budget}", panels)
         report.figure(f"{name}_aggregates_{budget}", "aggregates: published as bars, ours as points with intervals")
@@ -221,16 +221,16 @@ def curve_figures(report: Report, benchmark: Benchmark, published: Published, ru
         panels[task] = {}
         for method in ordered(by_task[task]):
             whole = aggregates.complete(by_task[task][method])
-            found = aggregates.curve([whole], scale, aggregates.task_mean)
+            found = aggregates.curve([whole], scale, aggregates.mean_curve)
             if found is not None:
                 panels[task][method] = found
             for run in by_task[task][method]:
-                if run not in whole and (part := aggregates.curve([[run]], scale, aggregates.task_mean)) is not None:
+                if run not in whole and (part := aggregates.curve([[run]], scale, aggregates.mean_curve)) is not None:
                     cut.setdefault(task, []).append((method, part))
     finished = {t: {m: whole for m, own in by_task[t].items() if (whole := [r for r in own if r.finished])} for t in known}
     methods, tasks = aggregates.comparable(finished, known)
     if methods:
-        func = aggregates.task_mean if benchmark is DMCONTROL else AGGREGATES["atari"]["iqm"]
+        func = aggregates.mean_curve if benchmark is DMCONTROL else aggregates.iqm_curve
         every = {m: aggregates.curve([finished[t][m] for t in tasks], scale, func) for m in methods}
         panels[f"{'mean' if benchmark is DMCONTROL else 'IQM'} of {len(tasks)} {benchmark.task}s"] = {m: c for m, c in every.items() if c}
     report.say("#### Learning curves")
@@ -261,9 +261,26 @@ def section(report: Report, benchmark: Benchmark, published: Published, runs: li
         for budget in budgets(benchmark, preset, chosen):
             score_table(report, benchmark, published, chosen, budget)
             aggregate_table(report, benchmark, published, chosen, budget, name)
+        worlds_table(report, benchmark, chosen)
         curve_figures(report, benchmark, published, chosen, name)
     cut_off(report, benchmark, [r for r in runs if not r.finished])
     variants(report, benchmark, [r for r in runs if r.name or r.own_settings])
+
+
+def worlds_table(report: Report, benchmark: Benchmark, runs: list[Run]) -> None:
+    """Finished runs in worlds that they were not trained in."""
+    worlds = sorted({w for r in runs if r.finished for w in r.worlds})
+    if not worlds:
+        return
+    report.say(
+        "#### In other worlds, after the last step", "", "Trained in the clean world. Ours: mean ± sample standard deviation over seeds."
+    )
+    rows = []
+    for task, method in sorted({(r.task, r.method) for r in runs if r.finished and r.worlds}):
+        own = [r for r in runs if (r.task, r.method) == (task, method) and r.finished]
+        steps = "-".join(f"{s:,}" for s in sorted({r.step for r in own}))
+        rows.append([task, method_name(method), steps, *(ours_text([r.worlds[w] for r in own if w in r.worlds], 0) for w in worlds)])
+    report.table([benchmark.task, "method", UNITS[benchmark.name], *worlds], rows)
 
 
 def cut_off(report: Report, benchmark: Benchmark, runs: list[Run]) -> None:
@@ -334,9 +351,13 @@ def main(arguments: list[str]) -> int:
     folders = {"--results": ROOT / "results", "--figs": ROOT / "figs"}
     rest = iter(arguments)
     for argument in rest:
-        if argument not in folders:
-            raise UserError(f"option {argument} is unknown: write --results DIR or --figs DIR")
-        folders[argument] = Path(next(rest, ""))
+        value = next(rest, "")
+        if argument == "--resamples" and value.isdigit() and int(value) > 0:
+            aggregates.RESAMPLES = int(value)
+        elif argument in folders and value:
+            folders[argument] = Path(value)
+        else:
+            raise UserError(f"{argument} {value} is unknown: write --results DIR, --figs DIR or --resamples N")
     results = folders["--results"]
     runs = {b: aggregates.load_runs(results, b) for b in BENCHMARKS}
     published = {b: aggregates.load_published(ROOT / "results" / "published", b) for b in BENCHMARKS}

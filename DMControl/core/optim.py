@@ -8,6 +8,15 @@ from torch import Tensor, nn
 from .errors import UserError
 
 
+def warmup_factor_on_device(step: Tensor, warmup: int, decay: str) -> Tensor:
+    """warmup_factor of a count that the host does not know."""
+    if warmup == 0:
+        return torch.ones_like(step)
+    rising = 5e-4 + step * ((1 - 5e-4) / warmup)
+    after = (warmup / step.clamp_min(1)).sqrt() if decay == "inverse_sqrt" else torch.ones_like(step)
+    return torch.where(step < warmup, rising, after)
+
+
 def warmup_factor(step: int, warmup: int, decay: str) -> float:
     """Linear from 5e-4 to 1 over `warmup` steps, then sqrt(warmup / step) or constant. The first update is step 0."""
     if warmup == 0:
@@ -18,7 +27,10 @@ def warmup_factor(step: int, warmup: int, decay: str) -> float:
 
 
 class Adam:
-    """Fused Adam with a learning-rate schedule and a gradient clip."""
+    """Fused Adam with a learning-rate schedule and a gradient clip.
+
+    On a GPU the rate and the count of updates stay there, so that a recorded update goes on with the schedule.
+    """
 
     def __init__(
         self,
@@ -34,8 +46,12 @@ class Adam:
         if decay not in ("constant", "inverse_sqrt"):
             raise UserError(f"decay={decay} is unknown: use inverse_sqrt or constant")
         self.parameters = list(parameters)
-        self.inner = torch.optim.Adam(self.parameters, lr=lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay, fused=True)
-        self.lr, self.clip, self.warmup, self.decay, self.updates = lr, clip, warmup, decay, 0
+        self.lr, self.clip, self.warmup, self.decay = lr, clip, warmup, decay
+        device = self.parameters[0].device
+        self.on_gpu = device.type == "cuda"
+        self.count = torch.zeros((), dtype=torch.float64, device=device) if self.on_gpu else 0
+        self.rate = torch.full((), lr, device=device) if self.on_gpu else lr
+        self.inner = torch.optim.Adam(self.parameters, self.rate, tuple(betas), eps, weight_decay, fused=True, capturable=self.on_gpu)
 
     def zero_grad(self) -> None:
         self.inner.zero_grad(set_to_none=True)
@@ -45,15 +61,33 @@ class Adam:
         norm = None
         if self.clip is not None:
             norm = nn.utils.clip_grad_norm_(self.parameters, self.clip)
-        for group in self.inner.param_groups:
-            group["lr"] = self.lr * warmup_factor(self.updates, self.warmup, self.decay)
+        if self.on_gpu:
+            self.rate.copy_(self.lr * warmup_factor_on_device(self.count, self.warmup, self.decay))
+        else:
+            self._set(self.lr * warmup_factor(self.count, self.warmup, self.decay))
         self.inner.step()
-        self.updates += 1
+        self.count += 1
         return norm
+
+    def norm(self) -> Tensor:
+        """Of the gradient, as it is now."""
+        return nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+
+    @property
+    def updates(self) -> int:
+        return int(self.count)
 
     def state_dict(self) -> dict:
         return {"inner": self.inner.state_dict(), "updates": self.updates}
 
     def load_state_dict(self, state: dict) -> None:
         self.inner.load_state_dict(state["inner"])
-        self.updates = state["updates"]
+        self._set(self.rate)  # a save may come from another kind of device
+        if self.on_gpu:
+            self.count.fill_(state["updates"])
+        else:
+            self.count = state["updates"]
+
+    def _set(self, rate: Tensor | float) -> None:
+        for group in self.inner.param_groups:
+            group["lr"], group["capturable"] = rate, self.on_gpu

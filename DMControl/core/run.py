@@ -20,7 +20,7 @@ from . import machine
 from .config import Config, differences, digest, plain
 from .errors import UserError, file_trouble
 
-FREE = ("device", "threads", "runs", "checkpoint", "eval.video", "env_restarts")  # settings that a resumed run may change
+FREE = ("device", "compile", "threads", "runs", "checkpoint", "eval.video", "env_restarts")  # settings that a resumed run may change
 
 
 class RunFolder:

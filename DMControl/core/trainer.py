@@ -46,9 +46,9 @@ class Run:
     def hours(self) -> float:
         return (self.seconds + time.perf_counter() - self.started) / 3600
 
-    def open(self, path: Path, unclipped: dict[str, list] | None = None) -> bool:
+    def open(self, path: Path) -> bool:
         """Own the run folder and go on from its newest sound save; whether there was one."""
-        self.watch = Watch(unclipped or {})
+        self.watch = Watch()
         self.folder = RunFolder(path, self.config)
         self.checkpoints = Checkpoints(self.folder.path / "checkpoint")
         saved = self.checkpoints.load(("agent", "state"), self.device)

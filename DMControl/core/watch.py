@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .frames import Frames
 
@@ -14,17 +14,12 @@ from .frames import Frames
 class Watch:
     """Updates since the last look: their metrics stay on the device until `look`, which waits for it once."""
 
-    def __init__(self, unclipped: dict[str, list[nn.Parameter]]) -> None:
-        """`unclipped`: parameters whose gradient's norm is not among the metrics already, by the name of their optimiser."""
-        self.unclipped = unclipped
+    def __init__(self) -> None:
         self.recent: list[tuple[int, dict[str, Tensor], dict[str, Any]]] = []
 
     def add(self, update: int, metrics: dict[str, Tensor], drawn: dict[str, Any]) -> None:
         """An update was made from what the replay drew. An infinite gradient is not in its own loss, but in its norm."""
-        norms = {}
-        for name, parameters in self.unclipped.items():
-            norms[f"grad/{name}"] = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        self.recent.append((update, metrics | norms, dict(drawn)))
+        self.recent.append((update, metrics, dict(drawn)))
 
     def look(self) -> tuple[int, dict[str, float], dict[str, Any]] | None:
         """The first of these updates with a number that is not finite: its number, metrics and draws. None where all is well."""

@@ -115,8 +115,9 @@ class SGQN(TD):
             loss = loss * (len(batch.action[rows]) / n)
             loss.backward()
             total += loss.detach()
+        norm = optimizer.norm()
         optimizer.step()
-        return {"loss/auxiliary": total}
+        return {"loss/auxiliary": total, "grad/auxiliary": norm}
 
     def attribution_loss(self, agent: "SAC", frames: Frames, view: View, action: Tensor, choices: Any) -> Tensor:
         obs = agent.augment.view(frames, view)

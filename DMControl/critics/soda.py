@@ -60,9 +60,10 @@ class SODA(TD):
         optimizer = self.own_optimizers["soda"]
         optimizer.zero_grad()
         loss.backward()
+        norm = optimizer.norm()
         optimizer.step()
         self.momentum.step()
-        return {"loss/auxiliary": loss.detach()}
+        return {"loss/auxiliary": loss.detach(), "grad/auxiliary": norm}
 
     def distance(self, augmented: Tensor, clean: Tensor) -> Tensor:
         """Squared distance of the unit vectors, mean over the numbers; no gradient through the slow copy."""

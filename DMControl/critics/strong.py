@@ -1,5 +1,6 @@
 """The strong views: an image of something else laid over each observation, or a random convolution of it."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -40,7 +41,7 @@ class Strong:
         if self.kind == "overlay":
             uniform = torch.rand(n, 5, generator=generator, device=device)
             area = SCALE[0] + (SCALE[1] - SCALE[0]) * uniform[:, 0]
-            low, high = (torch.tensor(r, device=device).log() for r in RATIO)
+            low, high = math.log(RATIO[0]), math.log(RATIO[1])
             ratio = (low + (high - low) * uniform[:, 1]).exp()
             extent = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], 1).clamp_max(1.0)
             centre = (2 * uniform[:, 2:4] - 1) * (1 - extent)

@@ -32,6 +32,8 @@ class TD(nn.Module):
     front: what stands between the pixels and every encoder of the agent, and learns from this loss alone.
     """
 
+    every = 1  # updates between the steps of its own
+
     def __init__(self, front: nn.Module | None = None, front_optimizer: Adam | None = None) -> None:
         super().__init__()
         self.front = front

@@ -35,6 +35,7 @@ def case(golden):
             "augment": {"order": ["crop"], "next_obs": True, "pad": 4, "intensity": 0.05},
             "quirks": {"rl_without_intensity": True, "rl_crop_misses_last": True},
             "chunk": 0,
+            "compile": False,
         }
     )  # fmt: skip
     device = torch.device("cpu")

@@ -29,7 +29,8 @@ def invented(results, benchmark, task, method, seed, preset="paper", name="", en
     row = dict.fromkeys(benchmark.columns, "") | {
         benchmark.task: task, "method": method, "preset": preset, "name": name, "seed": str(seed), benchmark.step: str(end),
         "planned": str(planned or end), "finished": "no" if planned else "yes", "episodes": "10", "score": f"{means[-1]:.6g}", "std": "1",
-        "hours": f"{end / budget:.4f}", "changed": changed, "config_hash": "invented", "commit": "invented", "hardware": "invented",
+        "worlds": "", "hours": f"{end / budget:.4f}",
+        "changed": changed, "config_hash": "invented", "commit": "invented", "hardware": "invented",
         "versions": "", "eval_returns": "", "curve": hashlib.sha256(curve.encode()).hexdigest()[:12],
     }  # fmt: skip
     file = results / benchmark.curve_file(row)

@@ -1,0 +1,122 @@
+"""Each fast path against the plain fp32 computation, over six consecutive updates: losses, parameters, targets, priorities."""
+
+import numpy as np
+import pytest
+import torch
+
+from Atari.core.machine import Precision
+from Atari.env import Step
+from Atari.methods import make_agent, window_of
+from Atari.replay import Replay
+from Atari.train import read_config
+from tests import plain
+from tests.dmcontrol.test_fast import Operations
+
+CPU = torch.device("cpu")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+def make(*arguments, dtype=torch.float32, device=CPU):
+    config = read_config(["preset=debug", "rainbow.batch_size=16", *arguments])
+    agent = make_agent(config, 4, Precision(device, dtype))
+    r, size = config.rainbow, config.env.size
+    replay = Replay(
+        300, size=size, stack=config.env.stack, window=window_of(config), n_step=r.n_step, discount=r.discount, alpha=0.5,
+        device=device, generator=agent.generator,
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    replay.start(rng.integers(0, 256, (size, size, 1), dtype=np.uint8))
+    for t in range(150):
+        over = t % 40 == 39
+        frame = rng.integers(0, 256, (size, size, 1), dtype=np.uint8)
+        replay.add(int(rng.integers(4)), Step(frame, float(rng.integers(-1, 2)), 0.0, over, False, over))
+        if over:
+            replay.start(frame)
+    return agent, replay
+
+
+def follow(agent, replay, updates=6):
+    modules = [agent.network, agent.target] + ([agent.objective] if agent.objective is not None else [])
+
+    def update():
+        metrics = agent.update(replay, 100)
+        return metrics | {"agent/priorities": replay.row_sum.sum()}
+
+    return plain.follow(agent, update, modules, updates)
+
+
+def plain_updates(patch, *arguments):
+    plain.make_plain(patch, "Atari")
+    agent, replay = make(*arguments, "mlr.chunk=0")
+    plain.plain_adam(agent.optimizer)
+    return follow(agent, replay)
+
+
+@pytest.mark.parametrize("setting", [["mlr.chunk=3"], ["augment.order=[shift]"], ["mlr.decoder.width=12"]], ids=" ".join)
+@pytest.mark.parametrize("layout", ["channels_last", "planar"])
+def test_fast_is_plain(monkeypatch, setting, layout):
+    agent, replay = make(*setting)
+    for network in (agent.network, agent.target):
+        network.trunk.planar_gradients = layout == "planar"
+    fast = follow(agent, replay)
+    expected = plain_updates(monkeypatch, *[a for a in setting if not a.startswith("mlr.chunk")])
+    plain.agree(fast, expected, loss=1e-3, parameter=2e-6)
+
+
+def test_bf16_follows_plain_fp32(monkeypatch):
+    """Losses within 3%; master weights stay fp32."""
+    agent, replay = make(dtype=torch.bfloat16)
+    fast = follow(agent, replay)
+    assert all(p.dtype == torch.float32 for p in agent.network.parameters())
+    expected = plain_updates(monkeypatch)
+    for (losses, _), (others, _) in zip(fast, expected, strict=True):
+        for name in ("loss/rl", "loss/mlr"):
+            assert losses[name] == pytest.approx(others[name], rel=0.03, abs=0.01)
+
+
+@pytest.mark.parametrize("method", ["baseline", "mlr"])
+def test_updates_are_the_same_operations(method):
+    """What a recorded update needs: all that changes between updates stands in tensors, and nothing is copied from the host."""
+    agent, replay = make(f"method={method}")
+    seen = []
+    for number in range(4):
+        with Operations() as operations:
+            agent.update(replay, 100 + 10 * number)
+        seen.append(operations.seen)
+        replay.add(1, Step(np.full((agent.augment.size, agent.augment.size, 1), number, np.uint8), 0.0, 0.0, False, False, False))
+    # the exponent of the importance weights is put on the device before a recording is played
+    seen = [[o for o in one if o[0] != "aten.fill_.Scalar" or o[1] != [()]] for one in seen]
+    assert len(seen[1]) > 200 and seen[1] == seen[2] == seen[3]
+    assert not [name for name, _, _ in seen[1] if any(word in name for word in ("_local_scalar_dense", "nonzero", "lift_fresh"))]
+
+
+@needs_gpu
+@pytest.mark.parametrize("method", ["baseline", "mlr"])
+def test_a_recorded_update_is_the_plain_one(method):
+    runs = []
+    for compile in ("true", "false"):
+        agent, replay = make(f"method={method}", f"compile={compile}", device=torch.device("cuda"))
+        runs.append(follow(agent, replay, 12))
+        assert bool(agent.recorder.recorded) == (compile == "true")
+    first, second = ([losses["loss/rl"] for losses, _ in run[:3]] for run in runs)
+    assert first == pytest.approx(second, rel=1e-3)
+    means = [np.mean([losses["loss/rl"] for losses, _ in run[3:]]) for run in runs]
+    assert means[0] == pytest.approx(means[1], rel=0.3)  # the stream of numbers is another one from the recording on
+
+
+@needs_gpu
+def test_no_copy_and_no_wait_inside_an_update_on_a_gpu():
+    agent, replay = make("method=mlr", device=torch.device("cuda"), dtype=torch.bfloat16)
+    for _ in range(10):
+        agent.update(replay, 100)
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        with torch.profiler.profile(activities=list(torch.profiler.supported_activities())) as profile:
+            for _ in range(4):
+                agent.update(replay, 100)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    names = [event.name for event in profile.events()]
+    assert any("cudaGraphLaunch" in name for name in names)
+    assert not [name for name in names if "Memcpy HtoD" in name or "Memcpy DtoH" in name or "StreamSynchronize" in name]

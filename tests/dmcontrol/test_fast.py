@@ -1,0 +1,180 @@
+"""Each fast path against the plain fp32 computation, over six consecutive updates: losses, parameters, targets."""
+
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from DMControl import sac
+from DMControl.core.machine import Precision
+from DMControl.core.optim import warmup_factor, warmup_factor_on_device
+from DMControl.core.record import Recorder
+from DMControl.methods import make_agent
+from DMControl.replay import Replay
+from DMControl.train import read_config
+from tests import plain
+
+CPU = torch.device("cpu")
+BATCHES = ("sac.batch_size=32", "mlr.batch_size=8")
+
+
+def make(*arguments, dtype=torch.float32, device=CPU):
+    agent = make_agent(read_config(["preset=debug", *arguments]), 2, Precision(device, dtype))
+    replay = Replay(500, 40, 3, 40, 2, device, agent.generator)
+    rng = np.random.default_rng(0)
+    for t in range(120):
+        if t % 40 == 0:
+            replay.start(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8))
+        frame = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        replay.add(rng.uniform(-1, 1, 2).astype(np.float32), float(rng.random()), False, t % 40 == 39, frame)
+    return agent, replay
+
+
+def follow(agent, replay, updates=6):
+    modules = [agent.critic, agent.actor, agent.target] + ([agent.objective] if agent.objective is not None else [])
+    return plain.follow(agent, lambda: agent.update(replay), modules, updates)
+
+
+def separate_convolutions(self, obs, noise):
+    """The actor's loss with passes of their own for the actor and for the critic."""
+    _, action, log_pi, log_std = self.actor(self.critic.encoder.trunk(obs).detach(), noise)
+    q1, q2 = self.critic.values(self.critic.encoder(obs).detach(), action)
+    alpha = self.log_alpha.exp()
+    entropy_loss = (alpha * (-log_pi - self.target_entropy).detach()).mean()
+    return (alpha.detach() * log_pi - torch.min(q1, q2)).mean(), entropy_loss, log_std
+
+
+def plain_updates(patch, *arguments, device=CPU):
+    """The reference: every fast path replaced, whole batches."""
+    plain.make_plain(patch, "DMControl")
+    patch.setattr(sac.SAC, "actor_losses", separate_convolutions)
+    agent, replay = make(*arguments, "chunk=100000", device=device)
+    for optimizer in agent._optimizers().values():
+        plain.plain_adam(optimizer)
+    return follow(agent, replay)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        ["chunk=7"],
+        ["encoder.centred=true", "encoder.init=kaiming"],
+        ["augment.order=[crop,shift,intensity]", "quirks.rl_without_intensity=false"],
+        ["method=baseline"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("layout", ["channels_last", "planar"])
+def test_fast_is_plain(monkeypatch, setting, layout):
+    agent, replay = make(*setting, *(BATCHES if "method=baseline" not in setting else BATCHES[:1]))
+    for encoder in (agent.critic.encoder, agent.target.encoder):
+        encoder.trunk.planar_gradients = layout == "planar"
+    fast = follow(agent, replay)
+    chosen = [a for a in setting if not a.startswith("chunk")]
+    expected = plain_updates(monkeypatch, *chosen, *(BATCHES if "method=baseline" not in setting else BATCHES[:1]))
+    plain.agree(fast, expected, loss=1e-3, parameter=2e-6)
+
+
+def test_bf16_follows_plain_fp32(monkeypatch):
+    """Losses within 3%, gradients and parameters as far as bf16 goes; master weights stay fp32."""
+    batches = ("sac.batch_size=64", "mlr.batch_size=16")
+    agent, replay = make(*batches, dtype=torch.bfloat16)
+    fast = follow(agent, replay)
+    assert all(p.dtype == torch.float32 for p in agent.critic.parameters())
+    expected = plain_updates(monkeypatch, *batches)
+    for (losses, _), (others, _) in zip(fast, expected, strict=True):
+        for name in ("loss/critic", "loss/mlr"):
+            assert losses[name] == pytest.approx(others[name], rel=0.03, abs=0.01)
+    apart = torch.cat([(a - b).flatten().abs() for a, b in zip(fast[-1][1], expected[-1][1], strict=True)])
+    moved = torch.cat([(a - b).flatten().abs() for a, b in zip(expected[-1][1], expected[0][1], strict=True)])
+    assert 0 < apart.mean() < 0.25 * moved.mean()
+
+
+class Operations(TorchDispatchMode):
+    """Each operation with the numbers that the host gives it."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        flat, _ = torch.utils._pytree.tree_flatten((args, kwargs or {}))
+        if "_fused_adam" not in str(func):  # on a CPU the host gives it the rate
+            tensors = [tuple(a.shape) for a in flat if isinstance(a, torch.Tensor)]
+            self.seen.append((str(func), tensors, [a for a in flat if isinstance(a, (bool, int, float, str))]))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("method", ["baseline", "mlr", "sac", "rad", "drq", "svea", "soda", "sgqn", "madi", "mlr_madi"])
+def test_updates_of_one_phase_are_the_same_operations(method):
+    """What a recorded update needs: all that changes between updates stands in tensors, and nothing is copied from the host."""
+    agent, replay = make(f"method={method}")
+    seen = []
+    for number in range(6):
+        with Operations() as operations:
+            agent.update(replay)
+        seen.append(operations.seen)
+        replay.add(np.zeros(2, np.float32), 0.0, False, False, np.full((40, 40, 3), number, np.uint8))
+    assert len(seen[2]) > 200 and seen[2] == seen[4] and seen[3] == seen[5]
+    forbidden = ("_local_scalar_dense", "nonzero", "lift_fresh")
+    assert not [name for name, _, _ in seen[2] + seen[3] if any(word in name for word in forbidden)]
+
+
+@pytest.mark.parametrize("decay", ["inverse_sqrt", "constant"])
+@pytest.mark.parametrize("warmup", [0, 6])
+def test_the_rate_on_the_device_is_the_hosts(warmup, decay):
+    for step in range(20):
+        got = warmup_factor_on_device(torch.tensor(float(step), dtype=torch.float64), warmup, decay)
+        assert got.item() == pytest.approx(warmup_factor(step, warmup, decay), rel=1e-12)
+
+
+def test_without_a_gpu_nothing_is_recorded():
+    recorder = Recorder(torch.device("cpu"), [], wanted=True)
+    assert not recorder.active and recorder(0, lambda: ({"a": 1}, 2)) == ({"a": 1}, 2)
+
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+@needs_gpu
+@pytest.mark.parametrize("method", ["baseline", "mlr", "madi"])
+def test_a_recorded_update_is_the_plain_one(method):
+    """Twelve updates, recorded from the seventh on at the latest, against launching each kernel: fp32, the same draws."""
+    runs = []
+    for compile in ("true", "false"):
+        agent, replay = make(f"method={method}", f"compile={compile}", device=torch.device("cuda"))
+        agent.generator.manual_seed(5)
+        runs.append(follow(agent, replay, 12))
+        assert agent.recorder.active == (compile == "true") and bool(agent.recorder.recorded) == (compile == "true")
+    for name in ("loss/critic",):
+        first, second = ([losses[name] for losses, _ in run[:6]] for run in runs)
+        assert first == pytest.approx(second, rel=1e-3)
+    means = [np.mean([losses["loss/critic"] for losses, _ in run[6:]]) for run in runs]
+    assert means[0] == pytest.approx(means[1], rel=0.3)  # the stream of numbers is another one from the recording on
+
+
+@needs_gpu
+def test_no_copy_and_no_wait_inside_an_update_on_a_gpu():
+    agent, replay = make("method=mlr", "compile=true", device=torch.device("cuda"), dtype=torch.bfloat16)
+    for _ in range(10):
+        agent.update(replay)
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA, torch.profiler.ProfilerActivity.CPU]) as profile:
+            for _ in range(4):
+                agent.update(replay)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    names = [event.name for event in profile.events()]
+    assert any("cudaGraphLaunch" in name for name in names)
+    assert not [name for name in names if "Memcpy HtoD" in name or "Memcpy DtoH" in name or "StreamSynchronize" in name]
+
+
+@needs_gpu
+def test_fast_is_plain_on_a_gpu(monkeypatch):
+    device = torch.device("cuda")
+    agent, replay = make(*BATCHES, "compile=false", device=device)
+    assert agent.critic_optimizer.on_gpu
+    fast = follow(agent, replay)
+    plain.agree(fast, plain_updates(monkeypatch, *BATCHES, "compile=false", device=device), loss=1e-2, parameter=2e-5)

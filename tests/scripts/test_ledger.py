@@ -1,0 +1,283 @@
+"""A user's day on debug runs of both trees: launch, watch, collect, report."""
+
+import contextlib
+import csv
+import io
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+from types import SimpleNamespace
+
+import aggregates
+import ledger as collector
+import plan as planner
+import pytest
+import report as reporter
+from ledger import ATARI, BENCHMARKS, DMCONTROL, read
+
+from DMControl.core.errors import UserError
+
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def run(root, *command: str, **more) -> subprocess.CompletedProcess:
+    return subprocess.run(command, capture_output=True, text=True, cwd=root, env=ENVIRONMENT, **more)
+
+
+def ledger(*arguments) -> SimpleNamespace:
+    """scripts/ledger.py in this process: its exit code and what it says."""
+    out, errors = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
+        try:
+            code = collector.main([str(a) for a in arguments])
+        except UserError as error:
+            code = 2
+            print(error, file=errors)
+    return SimpleNamespace(returncode=code, stdout=out.getvalue(), stderr=errors.getvalue())
+
+
+@pytest.fixture(scope="module")
+def day(tmp_path_factory):
+    """Runs of both trees from the launchers, one of them with a game that does not exist, and what the launchers said."""
+    root = Path(__file__).resolve().parents[2]
+    runs = tmp_path_factory.mktemp("day") / "runs"
+    shared = ("--preset", "debug", "--jobs-per-gpu", "2", "--gpus", "none", "--runs", str(runs))
+    atari = run(root, "scripts/run_atari.sh", "pong nosuchgame", "--seeds", "1", *shared)
+    small = ("env_steps=800", "eval.every=400", "eval.episodes=1", "checkpoint.every=400")
+    dmcontrol = run(root, "scripts/run_dmcontrol.sh", "cartpole_swingup", "--method", "mlr", *shared, *small)
+    return runs, atari, dmcontrol
+
+
+# ---- launchers
+
+
+def test_launchers_run_and_list_what_failed(day):
+    runs, atari, dmcontrol = day
+    assert dmcontrol.returncode == 0 and "1 finished, 0 skipped as finished before, 0 failed" in dmcontrol.stdout, dmcontrol.stderr
+    assert atari.returncode == 1 and "1 finished, 0 skipped as finished before, 1 failed" in atari.stdout
+    failed = [line for line in atari.stdout.splitlines() if line.startswith("FAILED")]
+    assert len(failed) == 1 and "nosuchgame/mlr-debug/seed1 (exit code 2" in failed[0] and "error: game=nosuchgame" in failed[0]
+    assert (runs / "atari/pong/mlr-debug/seed1/result.json").exists()
+    assert {f.name for f in (runs / "logs/atari").iterdir()} == {"pong-mlr-debug-seed1.log", "nosuchgame-mlr-debug-seed1.log"}
+    assert "finished at" in (runs / "logs/atari/pong-mlr-debug-seed1.log").read_text()
+    for line in ("game=pong method=mlr preset=debug seed=1", "game=nosuchgame"):
+        assert line in atari.stdout  # each command is printed before it runs
+
+
+def test_launchers_skip_what_has_finished(root, day):
+    runs = day[0]
+    again = run(root, "scripts/run_atari.sh", "pong", "--preset", "debug", "--gpus", "none", "--runs", str(runs))
+    assert again.returncode == 0 and f"finished, skipped: {runs}/atari/pong/mlr-debug/seed1" in again.stdout
+    assert "0 finished, 1 skipped" in again.stdout
+    other = run(root, "scripts/run_atari.sh", "pong", "--preset", "debug", "--gpus", "none", "--runs", str(runs), "mlr.mask.ratio=0.9")
+    assert other.returncode == 1 and "holds a run with other settings: mlr.mask.ratio (0.5 -> 0.9)" in other.stdout
+
+
+def test_launchers_deal_out_gpus_and_know_their_sets(root):
+    from Atari.games import SCORES
+
+    dry = run(root, "scripts/run_atari.sh", "all26", "--seeds", "1,2", "--gpus", "0,3", "--jobs-per-gpu", "2", "--dry-run", "name=a")
+    lines = [line for line in dry.stdout.splitlines() if line.startswith("+")]
+    assert len(lines) == 52 and {re.search(r"game=(\w+)", line)[1] for line in lines} == set(SCORES)
+    assert [re.search(r"CUDA_VISIBLE_DEVICES=(\d)", line)[1] for line in lines[:4]] == ["0", "3", "0", "3"]
+    assert not (root / "runs/logs/atari/alien-mlr-paper-a-seed1.log").exists()
+    six = run(root, "scripts/run_dmcontrol.sh", "all6", "--seeds", "1-3", "--method", "mlr baseline", "--gpus", "none", "--dry-run")
+    lines = six.stdout.splitlines()
+    assert len(lines) == 36 and all("device=cpu" in line for line in lines) and "CUDA" not in six.stdout
+    tasks = aggregates.load_published(root / "results/published", DMCONTROL).tasks
+    assert {re.search(r"task=(\w+)", line)[1] for line in lines} == set(tasks)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["all6"], "all6 is a word of run_dmcontrol.sh"),
+        (["pong", "--seeds", "x"], "--seeds x must look like"),
+        (["pong", "--seeds", "3-1"], "counts upwards"),
+        (["pong", "--seeds"], "--seeds needs a value"),
+        (["pong", "--job", "2"], "option --job is unknown"),
+        (["pong", "seed=2"], "seed has an option of its own"),
+        ([], "say which games"),
+        (["pong", "--jobs-per-gpu", "0"], "whole number"),
+    ],
+)
+def test_launchers_name_mistakes(root, arguments, says):
+    done = run(root, "scripts/run_atari.sh", *arguments)
+    assert done.returncode == 2 and says in done.stderr
+
+
+def test_launcher_stops_its_runs(root, tmp_path):
+    """SIGTERM to the launcher: the run saves, nothing new is begun, the same line goes on."""
+    arguments = ("--preset", "debug", "--gpus", "none", "--runs", str(tmp_path), "steps=100000", "eval.episodes=1")
+    launcher = subprocess.Popen(
+        ["scripts/run_atari.sh", "pong", "--seeds", "1-2", *arguments], cwd=root, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
+    )
+    folder = tmp_path / "atari/pong/mlr-debug/seed1"
+    deadline = time.time() + 60
+    while not list(folder.glob("checkpoint/step_*")) and time.time() < deadline:
+        time.sleep(0.1)
+    launcher.send_signal(signal.SIGTERM)
+    said, _ = launcher.communicate(timeout=60)
+    assert launcher.returncode == 143 and "0 failed, 1 stopped" in said and "stopped pong/mlr-debug/seed1" in said
+    assert "stopped at" in (tmp_path / "logs/atari/pong-mlr-debug-seed1.log").read_text()
+    assert not (tmp_path / "atari/pong/mlr-debug/seed2").exists()
+
+
+# ---- ledger
+
+
+def test_ledger_collects_each_run_once(day, tmp_path):
+    results = tmp_path / "results"
+    assert "1 run(s) of the preset debug" in ledger(day[0], "--results", results).stdout
+    done = ledger(day[0], "--results", results, "--debug")
+    assert done.returncode == 0, done.stderr
+    before = {b: (results / f"{b.name}.csv").read_bytes() for b in BENCHMARKS}
+    again = ledger(day[0], "--results", results, "--debug")
+    assert again.returncode == 0 and "0 new, 1 run(s) in all" in again.stdout
+    assert before == {b: (results / f"{b.name}.csv").read_bytes() for b in BENCHMARKS}
+    for benchmark, folder in ((DMCONTROL, "dmcontrol/cartpole_swingup/mlr-debug/seed1"), (ATARI, "atari/pong/mlr-debug/seed1")):
+        (row,) = read(results, benchmark)
+        result = json.loads((day[0] / folder / "result.json").read_text())
+        assert [float(r) for r in row["eval_returns"].split()] == pytest.approx(result["eval_returns"], rel=1e-5)
+        assert float(row["score"]) == pytest.approx(sum(result["eval_returns"]) / len(result["eval_returns"]), rel=1e-5)
+        assert (row["config_hash"], row["commit"], row["finished"]) == (result["config_hash"], result["commit"], "yes")
+        assert int(row[benchmark.step]) == int(row["planned"]) == result[f"{benchmark.step}s"] and row["hardware"] == result["hardware"]
+    assert "env_steps=800" in read(results, DMCONTROL)[0]["changed"] and read(results, ATARI)[0]["changed"] == ""
+
+
+def test_ledger_takes_a_run_that_was_cut_off_as_far_as_it_went(day, tmp_path):
+    runs, results = tmp_path / "runs", tmp_path / "results"
+    folder = runs / "dmcontrol/cartpole_swingup/mlr-debug/seed1"
+    shutil.copytree(day[0] / "dmcontrol", runs / "dmcontrol")
+    (folder / "result.json").unlink()
+    lines = (folder / "eval.csv").read_text().splitlines()
+    (folder / "eval.csv").write_text("\n".join(lines[:3]) + "\n")  # before step 0 and at 400
+    assert "(at 400 of 800; --cut-off takes it as it is)" in ledger(runs, "--results", results, "--debug").stdout
+    assert ledger(runs, "--results", results, "--debug", "--cut-off").returncode == 0
+    (row,) = read(results, DMCONTROL)
+    assert (row["env_step"], row["planned"], row["finished"]) == ("400", "800", "no") and row["commit"] != "unknown"
+    assert ledger(day[0], "--results", results, "--debug").returncode == 0  # it has finished since
+    (row,) = read(results, DMCONTROL)
+    assert (row["env_step"], row["finished"]) == ("800", "yes")
+
+
+def test_ledger_refuses_another_run_in_a_place_that_is_taken(day, tmp_path):
+    results = tmp_path / "results"
+    ledger(day[0], "--results", results, "--debug")
+    runs = tmp_path / "runs"
+    shutil.copytree(day[0] / "atari", runs / "atari")
+    file = runs / "atari/pong/mlr-debug/seed1/result.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"hours": 1.0}))
+    done = ledger(runs, "--results", results, "--debug")
+    assert done.returncode == 1 and "the ledger holds another run of pong mlr debug  1" in done.stderr
+    both = ledger(day[0], runs, "--results", tmp_path / "new", "--debug")
+    assert both.returncode == 1 and "is the same run as" in both.stderr
+
+
+@pytest.mark.parametrize("what", ["score", "curve", "row twice", "order"])
+def test_ledger_sees_edits_by_hand(invent, tmp_path, what):
+    rows = [invent(tmp_path, DMCONTROL, "cheetah_run", "mlr", s) for s in (1, 2)]
+    collector.write(tmp_path, DMCONTROL, rows)
+    assert ledger("--check", "--results", tmp_path).returncode == 0
+    file = tmp_path / "dmcontrol.csv"
+    lines = file.read_text().splitlines()
+    if what == "score":
+        with open(file, newline="") as handle:
+            score = next(csv.DictReader(handle))["score"]
+        file.write_text(file.read_text().replace(score, "999.5"))
+    elif what == "curve":
+        curve = tmp_path / DMCONTROL.curve_file(rows[0])
+        curve.write_text(curve.read_text().replace("\n0,", "\n1,"))
+    else:
+        file.write_text("\n".join([lines[0], lines[2], lines[2] if what == "row twice" else lines[1]]) + "\n")
+    done = ledger("--check", "--results", tmp_path)
+    says = {
+        "score": "does not match its checksum",
+        "curve": "does not match line 2",
+        "row twice": "is there twice",
+        "order": "out of order",
+    }
+    assert done.returncode == 2 and says[what] in done.stderr
+    with pytest.raises(UserError, match=says[what]):
+        reporter.main(["--results", str(tmp_path), "--figs", str(tmp_path / "figs")])
+    assert not (tmp_path / "REPORT.md").exists()
+
+
+def test_the_ledger_of_this_repository_is_as_it_was_written(root):
+    done = run(root, "scripts/ledger.sh", "--check")
+    assert done.returncode == 0 and "as they were written" in done.stdout
+
+
+# ---- TensorBoard
+
+
+def test_tensorboard_serves_scalars_images_layout_and_hparams(day):
+    from screenshot import tensorboard
+
+    def get(path: str, body: dict | None = None) -> dict | list:
+        request = urllib.request.Request(address + path, json.dumps(body).encode() if body else None, {"Content-Type": "application/json"})
+        return json.loads(urllib.request.urlopen(request, timeout=30).read())
+
+    dmcontrol, atari = "dmcontrol/cartpole_swingup/mlr-debug/seed1", "atari/pong/mlr-debug/seed1"
+    with tensorboard(day[0]) as address:
+        deadline = time.time() + 60
+        while set(get("/data/runs")) != {dmcontrol, atari} and time.time() < deadline:
+            time.sleep(0.3)
+        scalars = get("/data/plugin/scalars/tags")
+        for name in (dmcontrol, atari):
+            shared = {"eval/episode_return", "loss/mlr", "mlr/mask_ratio", "mlr/target_distance", "final/episode_return", "time/update"}
+            assert shared <= set(scalars[name])
+            result = json.loads((day[0] / name / "result.json").read_text())
+            points = get(f"/data/plugin/scalars/scalars?run={name}&tag=final/episode_return")
+            assert points[-1][2] == pytest.approx(sum(result["eval_returns"]) / len(result["eval_returns"]), rel=1e-4)
+            ratio = get(f"/data/plugin/scalars/scalars?run={name}&tag=mlr/mask_ratio")
+            assert 0.3 < ratio[-1][2] < 0.7
+            for tag, magic in (("mlr/frames_and_masked", b"\x89PNG"), ("eval/episode", b"GIF8")):
+                pictures = get(f"/data/plugin/images/images?run={name}&tag={tag}&sample=0")
+                query = pictures[-1]["query"]
+                assert urllib.request.urlopen(f"{address}/data/plugin/images/individualImage?{query}", timeout=30).read().startswith(magic)
+            assert set(get("/data/plugin/text/tags")[name]) == {"run/command/text_summary", "run/config/text_summary"}
+            config = get(f"/data/plugin/text/text?run={name}&tag=run/config/text_summary")[0]["text"]
+            assert "preset: debug" in config and "ratio: 0.5" in config
+        layout = get("/data/plugin/custom_scalars/layout")
+        assert [c["title"] for c in layout["category"]] == ["return", "losses", "mask and momentum", "speed"]
+        every = {tag for tags in scalars.values() for tag in tags}
+        for chart in (chart for category in layout["category"] for chart in category["chart"]):
+            assert any(re.search(tag, name) for tag in chart["multiline"]["tag"] for name in every), chart  # no empty chart
+        columns = [{"hparam": "method"}, {"metric": {"tag": "final/episode_return", "group": ""}, "order": "ORDER_DESC"}]
+        statuses = ["STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING"]
+        body = {"experimentName": "", "colParams": columns, "allowedStatuses": statuses, "startIndex": 0, "sliceSize": 9}
+        groups = get("/data/plugin/hparams/session_groups", body)["sessionGroups"]
+        assert [g["name"] for g in groups] == [dmcontrol, atari]  # sorted by the final score
+        assert groups[0]["hparams"]["task"] == "cartpole_swingup" and groups[1]["hparams"]["game"] == "pong"
+        finals = [m["value"] for g in groups for m in g["metricValues"] if m["name"]["tag"] == "final/episode_return"]
+        assert len(finals) == 2 and finals[0] > finals[1]
+        experiment = get("/data/plugin/hparams/experiment", {"experimentName": "", "includeMetrics": True})
+        assert {"method", "preset", "seed"} <= {h["name"] for h in experiment["hparamInfos"][:5]}
+        assert experiment["metricInfos"][0]["name"]["tag"].startswith("final/")
+
+
+# ---- plan
+
+
+def test_plan_counts_what_is_left(day, capsys):
+    shared = ["--seeds", "1-3", "--preset", "debug", "--gpus", "none", "--runs", str(day[0]), "threads=1"]
+    assert planner.main(["pong", *shared]) == 0
+    said = capsys.readouterr().out
+    assert "runs:  2 to do, 1 finished already; 1 side by side" in said and "steps: 1,920 frames in all" in said
+    share = [int(n) for n in re.findall(r"(\d+)%", said)]
+    assert len(share) == 4 and 97 <= sum(share) <= 103
+    assert re.search(r"RAM \d+\.\d\d GB", said) and re.search(r"disk \d+\.\d MB for what stays", said)
+    assert planner.main(["cartpole_swingup", *shared]) == 0
+    assert "steps: 4,000 env steps in all" in capsys.readouterr().out
+
+
+def test_plan_names_mistakes():
+    with pytest.raises(UserError, match="did you mean pong"):
+        planner.main(["pnog"])

@@ -1,0 +1,134 @@
+"""What the report says of a ledger, and what it never says."""
+
+import csv
+import hashlib
+import re
+import subprocess
+import sys
+
+import aggregates
+import numpy as np
+import pytest
+from ledger import ATARI, BENCHMARKS, DMCONTROL
+from rliable import metrics
+
+
+def report(root, results, figs) -> subprocess.Popen:
+    command = [sys.executable, "scripts/report.py", "--results", str(results), "--figs", str(figs), "--resamples", "100"]
+    return subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture
+def published(root):
+    return {b: aggregates.load_published(root / "results/published", b) for b in BENCHMARKS}
+
+
+def test_two_calls_give_the_same_bytes_and_the_right_numbers(root, invented_ledger, tmp_path, published):
+    calls = [report(root, invented_ledger, tmp_path / f"figs{i}") for i in range(2)]
+    for call in calls:
+        assert call.wait(timeout=200) == 0, call.stderr.read()
+    sums = [{f.name: hashlib.sha256(f.read_bytes()).hexdigest() for f in (tmp_path / f"figs{i}").iterdir()} for i in range(2)]
+    assert sums[0] == sums[1] and len(sums[0]) == 22 and "ablations.png" in sums[0]
+    for part in ("curves_steps", "curves_hours", "aggregates_400000", "profile_400000", "improvement_400000"):
+        assert {f"atari_paper_{part}.png", f"atari_paper_{part}.svg"} <= set(sums[0])
+    text = (invented_ledger / "REPORT.md").read_text().replace("figs1", "figs0")
+    runs = aggregates.load_runs(invented_ledger, DMCONTROL)
+    scores = [r.score for r in runs if (r.task, r.method, r.name) == ("cheetah_run", "mlr", "")]
+    mean, std = np.mean(scores), np.std(scores, ddof=1)
+    row = next(line for line in text.splitlines() if line.startswith("| cheetah_run | "))
+    cells = [c.strip() for c in row.split("|")[1:-1]]
+    assert cells[1] == f"{mean:.0f} ± {std:.0f} (3 seeds)" and cells[2] == "482 ± 38" and cells[3] == f"{mean - 482:+.0f}"
+    row = next(line for line in text.splitlines() if line.startswith("| reacher_easy | "))
+    assert [c.strip() for c in row.split("|")[1:5]] == ["reacher_easy", "no run yet", "866 ± 103", ""]
+    assert "2 of 6 tasks, 3 seeds" in text and "3 of 26 games, 2 seeds" in text  # the run that was cut off counts nowhere
+    assert "| finger_spin | MLR | paper |  | 1 | 20,000 | 100,000 |" in text
+    assert "`mlr.mask.ratio=0.9`" in text and "`mlr.target=pixels` | dmcontrol" in text
+
+
+def test_an_empty_ledger_shows_no_number_of_ours(root, tmp_path):
+    (tmp_path / "figs").mkdir()
+    stale = tmp_path / "figs/dmcontrol_paper_curves_steps.png"
+    stale.write_bytes(b"of a former ledger")
+    call = report(root, tmp_path, tmp_path / "figs")
+    assert call.wait(timeout=60) == 0, call.stderr.read()
+    text = (tmp_path / "REPORT.md").read_text()
+    assert "Runs in the ledger: 0 on DeepMind Control Suite, 0 on Atari-100k." in text
+    assert not re.search(r"\d seeds?\)", text)
+    for line in text.splitlines():
+        if line.startswith(("| **MLR, ours**", "| **Baseline, ours**", "| alien", "| walker_walk")):
+            assert line.count("no run yet") in (1, 2)
+    assert not list((tmp_path / "figs").iterdir())
+
+
+def test_published_aggregates_agree_with_the_published_scores(published):
+    """DMControl's from the means per task, to the rounding of the table; IQM and gap of the human and the random policy."""
+    dmcontrol = published[DMCONTROL]
+    assert len(dmcontrol.aggregates) == 2 * 2 * 9
+    assert aggregates.recomputed(dmcontrol) <= 0.05 + 1e-9
+    atari = published[ATARI]
+    for who in ("human", "random"):
+        for name in ("iqm", "optimality_gap"):
+            again = aggregates.published_on(ATARI, atari, 400_000, who, atari.tasks, name)
+            assert again == pytest.approx(atari.aggregates[400_000, name, who], abs=1e-9)
+
+
+def test_the_copies_of_the_published_tables_hold_the_games_scores(root, published):
+    from Atari.games import SCORES
+
+    atari = published[ATARI]
+    assert {g: (atari.scores[400_000, g, "human"], atari.scores[400_000, g, "random"]) for g in atari.tasks} == SCORES
+    with open(root / "results/published/dmcontrol.csv", newline="") as handle:
+        assert len(list(csv.DictReader(handle))) == len(published[DMCONTROL].scores)
+
+
+def test_statistics_follow_rliable_and_one_seed():
+    rng = np.random.default_rng(0)
+    ours, other = rng.normal(1, 1, (5, 7)), rng.normal(0.5, 1, (4, 7)).round(1)
+    ours[0] = other[0]  # ties count half
+    value, bounds = aggregates.improvement(ours, other)
+    assert value == pytest.approx(metrics.probability_of_improvement(ours, other))
+    assert bounds[0] <= value <= bounds[1] and aggregates.improvement(ours, other) == (value, bounds)
+    np.random.seed(7)
+    expected = np.random.rand()
+    np.random.seed(7)
+    point, (low, high) = aggregates.interval(ours, metrics.aggregate_iqm)
+    assert np.random.rand() == expected  # the caller's stream is left as it was
+    assert point == metrics.aggregate_iqm(ours) and low < point < high
+    assert aggregates.interval(ours[:1], metrics.aggregate_iqm)[1] is None
+    both = np.stack([ours, 2 * ours], -1)  # two points of a curve
+    assert aggregates.iqm_curve(both) == pytest.approx([point, 2 * point])
+
+
+def test_an_evaluation_one_agent_step_late_still_counts(root, invent, tmp_path):
+    import ledger
+
+    ledger.write(tmp_path, DMCONTROL, [invent(tmp_path, DMCONTROL, "hopper_hop", "mlr", 1, end=100_005, score=123.0)])
+    (run,) = aggregates.load_runs(tmp_path, DMCONTROL)
+    assert run.at(100_000) == 123.0 and run.at(99_000) is None and run.at(101_000) is None
+
+
+def test_ablations_compare_at_a_step_that_all_have(published, invent, tmp_path):
+    import ledger
+
+    rows = [invent(tmp_path, DMCONTROL, "cheetah_run", "mlr", s, score=400.0) for s in (1, 2)]
+    rows += [
+        invent(
+            tmp_path, DMCONTROL, "cheetah_run", "mlr", 1, name="spatial", changed="mlr.mask.strategy=spatial env_steps=50000", end=50_000
+        )
+    ]
+    rows += [invent(tmp_path, DMCONTROL, "walker_walk", "mlr", 1, name="spatial", changed="mlr.mask.strategy=spatial")]  # nothing beside it
+    ledger.write(tmp_path, DMCONTROL, rows)
+    (found,) = aggregates.ablations(DMCONTROL, published[DMCONTROL], aggregates.load_runs(tmp_path, DMCONTROL))
+    assert (found.key, found.step, found.tasks) == ("mlr.mask.strategy", 50_000, ("cheetah_run",))
+    assert {v: len(s) for v, s in found.values.items()} == {"cube": 2, "spatial": 1}
+    half = 400 * (1 - np.exp(-2)) / (1 - np.exp(-4))
+    assert found.values["cube"] == pytest.approx([half, half], rel=1e-4)
+
+
+def test_every_method_has_a_look_of_its_own(root, published):
+    import figures
+
+    for benchmark in BENCHMARKS:
+        own = {f.stem for f in (root / "configs" / benchmark.name / "method").glob("*.yaml")}
+        looks = [figures.style(m)[:2] for m in {*published[benchmark].methods, *own} - {"human", "random"}]
+        assert len(set(looks)) == len(looks) and figures.OTHER[:2] not in looks
