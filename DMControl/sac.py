@@ -106,7 +106,8 @@ class SAC:
             (self.critic.q1, self.target.q1, sac.critic_tau),
             (self.critic.q2, self.target.q2, sac.critic_tau),
         )
-        names = [n for n in config.augment.order if n != "intensity" or not config.quirks.rl_without_intensity]
+        no_intensity = config.quirks.rl_without_intensity
+        names = [n for n in config.augment.order if n != "intensity" or not no_intensity]
         self.augment = Augmentation(
             names, image.size, image.crop, config.augment.pad, config.augment.intensity, not config.quirks.rl_crop_misses_last
         )

@@ -65,11 +65,11 @@ def read_config(arguments: list[str]) -> Config:
     for key, words in CHOICES.items():
         if key in flat and flat[key] not in words:
             raise UserError(f"{key}={flat[key]} is unknown: {nearest(flat[key], words)}")
-    protocol, shared = config.protocol == "dmcgb", config.dmcgb
+    protocol, repeat, agent_steps = config.protocol == "dmcgb", config.dmcgb.action_repeat, config.dmcgb.agent_steps
     if protocol and "action_repeat" not in typed:
-        config["action_repeat"] = shared.action_repeat
+        config["action_repeat"] = repeat
     if protocol and "env_steps" not in typed:
-        config["env_steps"] = shared.agent_steps * config["action_repeat"]
+        config["env_steps"] = agent_steps * config["action_repeat"]
     if not {"crop", "resized_crop"} & set(config["augment"]["order"]) and "image.size" not in typed:
         config["image"]["size"] = config["image"]["crop"]
     places([config["world"]], [config["intensity"]])
@@ -97,8 +97,8 @@ def run_path(config: Config) -> Path:
 def worlds_of(config: Config) -> list[Place]:
     """The world to train in, then the others to be judged in."""
     own = places([config.world], [config.intensity])
-    extra = places(config.eval.worlds, config.eval.intensities) if config.eval.worlds else []
-    return list(dict.fromkeys(own + extra))
+    extra, intensities = config.eval.worlds, config.eval.intensities
+    return list(dict.fromkeys(own + (places(extra, intensities) if extra else [])))
 
 
 class Trainer(Run):

@@ -1,6 +1,7 @@
 """Show what a masking agent sees: frame, mask and masked frame side by side, in every world.
 
 python scripts/masks.py RUN_DIR worlds=clean,video_hard intensities=0.1,0.5 steps=100
+python scripts/masks.py RUN_DIR figure=figs/madi.png      all.png there as well
 
 In RUN_DIR/masks: <world>.png (frames of an episode) and <world>.mp4 (the episode) for each world, and all.png, one frame of each.
 """
@@ -24,7 +25,7 @@ from DMControl.core.errors import UserError, nearest, run_main  # noqa: E402
 from DMControl.core.run import read_config  # noqa: E402
 from DMControl.core.writers import video  # noqa: E402
 from DMControl.env import EVALUATE, Stack  # noqa: E402
-from DMControl.evaluate import env_fps, load_agent, make_env  # noqa: E402
+from DMControl.evaluate import env_fps, load_agent, make_env, title  # noqa: E402
 from DMControl.sac import SAC  # noqa: E402
 from DMControl.worlds.places import WORLDS, Place, check_data, label, places  # noqa: E402
 
@@ -65,7 +66,7 @@ def draw(columns: list[np.ndarray], titles: list[str], heading: str, path: Path)
 
 
 def main(arguments: list[str]) -> int:
-    options = {"worlds": ",".join(WORLDS), "intensities": "0.1", "steps": "100", "device": "auto"}
+    options = {"figure": "", "worlds": ",".join(WORLDS), "intensities": "0.1", "steps": "100", "device": "auto", "threads": "0"}
     folders = {"data.video": "", "data.images": "", "data.davis": ""}
     runs = [a for a in arguments if "=" not in a]
     for argument in arguments:
@@ -77,8 +78,9 @@ def main(arguments: list[str]) -> int:
         (options if key in options else folders)[key] = value
     if len(runs) != 1:
         raise UserError("say which run: scripts/masks.sh runs/dmcontrol/<task>/madi-<preset>/seed<k>")
-    if not options["steps"].isdigit() or not int(options["steps"]):
-        raise UserError(f"steps={options['steps']} must be a whole number above 0")
+    for key, low in (("steps", 1), ("threads", 0)):
+        if not options[key].isdigit() or int(options[key]) < low:
+            raise UserError(f"{key}={options[key]} must be a whole number of at least {low}")
     try:
         intensities = [float(i) for i in options["intensities"].split(",")]
     except ValueError as error:
@@ -89,13 +91,13 @@ def main(arguments: list[str]) -> int:
     config["data"].update({k.removeprefix("data."): v for k, v in folders.items() if v})
     check_data(config.data)
     precision = machine.choose_precision(config.precision, machine.choose_device(options["device"]))
-    machine.set_threads(0)
+    machine.set_threads(int(options["threads"]))
     env = make_env(config, config.seed, EVALUATE, Place("clean"))
     agent, step = load_agent(path, config, env.action_dim, precision)
     env.close()
     if agent.critic_loss.front is None:
         raise UserError(f"{path} holds an agent of method={config.method}, which masks nothing: take a run of madi or mlr_madi")
-    heading = f"{config.task}, {config.method}, preset {config.preset}, {step * config.action_repeat:,} env steps"
+    heading = f"{config.task}, {title(config)}, preset {config.preset}, {step * config.action_repeat:,} env steps"
     target, columns = path / "masks", []
     target.mkdir(exist_ok=True)
     with torch.no_grad():
@@ -112,6 +114,9 @@ def main(arguments: list[str]) -> int:
     titles = [label(p, config.data).replace(" (", "\n(").replace("distracting_cs", "distracting_cs\n") for p in wanted]
     draw(columns, titles, heading, target / "all.png")
     print(f"all worlds: {target / 'all.png'}")
+    if options["figure"]:
+        draw(columns, titles, heading, Path(options["figure"]))
+        print(f"figure: {options['figure']}")
     return 0
 
 

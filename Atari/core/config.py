@@ -72,6 +72,9 @@ def load(folder: Path, arguments: list[str], groups: tuple[str, ...], stand_ins:
     chosen = _defaults(folder, groups)
     typed = [(argument, *_parse(argument)) for argument in arguments]
     chosen |= {key: str(value) for _, key, value in typed if key in groups}
+    for group in groups:
+        if group not in chosen:
+            raise UserError(f"{folder / 'config.yaml'} chooses no {group} under defaults: write {group}=... or put the line back")
     for group, name in chosen.items():
         valid = set(choices(folder, group)) | {n for g, n in stand_ins if g == group}
         valid -= {file for (g, _), file in stand_ins.items() if g == group}  # a stand-in is nobody's name

@@ -81,6 +81,7 @@ def set_threads(threads: int) -> int:
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = threads or min(available, 16)
     torch.set_num_threads(threads)
+    os.environ.setdefault("LP_NUM_THREADS", str(threads))  # of Mesa's software renderer, which would take every core
     return threads
 
 

@@ -74,6 +74,8 @@ def test_methods_update_save_and_load(method):
     assert torch.equal(state(one), state(two)) and not torch.equal(state(one), before)
     assert all(torch.isfinite(v).all() for v in metrics.values())
     other, _ = make(method, "seed=5")
+    blocks = ("strong", "svea", "soda", "sgqn", "masker")
+    assert [k for k in config.unread() if k.split(".")[0] in blocks] == []  # no dead switches
     saved = copy.deepcopy((one.networks(), one.state_dict()))
     other.load_networks(saved[0])
     other.load_state_dict(saved[1])

@@ -113,9 +113,8 @@ def arguments(tree: str) -> st.SearchStrategy[list[str]]:
     sign = st.sampled_from(["", "", "", "", "", "+", "++", "~", "@", "-", " "])
     bad = st.builds(lambda s, k, v: f"{s}{k}={v}", sign, st.one_of(key, key, key, misspelt), odd)
     mixed = st.one_of(good, bad, bad, st.sampled_from(groups), st.text(max_size=12))
-    return st.one_of(
-        st.lists(st.one_of(good, good, good, st.sampled_from(groups)), min_size=1, max_size=3), st.lists(mixed, min_size=1, max_size=2)
-    )
+    rubbish = st.lists(mixed, min_size=1, max_size=2)
+    return st.one_of(st.lists(st.one_of(good, good, good, st.sampled_from(groups)), min_size=1, max_size=3), rubbish, rubbish)
 
 
 def judge(tree: str, arguments: list[str], work: Path, thorough: bool) -> bool:
