@@ -53,8 +53,8 @@ def draw(columns: list[np.ndarray], titles: list[str], heading: str, path: Path)
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(3, len(columns), figsize=(1.75 * len(columns) + 0.4, 5.6), layout="constrained", squeeze=False)
-    for column, (pictures, title) in enumerate(zip(columns, titles, strict=True)):
-        axes[0, column].set_title(title, fontsize=8)
+    for column, (pictures, name) in enumerate(zip(columns, titles, strict=True)):
+        axes[0, column].set_title(name, fontsize=8)
         for row, picture in enumerate(pictures):
             axes[row, column].imshow(picture, vmin=0, vmax=255)
             axes[row, column].set(xticks=[], yticks=[])
