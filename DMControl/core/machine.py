@@ -60,7 +60,7 @@ def planar_gradients(precision: Precision, filters: int) -> bool:
     So it is for wide ones on x86 without AVX-512: oneDNN's weight gradient reaches half the rate there (scripts/bench.py layouts).
     """
     flags = Path("/proc/cpuinfo")
-    if precision.device.type != "cpu" or precision.dtype != torch.float32 or filters < 32 or not flags.exists():
+    if precision.device.type != "cpu" or precision.dtype != torch.float32 or filters < 64 or not flags.exists():
         return False
     text = flags.read_text()
     return "avx2" in text and "avx512f" not in text
