@@ -288,7 +288,7 @@ class SAC:
 def _chunk(images: int, device: torch.device) -> int:
     if images:
         return images
-    return 128 if device.type == "cpu" else 1 << 30
+    return 64 if device.type == "cpu" else 1 << 30  # 128 takes 0.3 GB more at the paper preset, and measured no faster
 
 
 @contextmanager
