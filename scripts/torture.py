@@ -196,7 +196,7 @@ def points(run: Path) -> dict[str, list]:
     tags = events.Tags()
     out: dict[str, list] = {}
     for tag in tags["scalars"]:
-        if not tag.startswith(("time/", "perf/", "env/")):
+        if not tag.startswith(("time/", "perf/", "env/")) and tag != "final/hours":
             out[tag] = sorted((e.step, e.value) for e in events.Scalars(tag))
     for tag in tags["images"]:
         out[tag] = sorted((e.step, hashlib.sha256(e.encoded_image_string).hexdigest()) for e in events.Images(tag))
