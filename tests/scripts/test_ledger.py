@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from types import SimpleNamespace
 import aggregates
 import ledger as collector
 import plan as planner
+import psutil
 import pytest
 import report as reporter
 from ledger import ATARI, BENCHMARKS, DMCONTROL, read
@@ -94,6 +96,39 @@ def test_launchers_deal_out_gpus_and_know_their_sets(root):
     assert {re.search(r"task=(\w+)", line)[1] for line in lines} == set(tasks)
 
 
+def test_launchers_start_no_run_twice(root, tmp_path):
+    games = ("KungFuMaster all26 all26,pong", "--seeds", "1,1-2,2", "--method", "mlr,mlr", "--gpus", "none", "--runs", str(tmp_path / "a b"))
+    lines = run(root, "scripts/run_atari.sh", *games, "--dry-run").stdout.splitlines()
+    assert len(lines) == len(set(lines)) == 52 and "game=kung_fu_master" in lines[0]
+    assert shlex.split(lines[0])[-2] == f"{tmp_path}/a b/logs/atari/kung_fu_master-mlr-paper-seed1.log"  # as it can be typed
+    said = run(tmp_path, str(root / "scripts/run_atari.sh"), "--help")
+    assert said.returncode == 0 and "--dry-run" in said.stdout
+    elsewhere = run(root.parent, os.path.relpath(root / "scripts/run_atari.sh", root.parent), "--help")
+    assert elsewhere.returncode == 0 and elsewhere.stdout == said.stdout
+
+
+def test_launcher_survives_runs_that_are_killed_together(root, tmp_path):
+    """As the kernel does when the memory is full."""
+    arguments = ("pong", "--seeds", "1-2", "--preset", "debug", "--gpus", "none", "--jobs-per-gpu", "2", "--runs", str(tmp_path))
+    launcher = subprocess.Popen(
+        ["scripts/run_atari.sh", *arguments, "steps=100000"], cwd=root, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
+    )
+    runs, deadline = [], time.time() + 30
+    while len(runs) < 2 and time.time() < deadline:
+        time.sleep(0.05)
+        runs = [p for p in psutil.Process(launcher.pid).children() if "Atari.train" in p.cmdline()]
+    launcher.send_signal(signal.SIGSTOP)  # it does not wait while they die
+    for process in runs:
+        process.kill()
+    launcher.send_signal(signal.SIGCONT)
+    try:
+        said, _ = launcher.communicate(timeout=20)
+    finally:
+        launcher.kill()
+    assert launcher.returncode == 1 and "0 finished, 0 skipped as finished before, 2 failed, 0 stopped" in said
+    assert len(re.findall(r"FAILED pong/mlr-debug/seed[12] \(exit code 137", said)) == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -105,6 +140,8 @@ def test_launchers_deal_out_gpus_and_know_their_sets(root):
         (["pong", "seed=2"], "seed has an option of its own"),
         ([], "say which games"),
         (["pong", "--jobs-per-gpu", "0"], "whole number"),
+        (["pong", "--runs", "--dry-run"], "--runs needs a value"),
+        (["pong", "--method", ","], "names no method"),
     ],
 )
 def test_launchers_name_mistakes(root, arguments, says):
@@ -281,3 +318,7 @@ def test_plan_counts_what_is_left(day, capsys):
 def test_plan_names_mistakes():
     with pytest.raises(UserError, match="did you mean pong"):
         planner.main(["pnog"])
+    for arguments, says in ((["--seeds", "3-1"], "counts upwards"), (["--seeds"], "needs a value"), (["--method", ","], "names no method")):
+        with pytest.raises(UserError, match=says):
+            planner.main(["pong", *arguments])
+    assert len(planner.names("all6 walker_stand all6")[1]) == 7 and planner.names("Pong pong all26")[1][0] == "pong"
