@@ -97,8 +97,8 @@ def test_launchers_deal_out_gpus_and_know_their_sets(root):
 
 
 def test_launchers_start_no_run_twice(root, tmp_path):
-    games = ("KungFuMaster all26 all26,pong", "--seeds", "1,1-2,2", "--method", "mlr,mlr", "--gpus", "none", "--runs", str(tmp_path / "a b"))
-    lines = run(root, "scripts/run_atari.sh", *games, "--dry-run").stdout.splitlines()
+    arguments = ("KungFuMaster all26 all26,pong", "--seeds", "1,1-2,2", "--method", "mlr,mlr", "--gpus", "none", "--dry-run")
+    lines = run(root, "scripts/run_atari.sh", *arguments, "--runs", str(tmp_path / "a b")).stdout.splitlines()
     assert len(lines) == len(set(lines)) == 52 and "game=kung_fu_master" in lines[0]
     assert shlex.split(lines[0])[-2] == f"{tmp_path}/a b/logs/atari/kung_fu_master-mlr-paper-seed1.log"  # as it can be typed
     said = run(tmp_path, str(root / "scripts/run_atari.sh"), "--help")
@@ -107,26 +107,32 @@ def test_launchers_start_no_run_twice(root, tmp_path):
     assert elsewhere.returncode == 0 and elsewhere.stdout == said.stdout
 
 
-def test_launcher_survives_runs_that_are_killed_together(root, tmp_path):
-    """As the kernel does when the memory is full."""
-    arguments = ("pong", "--seeds", "1-2", "--preset", "debug", "--gpus", "none", "--jobs-per-gpu", "2", "--runs", str(tmp_path))
+def test_launcher_outlives_runs_that_are_killed_together(root, tmp_path):
+    """As the kernel does when the memory is full; a third run waits for its turn."""
+    arguments = ("pong", "--seeds", "1-3", "--preset", "debug", "--gpus", "none", "--jobs-per-gpu", "2", "--runs", str(tmp_path))
     launcher = subprocess.Popen(
         ["scripts/run_atari.sh", *arguments, "steps=100000"], cwd=root, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
     )
-    runs, deadline = [], time.time() + 30
-    while len(runs) < 2 and time.time() < deadline:
-        time.sleep(0.05)
-        runs = [p for p in psutil.Process(launcher.pid).children() if "Atari.train" in p.cmdline()]
-    launcher.send_signal(signal.SIGSTOP)  # it does not wait while they die
-    for process in runs:
-        process.kill()
-    launcher.send_signal(signal.SIGCONT)
+
+    def kill(count: int) -> None:
+        runs, deadline = [], time.time() + 30
+        while len(runs) < count and time.time() < deadline:
+            time.sleep(0.05)
+            alive = [p for p in psutil.Process(launcher.pid).children() if p.status() != psutil.STATUS_ZOMBIE]
+            runs = [p for p in alive if "Atari.train" in p.cmdline()]
+        launcher.send_signal(signal.SIGSTOP)  # both are dead before it looks
+        for process in runs:
+            process.kill()
+        launcher.send_signal(signal.SIGCONT)
+
     try:
+        kill(2)
+        kill(1)
         said, _ = launcher.communicate(timeout=20)
     finally:
         launcher.kill()
-    assert launcher.returncode == 1 and "0 finished, 0 skipped as finished before, 2 failed, 0 stopped" in said
-    assert len(re.findall(r"FAILED pong/mlr-debug/seed[12] \(exit code 137", said)) == 2
+    assert launcher.returncode == 1 and "0 finished, 0 skipped as finished before, 3 failed, 0 stopped" in said
+    assert len(re.findall(r"FAILED pong/mlr-debug/seed[123] \(exit code 137", said)) == 3
 
 
 @pytest.mark.parametrize(
