@@ -252,6 +252,27 @@ def test_ledger_sees_edits_by_hand(invent, tmp_path, what):
     assert not (tmp_path / "REPORT.md").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("result.json", "{"), ("result.json", "{}"), ("eval.csv", "frame,seed\nx,1\n"), ("config.yaml", "a: ["), ("config.yaml", "a: 1")],
+)
+def test_ledger_names_a_damaged_run(day, tmp_path, name, text):
+    runs = tmp_path / "runs"
+    shutil.copytree(day[0] / "atari", runs / "atari")
+    folder = runs / "atari/pong/mlr-debug/seed1"
+    (folder / name).write_text(text)
+    done = ledger(runs, "--results", tmp_path / "results", "--debug")
+    assert done.returncode == 1 and done.stderr.startswith(f"refused: {folder}: "), done.stderr
+    assert not (tmp_path / "results/atari.csv").exists()
+
+
+def test_a_ledger_that_is_no_table(tmp_path):
+    (tmp_path / "atari.csv").write_bytes(b"game,\xff\xfe\0\n")
+    done = ledger("--check", "--results", tmp_path)
+    assert done.returncode == 2 and "atari.csv cannot be read" in done.stderr
+    assert ledger("--results").returncode == 2
+
+
 def test_the_ledger_of_this_repository_is_as_it_was_written(root):
     done = run(root, "scripts/ledger.sh", "--check")
     assert done.returncode == 0 and "as they were written" in done.stdout

@@ -49,6 +49,8 @@ def test_an_empty_ledger_shows_no_number_of_ours(root, tmp_path):
     (tmp_path / "figs").mkdir()
     stale = tmp_path / "figs/dmcontrol_paper_curves_steps.png"
     stale.write_bytes(b"of a former ledger")
+    other = tmp_path / "figs/atari_drawn_by_somebody_else.png"
+    other.write_bytes(b"not ours")
     call = report(root, tmp_path, tmp_path / "figs")
     assert call.wait(timeout=60) == 0, call.stderr.read()
     text = (tmp_path / "REPORT.md").read_text()
@@ -57,7 +59,7 @@ def test_an_empty_ledger_shows_no_number_of_ours(root, tmp_path):
     for line in text.splitlines():
         if line.startswith(("| **MLR, ours**", "| **Baseline, ours**", "| alien", "| walker_walk")):
             assert line.count("no run yet") in (1, 2)
-    assert not list((tmp_path / "figs").iterdir())
+    assert list((tmp_path / "figs").iterdir()) == [other]
 
 
 def test_published_aggregates_agree_with_the_published_scores(published):
@@ -105,6 +107,16 @@ def test_an_evaluation_one_agent_step_late_still_counts(root, invent, tmp_path):
     ledger.write(tmp_path, DMCONTROL, [invent(tmp_path, DMCONTROL, "hopper_hop", "mlr", 1, end=100_005, score=123.0)])
     (run,) = aggregates.load_runs(tmp_path, DMCONTROL)
     assert run.at(100_000) == 123.0 and run.at(99_000) is None and run.at(101_000) is None
+
+
+def test_a_longer_training_of_atari_is_another_experiment(invent, tmp_path):
+    """Its importance weights at 400,000 frames are others; in DMControl nothing depends on how long a run will be."""
+    import ledger
+
+    ledger.write(tmp_path, ATARI, [invent(tmp_path, ATARI, "pong", "mlr", 1, changed="steps=200000", end=800_000)])
+    ledger.write(tmp_path, DMCONTROL, [invent(tmp_path, DMCONTROL, "walker_walk", "mlr", 1, changed="env_steps=500000", end=500_000)])
+    assert not aggregates.main_runs(aggregates.load_runs(tmp_path, ATARI), "paper")
+    assert len(aggregates.main_runs(aggregates.load_runs(tmp_path, DMCONTROL), "paper")) == 1
 
 
 def test_ablations_compare_at_a_step_that_all_have(published, invent, tmp_path):
