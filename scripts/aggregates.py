@@ -359,7 +359,11 @@ def ablations(benchmark: Benchmark, published: Published, runs: list[Run]) -> li
             tasks = {r.task for r in varied} & {r.task for r in plain}
             for value in {r.changed[key] for r in varied}:
                 tasks &= {r.task for r in varied if r.changed[key] == value}
-            chosen = [r for r in plain + varied if r.task in tasks]
+            alike: dict[tuple, list[Run]] = {}
+            for run in plain + varied:
+                if run.task in tasks:
+                    alike.setdefault((run.task, run.own_settings.get(key)), []).append(run)
+            chosen = [r for same in alike.values() for r in complete(same)]
             common = set.intersection(*({int(p[r.axis]) for p in r.curve} for r in chosen)) if chosen else set()
             if not common or max(common) == 0:
                 continue

@@ -128,6 +128,7 @@ def test_ablations_compare_at_a_step_that_all_have(published, invent, tmp_path):
             tmp_path, DMCONTROL, "cheetah_run", "mlr", 1, name="spatial", changed="mlr.mask.strategy=spatial env_steps=50000", end=50_000
         )
     ]
+    rows += [invent(tmp_path, DMCONTROL, "cheetah_run", "mlr", 3, end=20_000, planned=100_000)]  # cut off beside two that are whole
     rows += [invent(tmp_path, DMCONTROL, "walker_walk", "mlr", 1, name="spatial", changed="mlr.mask.strategy=spatial")]  # nothing beside it
     ledger.write(tmp_path, DMCONTROL, rows)
     (found,) = aggregates.ablations(DMCONTROL, published[DMCONTROL], aggregates.load_runs(tmp_path, DMCONTROL))
@@ -144,3 +145,18 @@ def test_every_method_has_a_look_of_its_own(root, published):
         own = {f.stem for f in (root / "configs" / benchmark.name / "method").glob("*.yaml")}
         looks = [figures.style(m)[:2] for m in {*published[benchmark].methods, *own} - {"human", "random"}]
         assert len(set(looks)) == len(looks) and figures.OTHER[:2] not in looks
+        curves = [figures.style(m) for m in own]  # these meet in one panel: a colour each, and no line like that of a run cut off
+        assert len({c for c, _, _ in curves}) == len(own) and not any(line == ":" for _, _, line in curves)
+
+
+def test_no_legend_is_wider_than_its_figure():
+    import figures
+    from matplotlib import pyplot
+
+    for width in (3.8, 7.3, 14.3):
+        figure, _ = pyplot.subplots(figsize=(width, 3), layout="constrained")
+        figures.legend(figure, list(figures.STYLES), published=True)
+        figure.canvas.draw()
+        box = figure.legends[0].get_window_extent()
+        assert box.x0 >= 0 and box.x1 <= figure.bbox.width
+        pyplot.close(figure)
