@@ -178,7 +178,7 @@ def row_of(folder: Path, benchmark: Benchmark) -> tuple[Row, str] | None:
     result = json.loads(file.read_text()) if file.exists() else None
     origin = folder / "origin.json"
     sources = json.loads(origin.read_text()) if origin.exists() else []
-    if result:
+    if result is not None:
         returns, hours, sources = result["eval_returns"], result["hours"], [*sources, result]
         step = result[f"{benchmark.step}s"]
     elif evaluated and max(evaluated) > 0:
@@ -194,7 +194,7 @@ def row_of(folder: Path, benchmark: Benchmark) -> tuple[Row, str] | None:
         **{k: str(config[k]) for k in (benchmark.task, "method", "preset", "name", "seed")},
         benchmark.step: str(step),
         "planned": str(planned),
-        "finished": "yes" if result else "no",
+        "finished": "no" if result is None else "yes",
         "episodes": str(len(returns)),
         "score": f"{statistics.fmean(returns):.6g}",
         "std": f"{statistics.pstdev(returns):.6g}",
@@ -229,7 +229,7 @@ def collect(runs: list[Path], results: Path, benchmark: Benchmark, cut_off: bool
         try:
             made = row_of(folder, benchmark)
         except (ValueError, KeyError, TypeError, csv.Error, UserError) as error:
-            says = str(error) if isinstance(error, UserError) else f"its files are damaged ({type(error).__name__}: {error})"
+            says = " ".join(str(error).split()) if isinstance(error, UserError) else f"its files are damaged ({type(error).__name__}: {error})"
             refused.append(f"{folder}: {says}; mend it, or move it away")
             continue
         if made is None:
