@@ -13,7 +13,8 @@ from scipy.stats import trim_mean
 
 SEED, RESAMPLES = 0, 2000
 BUDGETS = {"dmcontrol": (100_000, 500_000), "atari": (400_000,)}  # of the published tables, in env steps and frames
-HARMLESS = ("env_steps", "steps", "replay.capacity", "eval.", "precision", "chunk", "mlr.chunk")  # a preset's run stays one with these
+# a preset's run stays one with these; Atari's `steps` is none of them: the importance weights of its replay are spread over all steps
+HARMLESS = ("env_steps", "replay.capacity", "eval.", "precision", "chunk", "mlr.chunk")
 METHOD_NAMES = {
     "mlr": "MLR", "baseline": "Baseline", "playvirtual": "PlayVirtual", "spr": "SPR", "curl": "CURL", "drq": "DrQ", "der": "DER",
     "otr": "OTRainbow", "sac_ae": "SAC+AE", "slac": "SLAC", "dreamer": "Dreamer", "planet": "PlaNet", "madi": "MaDi", "svea": "SVEA",
@@ -358,7 +359,11 @@ def ablations(benchmark: Benchmark, published: Published, runs: list[Run]) -> li
             tasks = {r.task for r in varied} & {r.task for r in plain}
             for value in {r.changed[key] for r in varied}:
                 tasks &= {r.task for r in varied if r.changed[key] == value}
-            chosen = [r for r in plain + varied if r.task in tasks]
+            alike: dict[tuple, list[Run]] = {}
+            for run in plain + varied:
+                if run.task in tasks:
+                    alike.setdefault((run.task, run.own_settings.get(key)), []).append(run)
+            chosen = [r for same in alike.values() for r in complete(same)]
             common = set.intersection(*({int(p[r.axis]) for p in r.curve} for r in chosen)) if chosen else set()
             if not common or max(common) == 0:
                 continue

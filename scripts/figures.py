@@ -19,7 +19,7 @@ STYLES: dict[str, tuple[str, str, str]] = {
     "mlr": ("#0072B2", "o", "-"),
     "baseline": ("#D55E00", "s", "--"),
     "playvirtual": ("#009E73", "^", "-."),
-    "drq": ("#E69F00", "D", ":"),
+    "drq": ("#E69F00", "D", (0, (3, 1, 1, 1, 1, 1))),  # plain dots are for runs that were cut off
     "curl": ("#CC79A7", "v", (0, (5, 1))),
     "spr": ("#56B4E9", "P", (0, (3, 1, 1, 1))),
     "slac": ("#56B4E9", "X", (0, (3, 1, 1, 1))),
@@ -30,11 +30,11 @@ STYLES: dict[str, tuple[str, str, str]] = {
     "otr": ("#7F7F7F", ">", (0, (7, 2))),
     "madi": ("#882255", "*", (0, (6, 1, 1, 1))),
     "svea": ("#44AA99", "p", (0, (2, 1))),
-    "sac": ("#D55E00", "8", (0, (5, 2))),
+    "sac": ("#000000", "8", (0, (5, 2))),
     "rad": ("#CC79A7", "H", (0, (3, 2))),
     "soda": ("#117733", "1", (0, (1, 2))),
     "sgqn": ("#332288", "2", (0, (4, 1))),
-    "mlr_madi": ("#0072B2", "*", (0, (6, 1, 1, 1))),
+    "mlr_madi": ("#661100", "*", (0, (6, 1, 1, 1))),
 }
 OTHER = ("#999933", "d", (0, (8, 1)))
 STEP_LABEL = {"dmcontrol": "env steps (thousands)", "atari": "frames (thousands)"}
@@ -79,7 +79,8 @@ def legend(figure: Figure, methods: list[str], published: bool) -> None:
             handles.append(
                 pyplot.Line2D([], [], color=style(method)[0], marker=style(method)[1], markerfacecolor="white", linestyle="", label=label)
             )
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), frameon=False)
+    ncols = max(1, min(len(handles), int(figure.get_figwidth() / 1.7)))  # a row no wider than the figure
+    figure.legend(handles=handles, loc="outside upper center", ncols=ncols, frameon=False, fontsize=9)
 
 
 def curves(
@@ -184,7 +185,7 @@ def improvement(folder: Path, name: str, found: dict[str, tuple[float, tuple[flo
         axes.errorbar(value, place, xerr=error, color=style("mlr")[0], marker=style("mlr")[1], capsize=3)
     axes.axvline(0.5, color="black", linewidth=0.8, linestyle="--")
     axes.set_yticks(range(len(found)), list(reversed(found)), fontsize=8)
-    axes.set(xlim=(0, 1), ylim=(-0.6, len(found) - 0.4), xlabel="probability of improvement")
+    axes.set(xlim=(-0.03, 1.03), ylim=(-0.6, len(found) - 0.4), xlabel="probability of improvement")
     tidy(axes)
     save(figure, folder, name)
 

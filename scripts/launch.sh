@@ -1,5 +1,6 @@
 # What run_atari.sh and run_dmcontrol.sh share. They set: module, benchmark, key (game or task), and the word for their whole set.
 set -uo pipefail
+launcher=$(realpath "$0")
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
 fail() { echo "error: $*" >&2; exit 2; }
 ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 501)) || fail "bash 5.1 or newer is needed, this is $BASH_VERSION"
@@ -8,7 +9,7 @@ fail() { echo "error: $*" >&2; exit 2; }
 tasks="" seeds=1 methods=mlr preset=paper jobs=1 gpus=all runs=runs dry=false settings=()
 while (($#)); do
   case $1 in
-    --seeds | --method | --preset | --jobs-per-gpu | --gpus | --runs) (($# > 1)) || fail "$1 needs a value" ;;&
+    --seeds | --method | --preset | --jobs-per-gpu | --gpus | --runs) [[ -n ${2:-} && $2 != -* ]] || fail "$1 needs a value" ;;&
     --seeds) seeds=$2; shift 2 ;;
     --method) methods=$2; shift 2 ;;
     --preset) preset=$2; shift 2 ;;
@@ -16,35 +17,42 @@ while (($#)); do
     --gpus) gpus=$2; shift 2 ;;
     --runs) runs=$2; shift 2 ;;
     --dry-run) dry=true; shift ;;
-    -h | --help) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$launcher"; exit 0 ;;
     -*) fail "option $1 is unknown: --help lists them" ;;
     seed=* | method=* | preset=* | runs=* | task=* | game=*) fail "${1%%=*} has an option of its own here: --help lists them" ;;
     *=*) settings+=("$1"); shift ;;
     *) tasks+=" $1"; shift ;;
   esac
 done
-tasks=${tasks//,/ }
-case " $tasks " in
-  *" all26 "*) [ $benchmark = atari ] || fail "all26 is a word of run_atari.sh, the six tasks are all6"; tasks=${tasks/all26/$all26} ;;
-  *" all6 "*) [ $benchmark = dmcontrol ] || fail "all6 is a word of run_dmcontrol.sh, the 26 games are all26"; tasks=${tasks/all6/$all6} ;;
-esac
-read -ra tasks <<<"$tasks"
-read -ra methods <<<"${methods//,/ }"
-((${#tasks[@]})) || fail "say which ${key}s: $0 --help"
+read -ra words <<<"${tasks//,/ }"
+tasks=""
+for word in "${words[@]}"; do
+  case $word in
+    all26) [ $benchmark = atari ] || fail "all26 is a word of run_atari.sh, the six tasks are all6"; tasks+=" $all26" ;;
+    all6) [ $benchmark = dmcontrol ] || fail "all6 is a word of run_dmcontrol.sh, the 26 games are all26"; tasks+=" $all6" ;;
+    *[A-Z]*) tasks+=" $(sed -E ':a; s/([A-Za-z0-9])([A-Z])/\1_\2/; ta' <<<"$word" | tr A-Z a-z)" ;; # KungFuMaster, as its folder is named
+    *) tasks+=" $word" ;;
+  esac
+done
+once() { tr -s ', ' '\n\n' <<<"$*" | awk 'NF && !seen[$0]++' | tr '\n' ' '; } # each word once: a run named twice would meet itself
+read -ra tasks <<<"$(once "$tasks")"
+read -ra methods <<<"$(once "$methods")"
+((${#tasks[@]})) || fail "say which ${key}s: $launcher --help"
+((${#methods[@]})) || fail "--method names no method"
 [[ $jobs =~ ^[1-9][0-9]*$ ]] || fail "--jobs-per-gpu $jobs must be a whole number from 1 on"
 list=()
 for part in ${seeds//,/ }; do
   [[ $part =~ ^([0-9]+)(-([0-9]+))?$ ]] || fail "--seeds $seeds must look like 1-3 or 1,2,5"
   list+=($(seq "${BASH_REMATCH[1]}" "${BASH_REMATCH[3]:-${BASH_REMATCH[1]}}"))
 done
-seeds=("${list[@]}")
+read -ra seeds <<<"$(once "${list[@]:-}")"
 ((${#seeds[@]})) || fail "--seeds counts upwards, such as 1-3"
 name=""
 for setting in "${settings[@]}"; do [[ $setting == name=* ]] && name=${setting#name=}; done
 
 # ---- slots: each GPU jobs times, or the CPU jobs times
-if [ "$gpus" = all ]; then gpus=$(nvidia-smi --query-gpu=index --format=csv,noheader 2>/dev/null | tr '\n' ' '); fi
-[ "$gpus" = none ] && gpus=""
+if [ "$gpus" = all ]; then gpus=${CUDA_VISIBLE_DEVICES-$(nvidia-smi --query-gpu=index --format=csv,noheader 2>/dev/null | tr '\n' ' ')}; fi
+[[ $gpus == none || $gpus == -1 ]] && gpus=""
 read -ra gpus <<<"${gpus//,/ }"
 slots=()
 for ((i = 0; i < jobs; i++)); do slots+=("${gpus[@]:-cpu}"); done
@@ -69,8 +77,8 @@ start() { # task method seed
   local device=(env "CUDA_VISIBLE_DEVICES=$slot") line
   if [ "$slot" = cpu ]; then device=() command+=(device=cpu); fi
   slots=("${slots[@]:1}")
-  printf -v line '%q ' "${device[@]}" "${command[@]}"
-  echo "+ $line>> $log 2>&1"
+  printf -v line '%q ' "${device[@]}" .venv/bin/"${command[@]}"
+  printf '+ %s>> %q 2>&1\n' "$line" "$log"
   if $dry; then slots+=("$slot"); return; fi
   mkdir -p "$logs"
   # a session of its own: Ctrl-C reaches this script alone, which asks each run to save, once
@@ -81,8 +89,10 @@ start() { # task method seed
 last_line() { tr '\r' '\n' <"$1" | grep -v '^[[:space:]]*$' | tail -n 1; }
 
 collect() { # wait for a run to end, take its slot back
-  local pid="" code
-  wait -n -p pid "${!run_of[@]}"
+  local pid="" code run
+  # wait -n knows nothing of a run that was killed while it did not wait
+  for run in "${!run_of[@]}"; do kill -0 "$run" 2>/dev/null || pid=$run; done
+  if [ -n "$pid" ]; then wait "$pid" 2>/dev/null; else wait -n -p pid "${!run_of[@]}" 2>/dev/null; fi
   code=$?
   [ -n "${pid:-}" ] || return # a signal woke us
   slots+=("${slot_of[$pid]}")
@@ -108,6 +118,7 @@ own=("${settings[@]}")
 if ! $dry; then source scripts/setup.sh; fi
 trap 'stop INT' INT
 trap 'stop TERM' TERM
+trap 'stop HUP' HUP # the terminal is gone; under nohup it is ignored
 for seed in "${seeds[@]}"; do
   for task in "${tasks[@]}"; do
     for method in "${methods[@]}"; do
@@ -124,6 +135,6 @@ echo "$finished finished, $skipped skipped as finished before, ${#failed[@]} fai
 if [ -n "$signal" ]; then
   ((${#stopped[@]})) && printf 'stopped %s\n' "${stopped[@]}"
   echo "the same line again goes on"
-  if [ "$signal" = INT ]; then exit 130; else exit 143; fi
+  exit $((128 + $(kill -l "$signal")))
 fi
 exit $((${#failed[@]} > 0))

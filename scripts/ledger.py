@@ -63,11 +63,14 @@ def read(results: Path, benchmark: Benchmark) -> list[Row]:
     file = results / f"{benchmark.name}.csv"
     if not file.exists():
         return []
-    with open(file, newline="") as handle:
-        reader = csv.DictReader(handle)
-        if tuple(reader.fieldnames or ()) != benchmark.columns:
-            raise UserError(f"{file} must have the columns {','.join(benchmark.columns)}: take it back from the repository")
-        rows = list(reader)
+    try:
+        with open(file, newline="") as handle:
+            reader = csv.DictReader(handle)
+            columns, rows = tuple(reader.fieldnames or ()), list(reader)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{file} cannot be read ({error}): take it back from the repository") from error
+    if columns != benchmark.columns:
+        raise UserError(f"{file} must have the columns {','.join(benchmark.columns)}: take it back from the repository")
     edited = "rows are written by scripts/ledger.sh only; take it back from the repository, or delete the line and collect the run again"
     for number, row in enumerate(rows, 2):
         if None in row or None in row.values() or checksum(row, benchmark.columns) != row["checksum"]:
@@ -175,7 +178,7 @@ def row_of(folder: Path, benchmark: Benchmark) -> tuple[Row, str] | None:
     result = json.loads(file.read_text()) if file.exists() else None
     origin = folder / "origin.json"
     sources = json.loads(origin.read_text()) if origin.exists() else []
-    if result:
+    if result is not None:
         returns, hours, sources = result["eval_returns"], result["hours"], [*sources, result]
         step = result[f"{benchmark.step}s"]
     elif evaluated and max(evaluated) > 0:
@@ -191,7 +194,7 @@ def row_of(folder: Path, benchmark: Benchmark) -> tuple[Row, str] | None:
         **{k: str(config[k]) for k in (benchmark.task, "method", "preset", "name", "seed")},
         benchmark.step: str(step),
         "planned": str(planned),
-        "finished": "yes" if result else "no",
+        "finished": "no" if result is None else "yes",
         "episodes": str(len(returns)),
         "score": f"{statistics.fmean(returns):.6g}",
         "std": f"{statistics.pstdev(returns):.6g}",
@@ -223,7 +226,12 @@ def collect(runs: list[Path], results: Path, benchmark: Benchmark, cut_off: bool
     curves: dict[tuple, str] = {}
     refused, added, left_out = [], 0, 0
     for folder in run_folders(runs, benchmark):
-        made = row_of(folder, benchmark)
+        try:
+            made = row_of(folder, benchmark)
+        except (ValueError, KeyError, TypeError, csv.Error, UserError) as error:
+            says = " ".join(str(error).split()) if isinstance(error, UserError) else f"its files are damaged ({type(error).__name__}: {error})"
+            refused.append(f"{folder}: {says}; mend it, or move it away")
+            continue
         if made is None:
             print(f"left out: {folder} (no evaluation yet)")
             continue
@@ -277,7 +285,9 @@ def main(arguments: list[str]) -> int:
     rest = iter(arguments)
     for argument in rest:
         if argument == "--results":
-            results = Path(next(rest, ""))
+            results = Path(next(rest, "-"))
+            if str(results).startswith("-") or results.is_file():
+                raise UserError("--results needs a folder")
         elif argument in flags:
             flags[argument] = True
         elif argument.startswith("-"):

@@ -186,12 +186,11 @@ def measure(plan: DMControlPlan | AtariPlan, arguments: list[str], folder: Path,
 
 def names(word: str) -> tuple[DMControlPlan | AtariPlan, list[str]]:
     """The tree that these tasks or games belong to. The words for whole sets stand in the launchers."""
-    words = word.replace(",", " ").split()
-    for plan, script in ((DMControlPlan(), "run_dmcontrol.sh"), (AtariPlan(), "run_atari.sh")):
+    sets = {}
+    for script in ("run_dmcontrol.sh", "run_atari.sh"):
         text = (ROOT / "scripts" / script).read_text().replace("\\\n", "")
-        sets = {line.partition("=")[0]: line.partition('"')[2].strip('"').split() for line in text.splitlines() if line.startswith("all")}
-        if words and words[0] in sets:
-            return plan, sets[words[0]]
+        sets |= {line.partition("=")[0]: line.partition('"')[2].strip('"').split() for line in text.splitlines() if line.startswith("all")}
+    words = list(dict.fromkeys(name for part in word.replace(",", " ").split() for name in sets.get(part, [part])))
     if not words:
         raise UserError("say which set: scripts/plan.sh all6, all26, or names of tasks or of games")
     from Atari import games
@@ -204,7 +203,7 @@ def names(word: str) -> tuple[DMControlPlan | AtariPlan, list[str]]:
     if all(w in TASKS for w in words):
         return DMControlPlan(), words
     try:
-        return AtariPlan(), [games.parse(w) for w in words]
+        return AtariPlan(), list(dict.fromkeys(games.parse(w) for w in words))
     except AtariError as error:
         known = ["all6", "all26", *TASKS, *games.SCORES]
         raise UserError(f"{word} is neither a set nor tasks nor games: {nearest(words[0], known)}") from error
@@ -218,11 +217,16 @@ def numbers(text: str) -> list[int]:
         if not low.isdigit() or not (high or low).isdigit():
             raise UserError(f"--seeds {text} must look like 1-3 or 1,2,5")
         found += range(int(low), int(high or low) + 1)
-    return found
+    if not found:
+        raise UserError("--seeds counts upwards, such as 1-3")
+    return list(dict.fromkeys(found))
 
 
 def gpu_count(word: str) -> int:
-    if word == "none":
+    """As the launchers count them."""
+    if word == "all":
+        word = os.environ.get("CUDA_VISIBLE_DEVICES", word)
+    if word in ("none", "-1"):
         return 0
     if word != "all":
         return len(word.replace(",", " ").split())
@@ -239,12 +243,16 @@ def main(arguments: list[str]) -> int:
     for argument in rest:
         if argument in options:
             options[argument] = next(rest, "")
+            if not options[argument] or options[argument].startswith("-"):
+                raise UserError(f"{argument} needs a value")
         elif argument.startswith("-"):
             raise UserError(f"option {argument} is unknown: {nearest(argument, options)}")
         else:
             (settings if "=" in argument else words).append(argument)
     plan, tasks = names(" ".join(words))
-    methods, seeds = options["--method"].replace(",", " ").split(), numbers(options["--seeds"])
+    methods, seeds = list(dict.fromkeys(options["--method"].replace(",", " ").split())), numbers(options["--seeds"])
+    if not methods:
+        raise UserError("--method names no method")
     if not options["--jobs-per-gpu"].isdigit() or int(options["--jobs-per-gpu"]) < 1:
         raise UserError(f"--jobs-per-gpu {options['--jobs-per-gpu']} must be a whole number from 1 on")
     gpus = gpu_count(options["--gpus"])

@@ -6,6 +6,7 @@ What has no run is shown as such. Published numbers are marked as published, and
 """
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -46,10 +47,10 @@ class Report:
 
     def write(self) -> None:
         """The text, and no figure of a former ledger beside it."""
-        for benchmark in ("dmcontrol", "atari", "ablations"):
-            for old in [*self.figs.glob(f"{benchmark}*.png"), *self.figs.glob(f"{benchmark}*.svg")]:
-                if old.stem not in self.drawn:
-                    old.unlink()
+        ours = re.compile(r"((dmcontrol|atari)_.+_(aggregates_\d+|profile_\d+|improvement_\d+|curves_(steps|hours))|ablations)\.(png|svg)")
+        for old in self.figs.glob("*.*"):
+            if ours.fullmatch(old.name) and old.stem not in self.drawn:
+                old.unlink()
         write_text(self.results / "REPORT.md", "\n".join(self.lines).rstrip() + "\n")
 
 

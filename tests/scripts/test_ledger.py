@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from types import SimpleNamespace
 import aggregates
 import ledger as collector
 import plan as planner
+import psutil
 import pytest
 import report as reporter
 from ledger import ATARI, BENCHMARKS, DMCONTROL, read
@@ -94,6 +96,45 @@ def test_launchers_deal_out_gpus_and_know_their_sets(root):
     assert {re.search(r"task=(\w+)", line)[1] for line in lines} == set(tasks)
 
 
+def test_launchers_start_no_run_twice(root, tmp_path):
+    arguments = ("KungFuMaster all26 all26,pong", "--seeds", "1,1-2,2", "--method", "mlr,mlr", "--gpus", "none", "--dry-run")
+    lines = run(root, "scripts/run_atari.sh", *arguments, "--runs", str(tmp_path / "a b")).stdout.splitlines()
+    assert len(lines) == len(set(lines)) == 52 and "game=kung_fu_master" in lines[0]
+    assert shlex.split(lines[0])[-2] == f"{tmp_path}/a b/logs/atari/kung_fu_master-mlr-paper-seed1.log"  # as it can be typed
+    said = run(tmp_path, str(root / "scripts/run_atari.sh"), "--help")
+    assert said.returncode == 0 and "--dry-run" in said.stdout
+    elsewhere = run(root.parent, os.path.relpath(root / "scripts/run_atari.sh", root.parent), "--help")
+    assert elsewhere.returncode == 0 and elsewhere.stdout == said.stdout
+
+
+def test_launcher_outlives_runs_that_are_killed_together(root, tmp_path):
+    """As the kernel does when the memory is full; a third run waits for its turn."""
+    arguments = ("pong", "--seeds", "1-3", "--preset", "debug", "--gpus", "none", "--jobs-per-gpu", "2", "--runs", str(tmp_path))
+    launcher = subprocess.Popen(
+        ["scripts/run_atari.sh", *arguments, "steps=100000"], cwd=root, stdout=subprocess.PIPE, text=True, env=ENVIRONMENT
+    )
+
+    def kill(count: int) -> None:
+        runs, deadline = [], time.time() + 30
+        while len(runs) < count and time.time() < deadline:
+            time.sleep(0.05)
+            alive = [p for p in psutil.Process(launcher.pid).children() if p.status() != psutil.STATUS_ZOMBIE]
+            runs = [p for p in alive if "Atari.train" in p.cmdline()]
+        launcher.send_signal(signal.SIGSTOP)  # both are dead before it looks
+        for process in runs:
+            process.kill()
+        launcher.send_signal(signal.SIGCONT)
+
+    try:
+        kill(2)
+        kill(1)
+        said, _ = launcher.communicate(timeout=20)
+    finally:
+        launcher.kill()
+    assert launcher.returncode == 1 and "0 finished, 0 skipped as finished before, 3 failed, 0 stopped" in said
+    assert len(re.findall(r"FAILED pong/mlr-debug/seed[123] \(exit code 137", said)) == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -105,6 +146,8 @@ def test_launchers_deal_out_gpus_and_know_their_sets(root):
         (["pong", "seed=2"], "seed has an option of its own"),
         ([], "say which games"),
         (["pong", "--jobs-per-gpu", "0"], "whole number"),
+        (["pong", "--runs", "--dry-run"], "--runs needs a value"),
+        (["pong", "--method", ","], "names no method"),
     ],
 )
 def test_launchers_name_mistakes(root, arguments, says):
@@ -209,6 +252,27 @@ def test_ledger_sees_edits_by_hand(invent, tmp_path, what):
     assert not (tmp_path / "REPORT.md").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("result.json", "{"), ("result.json", "{}"), ("eval.csv", "frame,seed\nx,1\n"), ("config.yaml", "a: ["), ("config.yaml", "a: 1")],
+)
+def test_ledger_names_a_damaged_run(day, tmp_path, name, text):
+    runs = tmp_path / "runs"
+    shutil.copytree(day[0] / "atari", runs / "atari")
+    folder = runs / "atari/pong/mlr-debug/seed1"
+    (folder / name).write_text(text)
+    done = ledger(runs, "--results", tmp_path / "results", "--debug")
+    assert done.returncode == 1 and done.stderr.startswith(f"refused: {folder}: "), done.stderr
+    assert not (tmp_path / "results/atari.csv").exists()
+
+
+def test_a_ledger_that_is_no_table(tmp_path):
+    (tmp_path / "atari.csv").write_bytes(b"game,\xff\xfe\0\n")
+    done = ledger("--check", "--results", tmp_path)
+    assert done.returncode == 2 and "atari.csv cannot be read" in done.stderr
+    assert ledger("--results").returncode == 2
+
+
 def test_the_ledger_of_this_repository_is_as_it_was_written(root):
     done = run(root, "scripts/ledger.sh", "--check")
     assert done.returncode == 0 and "as they were written" in done.stdout
@@ -281,3 +345,7 @@ def test_plan_counts_what_is_left(day, capsys):
 def test_plan_names_mistakes():
     with pytest.raises(UserError, match="did you mean pong"):
         planner.main(["pnog"])
+    for arguments, says in ((["--seeds", "3-1"], "counts upwards"), (["--seeds"], "needs a value"), (["--method", ","], "names no method")):
+        with pytest.raises(UserError, match=says):
+            planner.main(["pong", *arguments])
+    assert len(planner.names("all6 walker_stand all6")[1]) == 7 and planner.names("Pong pong all26")[1][0] == "pong"

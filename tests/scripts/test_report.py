@@ -49,6 +49,8 @@ def test_an_empty_ledger_shows_no_number_of_ours(root, tmp_path):
     (tmp_path / "figs").mkdir()
     stale = tmp_path / "figs/dmcontrol_paper_curves_steps.png"
     stale.write_bytes(b"of a former ledger")
+    other = tmp_path / "figs/atari_drawn_by_somebody_else.png"
+    other.write_bytes(b"not ours")
     call = report(root, tmp_path, tmp_path / "figs")
     assert call.wait(timeout=60) == 0, call.stderr.read()
     text = (tmp_path / "REPORT.md").read_text()
@@ -57,7 +59,7 @@ def test_an_empty_ledger_shows_no_number_of_ours(root, tmp_path):
     for line in text.splitlines():
         if line.startswith(("| **MLR, ours**", "| **Baseline, ours**", "| alien", "| walker_walk")):
             assert line.count("no run yet") in (1, 2)
-    assert not list((tmp_path / "figs").iterdir())
+    assert list((tmp_path / "figs").iterdir()) == [other]
 
 
 def test_published_aggregates_agree_with_the_published_scores(published):
@@ -107,6 +109,16 @@ def test_an_evaluation_one_agent_step_late_still_counts(root, invent, tmp_path):
     assert run.at(100_000) == 123.0 and run.at(99_000) is None and run.at(101_000) is None
 
 
+def test_a_longer_training_of_atari_is_another_experiment(invent, tmp_path):
+    """Its importance weights at 400,000 frames are others; in DMControl nothing depends on how long a run will be."""
+    import ledger
+
+    ledger.write(tmp_path, ATARI, [invent(tmp_path, ATARI, "pong", "mlr", 1, changed="steps=200000", end=800_000)])
+    ledger.write(tmp_path, DMCONTROL, [invent(tmp_path, DMCONTROL, "walker_walk", "mlr", 1, changed="env_steps=500000", end=500_000)])
+    assert not aggregates.main_runs(aggregates.load_runs(tmp_path, ATARI), "paper")
+    assert len(aggregates.main_runs(aggregates.load_runs(tmp_path, DMCONTROL), "paper")) == 1
+
+
 def test_ablations_compare_at_a_step_that_all_have(published, invent, tmp_path):
     import ledger
 
@@ -116,6 +128,7 @@ def test_ablations_compare_at_a_step_that_all_have(published, invent, tmp_path):
             tmp_path, DMCONTROL, "cheetah_run", "mlr", 1, name="spatial", changed="mlr.mask.strategy=spatial env_steps=50000", end=50_000
         )
     ]
+    rows += [invent(tmp_path, DMCONTROL, "cheetah_run", "mlr", 3, end=20_000, planned=100_000)]  # cut off beside two that are whole
     rows += [invent(tmp_path, DMCONTROL, "walker_walk", "mlr", 1, name="spatial", changed="mlr.mask.strategy=spatial")]  # nothing beside it
     ledger.write(tmp_path, DMCONTROL, rows)
     (found,) = aggregates.ablations(DMCONTROL, published[DMCONTROL], aggregates.load_runs(tmp_path, DMCONTROL))
@@ -132,3 +145,18 @@ def test_every_method_has_a_look_of_its_own(root, published):
         own = {f.stem for f in (root / "configs" / benchmark.name / "method").glob("*.yaml")}
         looks = [figures.style(m)[:2] for m in {*published[benchmark].methods, *own} - {"human", "random"}]
         assert len(set(looks)) == len(looks) and figures.OTHER[:2] not in looks
+        curves = [figures.style(m) for m in own]  # these meet in one panel: a colour each, and no line like that of a run cut off
+        assert len({c for c, _, _ in curves}) == len(own) and not any(line == ":" for _, _, line in curves)
+
+
+def test_no_legend_is_wider_than_its_figure():
+    import figures
+    from matplotlib import pyplot
+
+    for width in (3.8, 7.3, 14.3):
+        figure, _ = pyplot.subplots(figsize=(width, 3), layout="constrained")
+        figures.legend(figure, list(figures.STYLES), published=True)
+        figure.canvas.draw()
+        box = figure.legends[0].get_window_extent()
+        assert box.x0 >= 0 and box.x1 <= figure.bbox.width
+        pyplot.close(figure)
