@@ -16,7 +16,7 @@ import torch
 
 from .core import machine
 from .core.checkpoint import Checkpoints
-from .core.config import Config
+from .core.config import Config, plain
 from .core.errors import UserError, nearest, run_main
 from .core.run import read_config
 from .core.writers import append_rows, video
@@ -56,11 +56,11 @@ def evaluate(
 
 
 def make_env(config: Config, seed: int, stream: int, place: Place):
-    from .env import Env
+    from .env import TRAIN, Env
     from .worlds.make import make
 
-    image = config.image
-    return Env(config.task, config.action_repeat, image.size, image.shadows, seed, stream, make(place, config.data))
+    image, world = config.image, make(place, config.data, training=stream == TRAIN)
+    return Env(config.task, config.action_repeat, image.size, image.shadows, seed, stream, world)
 
 
 def load_agent(path: Path, config: Config, action_dim: int, precision: machine.Precision) -> tuple[SAC, int]:
@@ -71,6 +71,9 @@ def load_agent(path: Path, config: Config, action_dim: int, precision: machine.P
     if saved is None:
         raise UserError(f"{path} holds no saved policy yet: let the run reach its first checkpoint")
     manifest, parts = saved
+    if "strong" in config:  # acting overlays nothing: the images that the training took may be gone
+        config = Config(plain(config))
+        config["strong"]["augment"] = "none"
     agent = make_agent(config, action_dim, precision)
     agent.load_networks(parts["agent"])
     return agent, manifest["step"]
@@ -78,7 +81,7 @@ def load_agent(path: Path, config: Config, action_dim: int, precision: machine.P
 
 def main(arguments: list[str]) -> int:
     options = {"run": "", "episodes": "10", "video": "false", "device": "auto", "seed": "", "threads": "0"}
-    folders = {"data.video": "", "data.images": "", "data.davis": ""}
+    folders = {"data.video": "", "data.davis": ""}
     options |= folders | {"worlds": "", "intensities": ",".join(f"{i:g}" for i in INTENSITIES)}
     for argument in arguments:
         key, _, value = argument.partition("=")
@@ -95,7 +98,7 @@ def main(arguments: list[str]) -> int:
     path = Path(options["run"])
     config = read_config(path)
     config["data"].update({k.removeprefix("data."): options[k] for k in folders if options[k]})
-    check_data(config.data)
+    check_data(config.data, ("video", "davis"))  # overlay images are for training
     chosen = options["worlds"].split(",") if options["worlds"] else [config.world]
     single = [config.intensity] if not options["worlds"] else None  # its own world, at its own intensity
     try:

@@ -67,7 +67,7 @@ def draw(columns: list[np.ndarray], titles: list[str], heading: str, path: Path)
 
 def main(arguments: list[str]) -> int:
     options = {"figure": "", "worlds": ",".join(WORLDS), "intensities": "0.1", "steps": "100", "device": "auto", "threads": "0"}
-    folders = {"data.video": "", "data.images": "", "data.davis": ""}
+    folders = {"data.video": "", "data.davis": ""}
     runs = [a for a in arguments if "=" not in a]
     for argument in arguments:
         key, equals, value = argument.partition("=")
@@ -89,7 +89,7 @@ def main(arguments: list[str]) -> int:
     path = Path(runs[0])
     config = read_config(path)
     config["data"].update({k.removeprefix("data."): v for k, v in folders.items() if v})
-    check_data(config.data)
+    check_data(config.data, ("video", "davis"))  # overlay images are for training
     precision = machine.choose_precision(config.precision, machine.choose_device(options["device"]))
     machine.set_threads(int(options["threads"]))
     env = make_env(config, config.seed, EVALUATE, Place("clean"))

@@ -274,7 +274,10 @@ def worlds_table(report: Report, benchmark: Benchmark, runs: list[Run]) -> None:
     if not worlds:
         return
     report.say(
-        "#### In other worlds, after the last step", "", "Trained in the clean world. Ours: mean ± sample standard deviation over seeds."
+        "#### In other worlds, after the last step",
+        "",
+        "Trained in the clean world. Ours: mean ± sample standard deviation over seeds. "
+        "[procedural]: drawn, not filmed; so were all overlay images.",
     )
     rows = []
     for task, method in sorted({(r.task, r.method) for r in runs if r.finished and r.worlds}):

@@ -85,7 +85,7 @@ def load(folder: Path, arguments: list[str], groups: tuple[str, ...], stand_ins:
     for _, key, _ in typed:
         if key not in known and key not in groups:
             raise UserError(f"key {key} is unknown: {nearest(key, [*known, *groups])}")
-        if key.split(".")[0] in foreign or (key.startswith("quirks.") and not _applies(folder, chosen["method"], key)):
+        if key not in groups and not _applies(folder, chosen["method"], key):
             raise UserError(f"key {key} has no effect with method={chosen['method']}")
     files = [f"{group}={stand_ins.get((group, name), name)}" for group, name in chosen.items()]
     values = _compose(folder, files + [argument for argument, key, _ in typed if key not in groups])

@@ -31,7 +31,7 @@ def places(names: list[str], intensities: list[float]) -> list[Place]:
         if name not in WORLDS:
             raise UserError(f"world {name} does not exist: {nearest(name, WORLDS)}")
         out += [Place(name, float(i)) for i in intensities] if name == "distracting_cs" else [Place(name)]
-    if not out:
+    if not out or ("distracting_cs" in names and not intensities):
         raise UserError("no world is named, or distracting_cs without an intensity")
     return list(dict.fromkeys(out))
 
@@ -47,7 +47,7 @@ def label(place: Place, data: Config) -> str:
     return f"{place} (procedural)" if is_procedural(place, data) else str(place)
 
 
-def check_data(data: Config) -> None:
+def check_data(data: Config, keys: tuple[str, ...] = ("video", "images", "davis")) -> None:
     """The folders that the user named exist."""
-    for key, folder in (("video", data.video), ("images", data.images), ("davis", data.davis)):
-        footage.folder(f"data.{key}", folder)
+    for key in keys:
+        footage.folder(f"data.{key}", data[key])

@@ -12,6 +12,7 @@ import numpy as np
 
 SIDE, LENGTH = 128, 500  # of a clip
 SEEDS = {"video_easy": 11_000, "video_hard": 12_000, "distracting_cs": 13_000, "color_easy": 14_000, "color_hard": 15_000, "images": 16_000}
+TRAINING = 1000  # added to the numbers of clips, half of it to the seeds of colours: an agent is not judged on what it was trained in
 KEPT = 8  # clips whose frames stay in memory (25 MB each)
 _cached: OrderedDict[int, "Clip"] = OrderedDict()
 
@@ -50,9 +51,10 @@ def _keep(clip: Clip) -> None:
 _clips: dict[tuple[str, int], Clip] = {}
 
 
-def clips(family: str, count: int) -> list[Clip]:
-    """The first `count` clips of a family; the same objects each time, so that frames are drawn once for all environments."""
-    return [_clips.setdefault((family, n), Clip(family, n)) for n in range(count)]
+def clips(family: str, count: int, training: bool = False) -> list[Clip]:
+    """`count` clips of a family; the same objects each time, so that frames are drawn once for all environments."""
+    first = TRAINING if training else 0
+    return [_clips.setdefault((family, n), Clip(family, n)) for n in range(first, first + count)]
 
 
 def _plane() -> tuple[np.ndarray, np.ndarray]:
@@ -129,12 +131,12 @@ def drapes(rng: np.random.Generator) -> Callable[[int], np.ndarray]:
     return draw
 
 
-def colour_settings(sigma: float, name: str) -> list[dict[str, np.ndarray]]:
+def colour_settings(sigma: float, name: str, training: bool = False) -> list[dict[str, np.ndarray]]:
     """100 sets of colours: the suite's own plus N(0, sigma) per channel within [0, 1]; the floor's second one 0.1 above its first.
 
     The published files were drawn so; their own numbers are not here.
     """
-    rng = np.random.default_rng(SEEDS[name])
+    rng = np.random.default_rng(SEEDS[name] + (TRAINING // 2 if training else 0))
 
     def near(*colour: float) -> np.ndarray:
         return (np.array(colour) + rng.normal(0, sigma, 3)).clip(0, 1)

@@ -13,7 +13,9 @@ import cv2
 import mujoco
 import numpy as np
 
-SKY, GRID = 0, 1  # textures of the suite
+from ..core.errors import UserError
+
+SKY, GRID = "skybox", "grid"  # textures of the suite; the second is that of the material of this name
 GREEN = (0.2, 0.8, 0.2)
 HUE, SATURATION, VALUE = (100, 185), (80, 255), (70, 255)  # the key's range: degrees, of 255, of 255
 
@@ -57,7 +59,8 @@ class Textures:
 
     def __init__(self, physics: Any) -> None:
         self.physics, self.model = physics, physics.model
-        self.stale: set[int] = set()
+        self.stale: set[str] = set()
+        self.number = self.find()
         data = self.pixels(SKY)
         self.stars = (data == 255).all(-1)
         edge = np.zeros(self.pixels(GRID).shape[:2], bool)
@@ -65,14 +68,23 @@ class Textures:
         first = (self.pixels(GRID) == self.pixels(GRID)[1, 1]).all(-1)
         self.first, self.second = first & ~edge, ~first & ~edge
 
-    def pixels(self, texture: int) -> np.ndarray:
+    def find(self) -> dict[str, int]:
+        """Which textures sky and floor are: the suite's domains do not agree on their order."""
         m = self.model
-        height, width, start = int(m.tex_height[texture]), int(m.tex_width[texture]), int(m.tex_adr[texture])
+        skies = np.flatnonzero(m.tex_type == mujoco.mjtTexture.mjTEXTURE_SKYBOX)
+        materials = {m.id2name(i, "material"): i for i in range(m.nmat)}
+        if not len(skies) or not {"self", "grid"} <= materials.keys() or (floor := m.mat_texid[materials["grid"]].max()) < 0:
+            raise UserError(f"the task's model ({m.name}) has not the suite's sky, floor and colours: only world=clean fits it")
+        return {SKY: int(skies[0]), GRID: int(floor)}
+
+    def pixels(self, texture: str) -> np.ndarray:
+        m, number = self.model, self.number[texture]
+        height, width, start = int(m.tex_height[number]), int(m.tex_width[number]), int(m.tex_adr[number])
         return m.tex_data[start : start + height * width * 3].reshape(height, width, 3)
 
     def sky(self, upper: Sequence[float]) -> None:
         """The suite's gradient from another colour down to black, with its stars: to the byte what a reload would give."""
-        data, side = self.pixels(SKY), int(self.model.tex_width[SKY])
+        data, side = self.pixels(SKY), int(self.model.tex_width[self.number[SKY]])
         share = sky_gradient(side)
         for channel in range(3):
             faces = as_bytes(share * upper[channel])
@@ -81,7 +93,7 @@ class Textures:
         data[self.stars] = 255
         self.stale.add(SKY)
 
-    def flood(self, texture: int, colour: Sequence[float]) -> None:
+    def flood(self, texture: str, colour: Sequence[float]) -> None:
         """One colour everywhere."""
         self.pixels(texture)[:] = as_bytes(np.array(colour))
         self.stale.add(texture)
@@ -98,7 +110,7 @@ class Textures:
         contexts = self.physics.contexts
         with contexts.gl.make_current() as context:
             for texture in sorted(self.stale):
-                context.call(mujoco.mjr_uploadTexture, self.model.ptr, contexts.mujoco.ptr, texture)
+                context.call(mujoco.mjr_uploadTexture, self.model.ptr, contexts.mujoco.ptr, self.number[texture])
         self.stale.clear()
 
 
@@ -198,7 +210,8 @@ class Distraction(World):
         super().bind(physics)
         self.textures = Textures(physics)
         side = 800 if getattr(self.videos[0], "path", None) else 256  # footage as published; drawn clips have 128 pixels
-        physics.model.tex_width[SKY] = physics.model.tex_height[SKY] = side  # one picture for all faces
+        sky = self.textures.number[SKY]
+        physics.model.tex_width[sky] = physics.model.tex_height[sky] = side  # one picture for all faces
         self.side = side
         self.colours = physics.model.mat_rgba[:, :3].copy()
         name = physics.model.name.lower()

@@ -443,6 +443,7 @@ def test_rad_crops_both_and_acts_on_the_middle():
         (["method=madi", "masker.type=sotf"], "did you mean soft"),
         (["method=madi", "masker.depth=0"], "at least 1|between 1"),
         (["method=mlr", "augment=conv"], "no effect with method=mlr"),
+        (["method=madi", "masker.enabled=false"], "no effect with method=madi"),
         (["method=drq", "masker.width=8"], "no effect with method=drq"),
         (["method=madi", "svea.alfa=1"], "did you mean svea.alpha"),
     ],
@@ -515,23 +516,33 @@ def test_salient_pixels_are_those_at_or_above_the_quantile_of_their_frame():
         assert kept.shape == (3, 6, 10, 10) and torch.equal(kept[:, 0], kept[:, 2])
 
 
-def test_saliency_is_that_of_the_networks_q1():
-    """With ReLUs that never cut, guided backpropagation is the plain gradient of the agent's own Q1."""
-    agent, config = make("sgqn")
-    part = part_of(agent, config, 2)
-    with torch.no_grad():
-        for module in (*agent.critic.encoder.trunk.convs, *agent.critic.q1):
-            if hasattr(module, "weight"):
-                module.weight.abs_()
-                module.bias.fill_(1.0)
-    image = part.obs.float().requires_grad_()
-    q1, _ = agent.critic(image, part.action)
-    (gradient,) = torch.autograd.grad(q1.sum(), image)
-    expected = gradient.abs().view(2, 3, 3, 36, 36).amax(2)
-    found = sgqn.saliency(agent.critic, part.obs, part.action)
-    if bool((agent.critic.q1[0](torch.cat([agent.critic.encoder(image), part.action], 1)) > 0).all()):
-        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-9)
-    assert found.shape == (2, 3, 36, 36) and (found >= 0).all() and not any(p.grad is not None for p in agent.critic.parameters())
+def test_saliency_is_guided_backpropagation_of_the_networks_q1():
+    """Against torch's own ReLUs, each with a hook that cuts what is negative; and not the plain gradient."""
+    agent, config = make("sgqn", "encoder.init=kaiming")
+    part, critic = part_of(agent, config, 2), agent.critic
+    relus = []
+
+    def relu():
+        relus.append(torch.nn.ReLU())
+        return relus[-1]
+
+    convs = [layer for conv in critic.encoder.trunk.convs for layer in (conv, relu())]
+    q1 = torch.nn.Sequential(*(relu() if isinstance(layer, torch.nn.ReLU) else layer for layer in critic.q1))
+
+    def gradient():
+        image = part.obs.float().requires_grad_()
+        features = torch.nn.Sequential(*convs)(image / 255)
+        value = q1(torch.cat([critic.encoder.head(features), part.action], 1))
+        torch.testing.assert_close(value, critic(part.obs, part.action)[0], rtol=1e-4, atol=1e-5)  # the very network
+        (out,) = torch.autograd.grad(value.sum(), image)
+        return out.abs().view(2, 3, 3, 36, 36).amax(2)
+
+    plain = gradient()
+    for module in relus:
+        module.register_full_backward_hook(lambda m, inner, outer: (inner[0].clamp_min(0),))
+    found = sgqn.saliency(critic, part.obs, part.action)
+    torch.testing.assert_close(found, gradient(), rtol=1e-4, atol=1e-9)
+    assert not torch.allclose(found, plain, rtol=0.1) and not any(p.grad is not None for p in critic.parameters())
 
 
 def test_sgqn_adds_the_consistency_with_the_masked_observation():

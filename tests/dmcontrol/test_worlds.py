@@ -12,7 +12,7 @@ import torch
 
 from DMControl import evaluate as evaluation
 from DMControl.core import machine
-from DMControl.core.config import Config
+from DMControl.core.config import Config, plain
 from DMControl.core.errors import UserError
 from DMControl.renderer import choose_renderer
 
@@ -77,8 +77,21 @@ def test_same_seed_same_pixels_and_another_seed_others(place):
     assert not np.array_equal(roll(env, episode=1)[0][0], one[0][0])
     if not place.name.startswith("video"):  # these go through their videos in order, by the number of the episode
         assert not np.array_equal(roll(env_in(place, seed=2))[0][0], one[0][0])
-    drawn = roll(env_in(place, stream=TRAIN))
-    assert not np.array_equal(drawn[0], one[0])
+
+
+@pytest.mark.parametrize("place", ALL[1:], ids=str)
+def test_training_worlds_are_not_test_worlds(place):
+    """The same world, to train and to be judged in: no set of colours and no clip is in both."""
+    config = read_config(["preset=debug", "method=sac"])
+    shown = []
+    for stream in (TRAIN, EVALUATE):
+        env = evaluation.make_env(config, 1, stream, place)
+        world = env.world
+        shown.append({s["sky"].tobytes() for s in world.settings} if place.name.startswith("color") else {id(v) for v in world.videos})
+        env.close()
+    assert len(shown[0]) == len(shown[1]) and not shown[0] & shown[1]
+    clips = [procedural.Clip("video_easy", n).frame(0) for n in (0, procedural.TRAINING)]
+    assert not np.array_equal(*clips)
 
 
 @pytest.mark.parametrize("place", [Place("color_hard"), Place("video_hard"), DCS], ids=str)
@@ -119,10 +132,11 @@ SKYBOX, MATERIALS = "./common/skybox.xml", "./common/materials.xml"
 GREEN = text(scene.GREEN)
 
 
-def test_colours_are_written_as_a_reload_would():
+@pytest.mark.parametrize("domain", [("walker", "walk"), ("fish", "swim")], ids="_".join)  # fish has its textures the other way round
+def test_colours_are_written_as_a_reload_would(domain):
     """To the byte, in both textures, for several settings; and the agent's material."""
     for setting in procedural.colour_settings(0.2, "color_hard")[:3]:
-        physics = suite.load("walker", "walk").physics
+        physics = suite.load(*domain).physics
         world = scene.Colour([setting])
         world.bind(physics)
         world.start(np.random.default_rng(0), 0)
@@ -131,7 +145,7 @@ def test_colours_are_written_as_a_reload_would():
             (MATERIALS, 'rgb1=".1 .2 .3" rgb2=".2 .3 .4"', f'rgb1="{text(setting["grid1"])}" rgb2="{text(setting["grid2"])}"'),
             (MATERIALS, 'name="self" rgba=".7 .5 .3 1"', f'name="self" rgba="{text(setting["self"])} 1"'),
         ]
-        expected = reloaded(("walker", "walk"), changes)
+        expected = reloaded(domain, changes)
         different = (physics.model.tex_data != expected.model.tex_data).sum()
         assert different == 0, different
         np.testing.assert_allclose(physics.model.mat_rgba, expected.model.mat_rgba, rtol=1e-6)
@@ -150,6 +164,13 @@ def test_green_screens_are_written_as_a_reload_would_but_for_its_rounding():
     expected = reloaded(("walker", "walk"), changes).model.tex_data
     apart = np.abs(physics.model.tex_data.astype(int) - expected)  # a reload mixes green with green and rounds some of it down
     assert apart.max() <= 1 and apart.mean() < 0.03
+
+
+def test_a_model_without_the_suites_floor_is_refused():
+    physics = suite.load("walker", "walk").physics
+    physics.model.mat_texid[:] = -1
+    with pytest.raises(UserError, match="only world=clean"):
+        scene.Video(procedural.clips("video_hard", 1), floor=True).bind(physics)
 
 
 def test_the_camera_sees_what_was_written_and_nothing_was_reloaded(monkeypatch):
@@ -449,6 +470,7 @@ def test_mistakes_with_footage_are_named(tmp_path):
         (["eval.worlds=[clean,colour_easy]"], "did you mean color_easy"),
         (["world=distracting_cs", "intensity=0.25"], "intensity 0.25 does not exist"),
         (["eval.worlds=[distracting_cs]", "eval.intensities=[0.1,0]"], "intensity 0 does not exist"),
+        (["eval.worlds=[clean,distracting_cs]", "eval.intensities=[]"], "without an intensity"),
         (["data.video=/no/such/folder"], "data.video=/no/such/folder is not a folder"),
         (["data.images=/no/such/folder"], "is not a folder"),
         (["data.davis=/no/such/folder"], "is not a folder"),
@@ -531,6 +553,12 @@ def test_a_run_in_one_world_judged_in_others(tmp_path, capsys):
         evaluation.main([f"run={path}", "worlds=video_hart"])
     with pytest.raises(UserError, match=r"intensity 0.7 does not exist"):
         evaluation.main([f"run={path}", "worlds=distracting_cs", "intensities=0.7"])
+    with pytest.raises(UserError, match=r"argument data.images=/none is unknown"):  # an evaluation overlays nothing
+        evaluation.main([f"run={path}", "data.images=/none"])
+    gone = Config(plain(whole.config))
+    gone["data"]["images"] = str(tmp_path / "gone")  # it judges without what it was trained with
+    agent, _ = evaluation.load_agent(path, gone, whole.env.action_dim, whole.precision)
+    assert torch.equal(agent.critic.q1[0].weight, whole.agent.critic.q1[0].weight) and gone.strong.augment == "overlay"
     with pytest.raises(UserError, match=r"data.video=/none is not a folder"):
         evaluation.main([f"run={path}", "worlds=video_easy", "data.video=/none"])
 
