@@ -229,9 +229,8 @@ def collect(runs: list[Path], results: Path, benchmark: Benchmark, cut_off: bool
         try:
             made = row_of(folder, benchmark)
         except (ValueError, KeyError, TypeError, csv.Error, UserError) as error:
-            says = (
-                " ".join(str(error).split()) if isinstance(error, UserError) else f"its files are damaged ({type(error).__name__}: {error})"
-            )
+            damage = f"its files are damaged ({type(error).__name__}: {error})"
+            says = " ".join((str(error) if isinstance(error, UserError) else damage).split())
             refused.append(f"{folder}: {says}; mend it, or move it away")
             continue
         if made is None:
