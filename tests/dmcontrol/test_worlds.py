@@ -119,8 +119,10 @@ def reloaded(domain, changes):
         text = assets[name].decode()
         assert old in text
         assets[name] = text.replace(old, new).encode()
-    physics = suite.load(*domain).physics
-    physics.reload_from_xml_string(common.read_model(f"{domain[0]}.xml"), assets=assets)
+    physics, model = suite.load(*domain).physics, common.read_model(f"{domain[0]}.xml").decode()
+    for name, old, new in changes:
+        model = model.replace(old, new) if name == SKYBOX else model  # fish has a sky in its own file
+    physics.reload_from_xml_string(model, assets=assets)
     return physics
 
 
