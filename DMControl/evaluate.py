@@ -86,7 +86,7 @@ def main(arguments: list[str]) -> int:
             raise UserError(f"argument {argument} is unknown: write key=value with one of {', '.join(options)}; {nearest(key, options)}")
         options[key] = value
     for key, low, high in (("episodes", 1, 10_000), ("seed", 0, 2**31 - 1), ("threads", 0, 1024)):
-        if options[key] and not (options[key].isdigit() and low <= int(options[key]) <= high):
+        if options[key] and not (options[key].isdecimal() and low <= int(options[key]) <= high):
             raise UserError(f"{key}={options[key]} must be a whole number between {low} and {high}")
     if options["video"].lower() not in ("true", "false"):
         raise UserError(f"video={options['video']} must be true or false")

@@ -244,6 +244,11 @@ class TestFuzz:
 
         run()
 
+    @pytest.mark.parametrize("typed", ["episodes=²", "seed=①", "threads=٣٣٣٣٣"])
+    def test_digits_that_are_no_numbers(self, tree, typed):
+        with pytest.raises(MISTAKE, match="must be a whole number"):
+            TREES[tree].evaluate.main(["run=nowhere", typed])
+
     @pytest.mark.parametrize(
         "typed", [["sac.hidden=99999999", "rainbow.hidden=99999999"], ["seed=💥"], ["runs=/dev/null/x", "preset=debug"]]
     )
