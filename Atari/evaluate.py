@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from . import games
+from .core import config as configuration
 from .core import machine
 from .core.checkpoint import Checkpoints
 from .core.config import Config
@@ -82,7 +83,7 @@ def main(arguments: list[str]) -> int:
             raise UserError(f"argument {argument} is unknown: write key=value with one of {', '.join(options)}; {nearest(key, options)}")
         options[key] = value
     for key, low, high in (("episodes", 1, 10_000), ("seed", 0, 2**31 - 1), ("threads", 0, 1024)):
-        if options[key] and not (options[key].isdigit() and low <= int(options[key]) <= high):
+        if options[key] and not (options[key].isdecimal() and low <= int(options[key]) <= high):
             raise UserError(f"{key}={options[key]} must be a whole number between {low} and {high}")
     if options["video"].lower() not in ("true", "false"):
         raise UserError(f"video={options['video']} must be true or false")
@@ -90,6 +91,9 @@ def main(arguments: list[str]) -> int:
         raise UserError("say which run: python -m Atari.evaluate run=runs/atari/<game>/<method>-<preset>/seed<k>")
     path = Path(options["run"])
     config = read_config(path)
+    from .train import CONFIGS, RANGES  # which imports this module
+
+    configuration.check_saved(config, CONFIGS, RANGES, path / "config.yaml")
     precision = machine.choose_precision(config.precision, machine.choose_device(options["device"]))
     machine.set_threads(int(options["threads"]))
     film = options["video"].lower() == "true"

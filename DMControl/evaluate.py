@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from .core import config as configuration
 from .core import machine
 from .core.checkpoint import Checkpoints
 from .core.config import Config, plain
@@ -89,7 +90,7 @@ def main(arguments: list[str]) -> int:
             raise UserError(f"argument {argument} is unknown: write key=value with one of {', '.join(options)}; {nearest(key, options)}")
         options[key] = value
     for key, low, high in (("episodes", 1, 10_000), ("seed", 0, 2**31 - 1), ("threads", 0, 1024)):
-        if options[key] and not (options[key].isdigit() and low <= int(options[key]) <= high):
+        if options[key] and not (options[key].isdecimal() and low <= int(options[key]) <= high):
             raise UserError(f"{key}={options[key]} must be a whole number between {low} and {high}")
     if options["video"].lower() not in ("true", "false"):
         raise UserError(f"video={options['video']} must be true or false")
@@ -97,6 +98,9 @@ def main(arguments: list[str]) -> int:
         raise UserError("say which run: python -m DMControl.evaluate run=runs/dmcontrol/<task>/<method>-<preset>/seed<k>")
     path = Path(options["run"])
     config = read_config(path)
+    from .train import CONFIGS, RANGES  # which imports this module
+
+    configuration.check_saved(config, CONFIGS, RANGES, path / "config.yaml")
     config["data"].update({k.removeprefix("data."): options[k] for k in folders if options[k]})
     check_data(config.data, ("video", "davis"))  # overlay images are for training
     chosen = options["worlds"].split(",") if options["worlds"] else [config.world]

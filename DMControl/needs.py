@@ -3,6 +3,7 @@
 from .core.config import Config
 from .core.decoder import Decoder
 from .core.machine import Precision
+from .critics.strong import BANK_SIDE
 from .sac import _chunk
 
 
@@ -14,7 +15,9 @@ def capacity(config: Config) -> int:
 def memory(config: Config, action_dim: int, precision: Precision) -> dict[str, int]:
     trained, copied = parameters(config, action_dim)
     image = config.image
-    return {
+    overlay = "strong" in config and config.strong.augment == "overlay"
+    images = {"overlay images": 2 * config.strong.images * BANK_SIDE**2 * 3} if overlay else {}  # on the host and on the device
+    return images | {
         "replay": capacity(config) * image.size**2 * 3,
         "networks": 16 * trained + 4 * copied,  # weights, gradients and two moments; copies are weights alone
         "activations": activations(config, precision),

@@ -462,7 +462,7 @@ def main(arguments: list[str]) -> int:
         if key in options:
             options[key] = value
         elif key == "updates":
-            if not value.isdigit() or int(value) < 2:
+            if not value.isdecimal() or int(value) < 2:
                 raise UserError(f"updates={value} must be a whole number of at least 2")
             updates = int(value)
         else:

@@ -79,7 +79,7 @@ def main(arguments: list[str]) -> int:
     if len(runs) != 1:
         raise UserError("say which run: scripts/masks.sh runs/dmcontrol/<task>/madi-<preset>/seed<k>")
     for key, low in (("steps", 1), ("threads", 0)):
-        if not options[key].isdigit() or int(options[key]) < low:
+        if not options[key].isdecimal() or int(options[key]) < low:
             raise UserError(f"{key}={options[key]} must be a whole number of at least {low}")
     try:
         intensities = [float(i) for i in options["intensities"].split(",")]

@@ -214,7 +214,7 @@ def numbers(text: str) -> list[int]:
     found = []
     for part in text.replace(",", " ").split():
         low, _, high = part.partition("-")
-        if not low.isdigit() or not (high or low).isdigit():
+        if not low.isdecimal() or not (high or low).isdecimal():
             raise UserError(f"--seeds {text} must look like 1-3 or 1,2,5")
         found += range(int(low), int(high or low) + 1)
     if not found:
@@ -253,7 +253,7 @@ def main(arguments: list[str]) -> int:
     methods, seeds = list(dict.fromkeys(options["--method"].replace(",", " ").split())), numbers(options["--seeds"])
     if not methods:
         raise UserError("--method names no method")
-    if not options["--jobs-per-gpu"].isdigit() or int(options["--jobs-per-gpu"]) < 1:
+    if not options["--jobs-per-gpu"].isdecimal() or int(options["--jobs-per-gpu"]) < 1:
         raise UserError(f"--jobs-per-gpu {options['--jobs-per-gpu']} must be a whole number from 1 on")
     gpus = gpu_count(options["--gpus"])
     slots = max(1, gpus) * int(options["--jobs-per-gpu"])

@@ -356,7 +356,7 @@ def main(arguments: list[str]) -> int:
     rest = iter(arguments)
     for argument in rest:
         value = next(rest, "")
-        if argument == "--resamples" and value.isdigit() and int(value) > 0:
+        if argument == "--resamples" and value.isdecimal() and int(value) > 0:
             aggregates.RESAMPLES = int(value)
         elif argument in folders and value:
             folders[argument] = Path(value)

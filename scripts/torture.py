@@ -806,14 +806,14 @@ def main(arguments: list[str]) -> int:
     count, options = 50, {"tree": "dmcontrol,atari", "faults": ",".join([*FAULTS, *EXTRA]), "seed": "0"}
     for argument in arguments:
         key, _, value = argument.partition("=")
-        if argument.isdigit() and int(argument) > 0:
+        if argument.isdecimal() and int(argument) > 0:
             count = int(argument)
         elif key in options and value:
             options[key] = value
         else:
             raise UserError(f"argument {argument} is unknown: give a count, tree=, faults= or seed=")
     names, chosen = options["tree"].split(","), options["faults"].split(",")
-    if not set(names) <= {"dmcontrol", "atari"} or not set(chosen) <= {*FAULTS, *EXTRA} or not options["seed"].isdigit():
+    if not set(names) <= {"dmcontrol", "atari"} or not set(chosen) <= {*FAULTS, *EXTRA} or not options["seed"].isdecimal():
         raise UserError(f"tree= is dmcontrol or atari, faults= any of {', '.join([*FAULTS, *EXTRA])}, seed= a whole number")
     dice, start = random.Random(int(options["seed"])), time.monotonic()
     trees, notes = plant(names), []

@@ -108,6 +108,18 @@ def load(folder: Path, arguments: list[str], groups: tuple[str, ...], stand_ins:
     return Config(_as_declared(values, known))
 
 
+def check_saved(config: Config, folder: Path, ranges: dict[str, tuple[float | None, float | None]], file: Path) -> None:
+    """The settings of a run folder are ones that this code could have written: known keys, values of their kind and range."""
+    known, _ = _schema(folder)
+    own = {"method": "word", **dict.fromkeys(("task", "game", "preset"), "word")}
+    for key, value in flatten(config):
+        declared = known.get(key, own.get(key))
+        if key not in known and key not in own:
+            raise UserError(f"{file} has a key {key} that is unknown here: it was edited, or written by another version of this code")
+        _check_type(key, value, declared)
+    check_ranges(config, ranges)
+
+
 def check_ranges(config: Config, ranges: dict[str, tuple[float | None, float | None]]) -> None:
     """Each named number within [low, high]; `a.b` of a block that the method lacks is passed over."""
     values = dict(flatten(config))

@@ -56,6 +56,9 @@ def run_main(main: Callable[[list[str]], int]) -> None:
     if {"--help", "-h", "help"} & set(sys.argv[1:]):
         print((sys.modules["__main__"].__doc__ or "").strip())
         sys.exit(0)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a folder's name need not be text
     try:
         code = main(sys.argv[1:])
     except UserError as error:
@@ -67,6 +70,9 @@ def run_main(main: Callable[[list[str]], int]) -> None:
     except KeyboardInterrupt:
         print("interrupted before anything was begun", file=sys.stderr)
         code = 130
+    except MemoryError:
+        print("error: out of memory: lower replay.capacity, chunk or a batch size, or take another machine", file=sys.stderr)
+        code = 1
     except BrokenPipeError:
         code = 141
     except OSError as error:

@@ -63,10 +63,17 @@ class RunFolder:
     @property
     def result(self) -> dict[str, Any] | None:
         file = self.path / "result.json"
+        if not file.exists():
+            return None
         try:
-            return json.loads(file.read_text()) if file.exists() else None
-        except ValueError as error:
-            raise UserError(f"{file} is damaged: remove it, and the same command finishes the run again") from error
+            found = json.loads(file.read_text())
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict) or not found.get("eval_returns"):
+            raise UserError(
+                f"{file} is damaged: the run had finished, and eval.csv has its returns; move the run folder away to do it again"
+            )
+        return found
 
     def begin(self, device: torch.device, step: int) -> None:
         """Note in origin.json what works on this run from this step on: a run that is cut off has a source too."""

@@ -95,6 +95,8 @@ class Checkpoints:
                     for segment in manifest["segments"]:
                         if checksum(self.frames / Path(segment["file"]).name) != segment["sha256"]:
                             raise ValueError(f"frames {segment['file']} do not match their checksum")
+            except torch.OutOfMemoryError:
+                raise  # nothing is wrong with the save
             except (ValueError, KeyError, TypeError, OSError, RuntimeError, EOFError) as error:
                 broken.append(f"{folder.name}: {' '.join(str(error).split())[:200]}")
                 continue
@@ -148,6 +150,10 @@ def load_file(path: Path, expected: str, device: torch.device) -> dict[str, Any]
         return torch.load(path, map_location=device, weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(f"{path.name} holds more than tensors and plain values, and was not read") from error
+    except (torch.OutOfMemoryError, MemoryError, OSError):
+        raise
+    except Exception as error:  # what is no pickle at all ends in any of them
+        raise ValueError(f"{path.name} cannot be read ({type(error).__name__}: {error})") from error
 
 
 def checksum(path: Path) -> str:

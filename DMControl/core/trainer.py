@@ -53,7 +53,15 @@ class Run:
         self.checkpoints = Checkpoints(self.folder.path / "checkpoint")
         saved = self.checkpoints.load(("agent", "state"), self.device)
         if saved is not None:
-            self.load(*saved)
+            try:
+                self.load(*saved)
+            except (torch.OutOfMemoryError, MemoryError) as error:
+                raise Failure(f"out of memory while the save of step {saved[0]['step']:,} was read: it is kept ({path})") from error
+            except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:  # sound, but of other things
+                raise UserError(
+                    f"the save of step {saved[0]['step']:,} in {path} does not fit ({type(error).__name__}: {error}): another version of "
+                    "this code wrote it; take that version, or move the run folder away to start anew"
+                ) from error
         self.started = time.perf_counter()
         return saved is not None
 

@@ -13,10 +13,11 @@ import pytest
 import torch
 
 from DMControl.core import errors, logs, machine
-from DMControl.core.checkpoint import Checkpoints
+from DMControl.core.checkpoint import Checkpoints, _seal, checksum
+from DMControl.core.config import Config
 from DMControl.core.errors import Crash, Failure, UserError, crashing, run_main
 from DMControl.core.frames import Frames
-from DMControl.core.run import Stop
+from DMControl.core.run import RunFolder, Stop
 from DMControl.core.watch import Watch, plain, write_inspection
 from DMControl.core.writers import Csv, TensorBoard, append_rows
 
@@ -76,7 +77,8 @@ def test_a_full_disk_leaves_the_last_save_and_no_rubbish(tmp_path):
     script = f"""
 import resource, torch
 from pathlib import Path
-from DMControl.core.checkpoint import Checkpoints
+from DMControl.core.checkpoint import Checkpoints, _seal, checksum
+from DMControl.core.config import Config
 c = Checkpoints(Path({str(tmp_path)!r}))
 c.save(1, {{"agent": {{"w": torch.ones(3)}}}}, [])
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
@@ -156,7 +158,7 @@ def test_a_signal_inside_a_print_harms_nothing():
     """The handler writes past Python's buffers: print() entered twice would be an error."""
     script = """
 import os, signal, sys
-from DMControl.core.run import Stop
+from DMControl.core.run import RunFolder, Stop
 stop = Stop()
 class Out:
     def write(self, text):
@@ -198,3 +200,39 @@ def test_manifests_are_readable_by_people(tmp_path):
     c.save(3, {"agent": {}}, [c.write_frames(0, b"ab", 2)])
     manifest = json.loads((tmp_path / "step_000000003" / "manifest.json").read_text())
     assert set(manifest) == {"sha256", "format", "step", "files", "segments"} and manifest["segments"][0]["count"] == 2
+
+
+@pytest.mark.parametrize("content", [b".", b"\x80\x04K\x01}s.", b"cbuiltins\nprint\n(S'run'\ntR.", b"PK\x03\x04", b""])
+def test_rubbish_with_the_right_checksum_is_refused(tmp_path, content, capsys):
+    """Whatever error the reader makes of it: the older save is used."""
+    c = Checkpoints(tmp_path)
+    for step in (1, 2):
+        c.save(step, {"agent": {}}, [])
+    folder = tmp_path / "step_000000002"
+    (folder / "agent.pt").write_bytes(content)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"]["agent.pt"] = checksum(folder / "agent.pt")
+    manifest.pop("sha256")
+    (folder / "manifest.json").write_text(json.dumps({"sha256": _seal(manifest), **manifest}))
+    assert c.load(("agent",), CPU)[0]["step"] == 1 and "passed over step_000000002" in capsys.readouterr().out
+
+
+def test_a_save_that_memory_has_no_room_for_is_not_called_damaged(tmp_path, monkeypatch):
+    c = Checkpoints(tmp_path)
+    c.save(1, {"agent": {}}, [])
+
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(torch, "load", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        c.load(("agent",), CPU)
+    assert not c.broken
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "{}", '{"eval_returns": []}'])
+def test_a_damaged_result_is_one_line(tmp_path, text):
+    (tmp_path / "config.yaml").write_text("a: 1\n")
+    (tmp_path / "result.json").write_text(text)
+    with pytest.raises(UserError, match="is damaged: the run had finished"):
+        _ = RunFolder(tmp_path, Config({"a": 1})).result

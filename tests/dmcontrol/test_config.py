@@ -1,5 +1,6 @@
 """Settings: the paper's values, the names a user may type, and one clear line for a mistake."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -203,3 +204,22 @@ def test_differences_name_the_keys():
     a, b = plain(read_config([])), plain(read_config(["mlr.tau=0.2", "threads=3"]))
     assert differences(a, b, ("threads",)) == ["mlr.tau (0.05 -> 0.2)"]
     assert dict(flatten(a))["mlr.tau"] == 0.05
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("action_repeat: 8", "action_repeat: 0", "action_repeat=0 must be between"),
+        ("action_repeat: 8", "action_repeat: [8]", "action_repeat=[8] must be a whole number"),
+        ("  stack: 3", "  stack: 3\n  stacks: 3", "image.stacks that is unknown"),
+    ],
+)
+def test_evaluate_refuses_settings_edited_by_hand(tmp_path, old, new, says):
+    from DMControl.evaluate import main
+
+    RunFolder(tmp_path / "run", read_config(["preset=debug"]))
+    file = tmp_path / "run" / "config.yaml"
+    assert old in file.read_text()
+    file.write_text(file.read_text().replace(old, new))
+    with pytest.raises(UserError, match=re.escape(says)):
+        main([f"run={tmp_path / 'run'}"])

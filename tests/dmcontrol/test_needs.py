@@ -54,3 +54,9 @@ def test_a_run_that_cannot_fit_says_so_before_it_starts(tmp_path, changes, says)
     with pytest.raises(UserError, match=says):
         Trainer(read_config(["preset=debug", f"runs={tmp_path}", *changes]), "test")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_overlay_images_are_counted():
+    config = read_config(["preset=debug", "method=svea", "strong.images=100000"])
+    assert memory(config, 2, Precision(torch.device("cpu"), torch.float32))["overlay images"] >= 100_000 * 128 * 128 * 3
+    assert "overlay images" not in memory(read_config(["preset=debug", "method=mlr"]), 2, Precision(torch.device("cpu"), torch.float32))

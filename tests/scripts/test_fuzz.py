@@ -4,8 +4,10 @@ import copy
 import io
 import random
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -243,6 +245,21 @@ class TestFuzz:
                 package.evaluate.main(["run=run", *typed])
 
         run()
+
+    def test_ctrl_c_while_libraries_are_loaded(self, tree, root):
+        command = [sys.executable, "-m", f"{TREES[tree].__name__}.train", "preset=debug", "seed=-1"]
+        victim = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=root)
+        maps = Path(f"/proc/{victim.pid}/maps")
+        while victim.poll() is None and "libtorch" not in maps.read_text() and "numpy" not in maps.read_text():
+            time.sleep(0.01)
+        victim.send_signal(signal.SIGINT)
+        said = victim.communicate(timeout=60)[1]
+        assert victim.returncode == 130 and said == "interrupted before anything was begun\n", said
+
+    @pytest.mark.parametrize("typed", ["episodes=²", "seed=①", "threads=٣٣٣٣٣"])
+    def test_digits_that_are_no_numbers(self, tree, typed):
+        with pytest.raises(MISTAKE, match="must be a whole number"):
+            TREES[tree].evaluate.main(["run=nowhere", typed])
 
     @pytest.mark.parametrize(
         "typed", [["sac.hidden=99999999", "rainbow.hidden=99999999"], ["seed=💥"], ["runs=/dev/null/x", "preset=debug"]]
