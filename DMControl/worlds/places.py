@@ -50,4 +50,4 @@ def label(place: Place, data: Config) -> str:
 def check_data(data: Config, keys: tuple[str, ...] = ("video", "images", "davis")) -> None:
     """The folders that the user named exist."""
     for key in keys:
-        footage.folder(f"data.{key}", data[key])
+        footage.folder(f"data.{key}", getattr(data, key))
