@@ -24,15 +24,15 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
+import marks  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
 from DMControl.core import machine  # noqa: E402
 from DMControl.core.errors import UserError, run_main  # noqa: E402
 
-MARKS = ("<!-- bench: scripts/bench.py --readme -->", "<!-- end of bench -->")
 PARTS = ("sample", "augment", "rl loss", "mlr forward", "mlr backward", "masker forward", "actor", "auxiliary", "optimiser", "ema", "rest")
 
 
@@ -410,17 +410,22 @@ def row(context: dict[str, Any], r: dict[str, Any]) -> str:
 
 def write_readme(folder: Path, readme: Path) -> None:
     """The table between the marks of README, from every measurement in the folder."""
-    head = (
-        "| run | hardware, date | format | ms per update | GFLOP/s | matrix products | ratio | overhead | RSS GB | GPU GB "
-        "| hours per 100k |\n"
-        "|---|---|---|---|---|---|---|---|---|---|---|"
+    columns = (
+        "run | hardware, date | format | ms per update | GFLOP/s | matrix products | ratio | overhead | RSS GB | GPU GB | hours per 100k"
     )
-    rows = [row(c, r) for c in (json.loads(f.read_text()) for f in sorted(folder.glob("*.json"))) for r in c["results"]]
-    before, _, rest = readme.read_text().partition(MARKS[0])
-    _, _, after = rest.partition(MARKS[1])
-    if not after:
-        raise UserError(f"{readme} has no marks {MARKS[0]} and {MARKS[1]}")
-    readme.write_text("\n".join([before + MARKS[0], head, *rows, MARKS[1] + after]))
+    head = [f"| {columns} |", "|" + "---|" * len(columns.split("|"))]
+    results = [(c, r) for c in (json.loads(f.read_text()) for f in sorted(folder.glob("*.json"))) for r in c["results"]]
+    worlds = [line for _, r in results if (line := worlds_line(r))]
+    marks.fill(readme, "bench", [*head, *(row(c, r) for c, r in results), *(f"\n{line}" for line in worlds)])
+
+
+def worlds_line(r: dict[str, Any]) -> str:
+    """What a step costs in each world, where the bench was asked for some."""
+    steps = {k.removeprefix("step in "): v for k, v in r["environment_per_second"].items() if k.startswith("step in ")}
+    if len(steps) < 2:
+        return ""
+    says = ", ".join(f"{world} {1000 / rate:.0f} ms" for world, rate in steps.items())
+    return f"A step of {r['task']} in each world (preset {r['preset']}, {r['hardware']}, rendering included): {says}."
 
 
 def measure_all(cases: list[tuple[str, str]], updates: int, rest: list[str]) -> list[dict[str, Any]]:

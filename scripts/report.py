@@ -1,6 +1,8 @@
 """results/REPORT.md and its figures, from the ledger and the published tables alone.
 
-python scripts/report.py [--results DIR] [--figs DIR] [--resamples 2000]
+python scripts/report.py [--results DIR] [--figs DIR] [--resamples 2000] [--readme FILE]
+
+--readme FILE    also the part of this file that stands between the marks <!-- evidence: ... --> and <!-- end of evidence -->
 
 What has no run is shown as such. Published numbers are marked as published, and seeds are counted.
 """
@@ -15,8 +17,10 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
 import aggregates  # noqa: E402
 import figures  # noqa: E402
+import marks  # noqa: E402
 from aggregates import AGGREGATE_NAMES, AGGREGATES, BUDGETS, Curve, Published, Run, method_name, ordered  # noqa: E402
 from ledger import ATARI, BENCHMARKS, DMCONTROL, Benchmark  # noqa: E402
+from PIL import Image  # noqa: E402
 
 from DMControl.core.errors import UserError, run_main  # noqa: E402
 from DMControl.core.run import write_text  # noqa: E402
@@ -262,19 +266,19 @@ def section(report: Report, benchmark: Benchmark, published: Published, runs: li
         for budget in budgets(benchmark, preset, chosen):
             score_table(report, benchmark, published, chosen, budget)
             aggregate_table(report, benchmark, published, chosen, budget, name)
-        worlds_table(report, benchmark, chosen)
+        worlds_table(report, benchmark, chosen, preset)
         curve_figures(report, benchmark, published, chosen, name)
     cut_off(report, benchmark, [r for r in runs if not r.finished])
     variants(report, benchmark, [r for r in runs if r.name or r.own_settings])
 
 
-def worlds_table(report: Report, benchmark: Benchmark, runs: list[Run]) -> None:
+def worlds_table(report: Report, benchmark: Benchmark, runs: list[Run], preset: str) -> None:
     """Finished runs in worlds that they were not trained in."""
     worlds = sorted({w for r in runs if r.finished for w in r.worlds})
     if not worlds:
         return
     report.say(
-        "#### In other worlds, after the last step",
+        f"#### In other worlds, after the last step, preset `{preset}`",
         "",
         "Trained in the clean world. Ours: mean ± sample standard deviation over seeds. "
         "[procedural]: drawn, not filmed; so were all overlay images.",
@@ -351,17 +355,69 @@ def hardware(report: Report, runs: dict[Benchmark, list[Run]]) -> None:
         report.say(NO_RUN)
 
 
+def readme(report: Report, runs: dict[Benchmark, list[Run]], published: dict[Benchmark, Published], path: Path) -> None:
+    """README's evidence: a row per task and method, cut-off runs by the steps they reached, the figures and the videos."""
+    page = Report(report.results, report.figs)
+    rows = []
+    for benchmark, own in runs.items():
+        keys = dict.fromkeys((r.preset, r.task, m) for r in own for m in ordered(x.method for x in own))
+        for preset, task, method in sorted(keys, key=lambda k: (k[0] != "paper", k[0], k[1])):
+            chosen = [r for r in aggregates.main_runs(own, preset) if (r.task, r.method) == (task, method)]
+            for step in sorted({r.step for r in chosen}, reverse=True):
+                rows.append(readme_row(benchmark, published[benchmark], [r for r in chosen if r.step == step]))
+    if rows:
+        page.table(["task", "method", "preset", "at", "ours", "published", "hours a run", "hardware"], rows)
+        page.say(
+            "*ours*: mean ± sample standard deviation over seeds. *published*: the paper's, at these steps, with the paper's settings."
+        )
+    else:
+        page.say(NO_RUN)
+    for name in report.drawn:
+        if name.endswith("curves_steps") or name == "ablations":
+            page.say(f"![{name.replace('_', ' ')}]({os.path.relpath(report.figs / name, path.parent)}.png)")
+    for benchmark, own in runs.items():
+        for preset in sorted({r.preset for r in own}):
+            worlds_table(page, benchmark, aggregates.main_runs(own, preset), preset)
+    videos = sorted((report.figs / "policies").glob("*.gif"))
+    if videos:
+        cells = [(f"![{v.stem}]({os.path.relpath(v, path.parent)})", caption(v)) for v in videos]
+        for start in range(0, len(cells), 4):
+            part = cells[start : start + 4]
+            page.table([c for c, _ in part], [[text for _, text in part]])
+    marks.fill(path, "evidence", "\n".join(page.lines).rstrip().splitlines())
+
+
+def readme_row(benchmark: Benchmark, published: Published, runs: list[Run]) -> list[str]:
+    first = runs[0]
+    digits = 0 if benchmark is DMCONTROL else 1
+    budget = next((b for b in BUDGETS[benchmark.name] if b <= first.step < b * 1.01), None)
+    hours = sum(r.hours for r in runs) / len(runs)
+    where = " / ".join(dict.fromkeys(r.hardware for r in runs))
+    at = f"{first.step:,} {UNITS[benchmark.name]}" + ("" if first.finished else " (cut off)")
+    theirs = "" if budget is None else published_text(published, budget, first.task, first.method, digits)
+    ours = ours_text([r.score for r in runs], digits)
+    return [first.task, method_name(first.method), first.preset, at, ours, theirs, f"{hours:.2f}", where]
+
+
+def caption(video: Path) -> str:
+    """What scripts/policies.sh wrote into the file."""
+    with Image.open(video) as image:
+        return image.info["comment"].decode()
+
+
 def main(arguments: list[str]) -> int:
-    folders = {"--results": ROOT / "results", "--figs": ROOT / "figs"}
+    folders, page = {"--results": ROOT / "results", "--figs": ROOT / "figs"}, None
     rest = iter(arguments)
     for argument in rest:
         value = next(rest, "")
-        if argument == "--resamples" and value.isdecimal() and int(value) > 0:
+        if argument == "--readme" and value:
+            page = Path(value)
+        elif argument == "--resamples" and value.isdecimal() and int(value) > 0:
             aggregates.RESAMPLES = int(value)
         elif argument in folders and value:
             folders[argument] = Path(value)
         else:
-            raise UserError(f"{argument} {value} is unknown: write --results DIR, --figs DIR or --resamples N")
+            raise UserError(f"{argument} {value} is unknown: write --results DIR, --figs DIR, --resamples N or --readme FILE")
     results = folders["--results"]
     runs = {b: aggregates.load_runs(results, b) for b in BENCHMARKS}
     published = {b: aggregates.load_published(ROOT / "results" / "published", b) for b in BENCHMARKS}
@@ -383,6 +439,8 @@ def main(arguments: list[str]) -> int:
     ablation_section(report, [a for b in BENCHMARKS for a in aggregates.ablations(b, published[b], runs[b])])
     hardware(report, runs)
     report.write()
+    if page is not None:
+        readme(report, runs, published, page)
     print(f"{results / 'REPORT.md'}, {len(report.drawn)} figure(s) in {report.figs}")
     return 0
 

@@ -10,6 +10,7 @@ import aggregates
 import numpy as np
 import pytest
 from ledger import ATARI, BENCHMARKS, DMCONTROL
+from PIL import Image
 from rliable import metrics
 
 
@@ -160,3 +161,36 @@ def test_no_legend_is_wider_than_its_figure():
         box = figure.legends[0].get_window_extent()
         assert box.x0 >= 0 and box.x1 <= figure.bbox.width
         pyplot.close(figure)
+
+
+def test_readme_gets_its_rows_figures_and_videos(root, invented_ledger, invent, tmp_path):
+    import ledger
+
+    rows = ledger.read(invented_ledger, DMCONTROL)
+    rows += [invent(invented_ledger, DMCONTROL, "reacher_easy", "mlr", s, end=e, planned=100_000) for s, e in ((1, 40_000), (2, 20_000))]
+    ledger.write(invented_ledger, DMCONTROL, rows)
+    figs, page = tmp_path / "figs", tmp_path / "README.md"
+    page.write_text("above\n<!-- evidence: x -->\nold\n<!-- end of evidence -->\nbelow\n")
+    (figs / "policies").mkdir(parents=True)
+    pictures = [Image.fromarray(np.full((8, 8, 3), v, np.uint8)) for v in (0, 200)]
+    pictures[0].save(figs / "policies/cheetah_run_mlr_paper.gif", save_all=True, append_images=pictures[1:], comment=b"what it shows")
+    command = [sys.executable, "scripts/report.py", "--results", str(invented_ledger), "--figs", str(figs), "--resamples", "20"]
+    for _ in range(2):
+        subprocess.run([*command, "--readme", str(page)], cwd=root, check=True)
+        texts = page.read_text()
+    assert texts.startswith("above\n<!-- evidence: x -->\n") and texts.endswith("<!-- end of evidence -->\nbelow\n") and "old" not in texts
+    cells = {tuple(c.strip() for c in line.split("|")[1:5]): line for line in texts.splitlines() if line.startswith("| ")}
+    assert "(3 seeds) | 482 ± 38 |" in cells["cheetah_run", "MLR", "paper", "100,000 env steps"]
+    assert "(2 seeds) | 399 ± 80 |" in cells["cheetah_run", "Baseline", "paper", "100,000 env steps"]
+    for steps in ("40,000", "20,000"):  # cut off: by the steps each has reached, with no published number beside it
+        assert "(1 seed) |  |" in cells["reacher_easy", "MLR", "paper", f"{steps} env steps (cut off)"]
+    assert "(figs/dmcontrol_paper_curves_steps.png)" in texts and "(figs/ablations.png)" in texts
+    assert "(figs/policies/cheetah_run_mlr_paper.gif)" in texts and "what it shows" in texts
+
+
+def test_readme_without_its_marks_is_an_error(root, tmp_path):
+    page = tmp_path / "README.md"
+    page.write_text("no marks\n")
+    command = [sys.executable, "scripts/report.py", "--results", str(tmp_path), "--figs", str(tmp_path / "figs"), "--readme", str(page)]
+    made = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert made.returncode == 2 and "has no marks" in made.stderr and page.read_text() == "no marks\n"

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 
 def run(root, *command: str) -> subprocess.CompletedProcess:
@@ -22,6 +23,16 @@ def test_quickstart(root, tmp_path):
     for name in ("curve.png", "video/final.mp4", "train.csv", "eval.csv"):
         assert (folder / name).stat().st_size > 100 and str(folder / name) in done.stdout
     assert "tensorboard --logdir" in done.stdout
+    film = run(root, "scripts/policies.py", str(folder), f"figs={tmp_path}")
+    assert film.returncode == 0, film.stderr
+    made = tmp_path / "policies/cartpole_swingup_mlr_debug_quickstart.gif"
+    with Image.open(made) as image:
+        says = f"cartpole_swingup, MLR, debug, seed 1: {mean:.0f} after 2,000 env steps"
+        assert image.info["comment"].decode() == says and image.n_frames > 50
+    assert made.stat().st_size < 1_000_000
+    (folder / "result.json").unlink()
+    film = run(root, "scripts/policies.py", str(folder), f"figs={tmp_path}")
+    assert film.returncode == 2 and "has no result.json" in film.stderr
 
 
 @pytest.mark.parametrize("arguments", [["preset=debug"], ["preset=small", "game=pong"]])

@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# Small animations of finished runs for README, under 1 MB each: scripts/policies.sh RUN_DIR ...
+set -euo pipefail
+source "$(dirname "$0")/setup.sh"
+exec .venv/bin/python scripts/policies.py "$@"
