@@ -85,7 +85,7 @@ class SAC:
             [3] * layers,
             encoder.strides,
             precision,
-            encoder.centred,
+            encoder.centre,
             encoder.last_relu,
         )
         self.critic = Critic(trunk, encoder.dim, action_dim, sac.hidden, encoder.tanh)

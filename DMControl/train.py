@@ -31,6 +31,7 @@ RANGES = {
     "env_restarts": (0, 10**6),
     "image.size": (16, 512), "image.crop": (16, 512), "image.stack": (1, 16), "replay.capacity": (100, None),
     "augment.pad": (0, 64), "augment.intensity": (0, 1), "encoder.filters": (1, 4096), "encoder.strides": (1, 4),
+    "encoder.centre": (0, 255),
     "encoder.dim": (1, None), "sac.batch_size": (1, None), "sac.hidden": (1, None), "sac.lr": (0, 1), "sac.alpha_lr": (0, 1),
     "sac.discount": (0, 1), "sac.init_temperature": (1e-8, None), "sac.critic_tau": (0, 1), "sac.encoder_tau": (0, 1),
     "sac.actor_every": (1, None), "sac.target_every": (1, None), "sac.random_steps": (1, None), "sac.updates_per_step": (0, 64),
@@ -81,6 +82,8 @@ def read_config(arguments: list[str]) -> Config:
             f"env_steps={config['env_steps']} must exceed sac.random_steps x action_repeat = "
             f"{config['sac']['random_steps'] * config['action_repeat']}: nothing is learnt before"
         )
+    if len(config["encoder"]["centre"]) not in (0, 3):
+        raise UserError(f"encoder.centre={config['encoder']['centre']} must have a value per colour, or none: []")
     low_high = config["sac"]["log_std"]
     if len(low_high) != 2 or low_high[0] >= low_high[1]:
         raise UserError(f"sac.log_std={low_high} must be two numbers, the smaller one first")

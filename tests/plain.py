@@ -24,7 +24,7 @@ def make_plain(patch, tree: str, paths=PATHS) -> None:
         return torch.stack(out)
 
     def convolve(self, image, scale=1 / 255):
-        x = (image.float().contiguous() - self.centre) * scale
+        x = (image.float().contiguous() - self.centre[:, None, None]) * scale
         for number, conv in enumerate(self.convs):
             x = torch.nn.functional.conv2d(x, conv.weight.contiguous(), conv.bias, conv.stride)
             x = x.relu() if number < len(self.convs) - 1 or self.last_relu else x

@@ -22,12 +22,15 @@ class Trunk(nn.Module):
         kernels: Sequence[int],
         strides: Sequence[int],
         precision: Precision,
-        centred: bool = False,
+        centre: Sequence[float] = (),
         last_relu: bool = True,
     ) -> None:
         super().__init__()
         self.precision, self.last_relu = precision, last_relu
-        self.centre = 127.5 if centred else 0.0
+        self.centred = any(centre)
+        self.register_buffer(
+            "centre", torch.tensor([*centre] or [0.0], dtype=torch.float32).repeat(channels // max(1, len(centre))), persistent=False
+        )
         if not len(filters) == len(kernels) == len(strides) > 0:
             raise UserError(f"encoder: {list(filters)} filters, {list(kernels)} kernels, {list(strides)} strides must be equally many")
         layers, side = [], size
@@ -50,7 +53,7 @@ class Trunk(nn.Module):
         x = image.contiguous(memory_format=layout).to(self.precision.dtype)
         first, *rest = self.convs
         weight = first.weight * scale  # (x - centre) * scale is left to the first convolution: no pass over the pixels
-        bias = first.bias - self.centre * weight.sum((1, 2, 3)) if self.centre else first.bias
+        bias = first.bias - weight.sum((2, 3)) @ self.centre if self.centred else first.bias
         with self.precision.autocast():
             x = F.conv2d(x, weight.contiguous(memory_format=layout), bias, first.stride)
             for conv in rest:

@@ -39,7 +39,7 @@ def saliency(critic: "Critic", image: Tensor, action: Tensor) -> Tensor:
     trunk = critic.encoder.trunk
     with torch.enable_grad():
         pixels = image.detach().float().requires_grad_()
-        x = (pixels - trunk.centre) / 255
+        x = (pixels - trunk.centre[:, None, None]) / 255
         for number, conv in enumerate(trunk.convs):
             x = conv(x)
             x = GuidedReLU.apply(x) if number < len(trunk.convs) - 1 or trunk.last_relu else x

@@ -58,7 +58,7 @@ def plain_updates(patch, *arguments, device=CPU):
     "setting",
     [
         ["chunk=7"],
-        ["encoder.centred=true", "encoder.init=kaiming"],
+        ["encoder.centre=[52,78,103]", "encoder.init=kaiming"],
         ["augment.order=[crop,shift,intensity]", "quirks.rl_without_intensity=false"],
         ["method=baseline"],
     ],

@@ -25,7 +25,7 @@ def case(golden):
             "image": {"size": size, "crop": size, "stack": g["obs"].shape[1] // 3},
             "encoder": {
                 "filters": critic["encoder.convs.0.weight"].shape[0], "strides": [2] + [1] * (convs - 1), "dim": dim,
-                "init": "delta_orthogonal", "centred": False, "last_relu": True, "tanh": False,
+                "init": "delta_orthogonal", "centre": [], "last_relu": True, "tanh": False,
             },
             "sac": {
                 "hidden": critic["Q1.trunk.0.weight"].shape[0], "lr": 1e-3, "alpha_lr": 1e-4, "discount": float(g["discount"]),
