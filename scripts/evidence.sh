@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# The runs behind README's section Evidence, then ledger, report and videos. Type it again to go on after a stop.
+#
+#   scripts/evidence.sh [small] [ablations] [worlds] [atari] [paper] [--runs runs] [--dry-run]
+#
+#   small        preset small, MLR and Baseline, three seeds: cartpole_swingup, then ball_in_cup_catch
+#   ablations    MLR with one setting changed, preset small, cartpole_swingup, two seeds, 50k env steps
+#   worlds       MaDi, SVEA and SAC, preset madi_small, walker_walk, each judged in every world
+#   atari        preset small, MLR and Baseline, three seeds, one game
+#   paper        the published setting, for a GPU: six tasks, then the games, MLR first
+# Without a word: the first four, which two CPU cores can do (some 12 hours). Two runs go side by side; JOBS=8 changes that.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+cd "$here/.."
+jobs=${JOBS:-2} runs=runs dry=() stages=()
+while (($#)); do
+  case $1 in
+    --runs) runs=${2:?--runs needs a folder}; shift 2 ;;
+    --dry-run) dry=(--dry-run); shift ;;
+    small | ablations | worlds | atari | paper) stages+=("$1"); shift ;;
+    *) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+  esac
+done
+((${#stages[@]})) || stages=(small ablations worlds atari)
+
+dmcontrol() { scripts/run_dmcontrol.sh "$@" --jobs-per-gpu "$jobs" --runs "$runs" "${dry[@]}"; }
+atari() { scripts/run_atari.sh "$@" --jobs-per-gpu "$jobs" --runs "$runs" "${dry[@]}"; }
+variant() { dmcontrol cartpole_swingup --seeds 1-2 --method mlr --preset small env_steps=50000 "$@"; }
+
+for stage in "${stages[@]}"; do
+  case $stage in
+    small)
+      for task in cartpole_swingup ball_in_cup_catch; do dmcontrol $task --seeds 1-3 --method "mlr baseline" --preset small; done ;;
+    ablations)
+      variant mlr.mask.ratio=0.1 name=ratio0.1
+      variant mlr.mask.ratio=0.9 name=ratio0.9
+      variant mlr.mask.strategy=spatial name=spatial
+      variant mlr.mask.strategy=temporal name=temporal
+      variant mlr.target=pixels name=pixels
+      variant mlr.action_tokens=false name=no-actions ;;
+    worlds)
+      dmcontrol walker_walk --seeds 1-2 --method "madi svea sac" --preset madi_small
+      for folder in "$runs"/dmcontrol/walker_walk/*-madi_small/seed*/; do
+        if ((${#dry[@]})) || grep -q ",distracting_cs," "$folder/eval.csv"; then continue; fi # judged before
+        .venv/bin/python -m DMControl.evaluate run="${folder%/}" worlds=clean,color_easy,color_hard,video_easy,video_hard,distracting_cs
+      done ;;
+    atari) atari freeway --seeds 1-3 --method "mlr baseline" --preset small ;;
+    paper)
+      for method in mlr baseline; do
+        dmcontrol "cartpole_swingup ball_in_cup_catch reacher_easy cheetah_run" --method $method --preset paper
+      done
+      dmcontrol "finger_spin walker_walk" --method "mlr baseline" --preset paper
+      atari "pong kangaroo frostbite qbert freeway" --method "mlr baseline" --preset paper
+      atari all26 --method "mlr baseline" --preset paper ;;
+  esac
+done
+((${#dry[@]})) && exit 0
+scripts/ledger.sh "$runs"
+scripts/report.sh --readme README.md
