@@ -5,7 +5,7 @@
 #
 #   small        preset small, MLR and Baseline, three seeds: cartpole_swingup, then ball_in_cup_catch
 #   ablations    MLR with one setting changed, preset small, cartpole_swingup, two seeds, 50k env steps
-#   worlds       MaDi, SVEA and SAC, preset madi_small, walker_walk, each judged in every world
+#   worlds       MaDi, SVEA and SAC, preset madi_small, cartpole_swingup, two seeds, 100k env steps, each judged in every world
 #   atari        preset small, MLR and Baseline, three seeds, one game
 #   paper        the published setting, for a GPU: six tasks, then the games, MLR first
 # Without a word: the first four, which two CPU cores can do (some 12 hours). Two runs go side by side; JOBS=8 changes that.
@@ -39,8 +39,8 @@ for stage in "${stages[@]}"; do
       variant mlr.target=pixels name=pixels
       variant mlr.action_tokens=false name=no-actions ;;
     worlds)
-      dmcontrol walker_walk --seeds 1-2 --method "madi svea sac" --preset madi_small
-      for folder in "$runs"/dmcontrol/walker_walk/*-madi_small/seed*/; do
+      dmcontrol cartpole_swingup --seeds 1-2 --method "madi svea sac" --preset madi_small env_steps=100000
+      for folder in "$runs"/dmcontrol/cartpole_swingup/*-madi_small/seed*/; do
         if ((${#dry[@]})) || grep -q ",distracting_cs," "$folder/eval.csv"; then continue; fi # judged before
         .venv/bin/python -m DMControl.evaluate run="${folder%/}" worlds=clean,color_easy,color_hard,video_easy,video_hard,distracting_cs
       done ;;
