@@ -360,8 +360,9 @@ def readme(report: Report, runs: dict[Benchmark, list[Run]], published: dict[Ben
     page = Report(report.results, report.figs)
     rows = []
     for benchmark, own in runs.items():
-        keys = dict.fromkeys((r.preset, r.task, m) for r in own for m in ordered(x.method for x in own))
-        for preset, task, method in sorted(keys, key=lambda k: (k[0] != "paper", k[0], k[1])):
+        methods = ordered(r.method for r in own)
+        keys = {(r.preset, r.task, r.method) for r in own}
+        for preset, task, method in sorted(keys, key=lambda k: (k[0] != "paper", k[0], k[1], methods.index(k[2]))):
             chosen = [r for r in aggregates.main_runs(own, preset) if (r.task, r.method) == (task, method)]
             for step in sorted({r.step for r in chosen}, reverse=True):
                 rows.append(readme_row(benchmark, published[benchmark], [r for r in chosen if r.step == step]))
