@@ -4,7 +4,7 @@
 #   scripts/evidence.sh [small] [ablations] [worlds] [atari] [paper] [--runs runs] [--dry-run]
 #
 #   small        preset small, MLR and Baseline, three seeds: cartpole_swingup, then ball_in_cup_catch
-#   ablations    MLR with one setting changed, preset small, cartpole_swingup, two seeds, 50k env steps
+#   ablations    MLR with one setting changed, preset small, cartpole_swingup, two seeds
 #   worlds       MaDi, SVEA and SAC, preset madi_small, cartpole_swingup, two seeds, 100k env steps, each judged in every world
 #   atari        preset small, MLR and Baseline, three seeds, one game
 #   paper        the published setting, for a GPU: six tasks, then the games, MLR first
@@ -25,7 +25,7 @@ done
 
 dmcontrol() { scripts/run_dmcontrol.sh "$@" --jobs-per-gpu "$jobs" --runs "$runs" "${dry[@]}"; }
 atari() { scripts/run_atari.sh "$@" --jobs-per-gpu "$jobs" --runs "$runs" "${dry[@]}"; }
-variant() { dmcontrol cartpole_swingup --seeds 1-2 --method mlr --preset small env_steps=50000 "$@"; }
+variant() { dmcontrol cartpole_swingup --seeds 1-2 --method mlr --preset small "$@"; }
 
 for stage in "${stages[@]}"; do
   case $stage in
