@@ -48,7 +48,7 @@ class Adam:
         self.parameters = list(parameters)
         self.lr, self.clip, self.warmup, self.decay = lr, clip, warmup, decay
         device = self.parameters[0].device
-        self.on_gpu = device.type == "cuda"
+        self.on_gpu = device.type != "cpu"
         self.count = torch.zeros((), dtype=torch.float64, device=device) if self.on_gpu else 0
         self.rate = torch.full((), lr, device=device) if self.on_gpu else lr
         self.inner = torch.optim.Adam(self.parameters, self.rate, tuple(betas), eps, weight_decay, fused=True, capturable=self.on_gpu)

@@ -9,7 +9,7 @@ from Atari.env import Step
 from Atari.methods import make_agent, window_of
 from Atari.replay import Replay
 from Atari.train import read_config
-from tests import plain
+from tests import on_meta, plain
 from tests.dmcontrol.test_fast import Operations
 
 CPU = torch.device("cpu")
@@ -88,6 +88,16 @@ def test_updates_are_the_same_operations(method):
     seen = [[o for o in one if o[0] != "aten.fill_.Scalar" or o[1] != [()]] for one in seen]
     assert len(seen[1]) > 200 and seen[1] == seen[2] == seen[3]
     assert not [name for name, _, _ in seen[1] if any(word in name for word in ("_local_scalar_dense", "nonzero", "lift_fresh"))]
+
+
+@pytest.mark.parametrize("method", ["baseline", "mlr"])
+def test_an_update_stays_on_its_device(monkeypatch, method):
+    agent, replay = make(f"method={method}", device=on_meta.use(monkeypatch, "Atari"))
+    for _ in range(2):
+        metrics = agent.update(replay, 100)
+        assert {value.device for value in metrics.values()} == {on_meta.DEVICE}
+    parameters = agent.optimizer.parameters
+    assert len(parameters) > 10 and all(p.device == on_meta.DEVICE for p in parameters)
 
 
 @needs_gpu

@@ -12,9 +12,10 @@ from DMControl.core.record import Recorder
 from DMControl.methods import make_agent
 from DMControl.replay import Replay
 from DMControl.train import read_config
-from tests import plain
+from tests import on_meta, plain
 
 CPU = torch.device("cpu")
+METHODS = ["baseline", "mlr", "sac", "rad", "drq", "svea", "soda", "sgqn", "madi", "mlr_madi"]
 BATCHES = ("sac.batch_size=32", "mlr.batch_size=8")
 
 
@@ -105,7 +106,7 @@ class Operations(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("method", ["baseline", "mlr", "sac", "rad", "drq", "svea", "soda", "sgqn", "madi", "mlr_madi"])
+@pytest.mark.parametrize("method", METHODS)
 def test_updates_of_one_phase_are_the_same_operations(method):
     """What a recorded update needs: all that changes between updates stands in tensors, and nothing is copied from the host."""
     agent, replay = make(f"method={method}")
@@ -118,6 +119,29 @@ def test_updates_of_one_phase_are_the_same_operations(method):
     assert len(seen[2]) > 200 and seen[2] == seen[4] and seen[3] == seen[5]
     forbidden = ("_local_scalar_dense", "nonzero", "lift_fresh")
     assert not [name for name, _, _ in seen[2] + seen[3] if any(word in name for word in forbidden)]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_update_stays_on_its_device(monkeypatch, method):
+    agent, replay = make(f"method={method}", device=on_meta.use(monkeypatch, "DMControl"))
+    for _ in range(2):
+        metrics = agent.update(replay)
+        assert {value.device for value in metrics.values()} == {on_meta.DEVICE}
+    parameters = [p for optimizer in agent._optimizers().values() for p in optimizer.parameters]
+    assert len(parameters) > 10 and all(p.device == on_meta.DEVICE for p in parameters)
+
+
+def test_what_leaves_the_device_is_noticed(monkeypatch):
+    """The test above can fail: numbers of the host in an update, and numbers read from it."""
+    device = on_meta.use(monkeypatch, "DMControl")
+    agent, replay = make("method=baseline", device=device)
+    actor_losses = agent.actor_losses
+    monkeypatch.setattr(agent, "actor_losses", lambda obs, noise: actor_losses(obs + torch.ones(len(obs), 1, 1, 1), noise))
+    with pytest.raises(RuntimeError, match="device"):
+        agent.update(replay)
+    monkeypatch.setattr(agent, "actor_losses", lambda obs, noise: actor_losses(obs * (obs.amax() > 0).item(), noise))
+    with pytest.raises(RuntimeError, match="meta"):
+        agent.update(replay)
 
 
 @pytest.mark.parametrize("decay", ["inverse_sqrt", "constant"])
