@@ -98,7 +98,7 @@ class Trainer(Run):
         self.logger = Logger(self.folder.path, config.game, self.folder.config, command, self.frame if resumed else None)
         self.bar = Bar(config.steps, self.step, "step")
         print(f"run: {self.folder.path}" + (f" (resumed at {self.frame:,} frames)" if resumed else ""))
-        print(f"machine: {machine.describe(self.device)}, {str(self.precision.dtype)[6:]}, {self.threads} threads")
+        print(f"machine: {machine.describe(self.device)}, {str(self.precision.dtype)[6:]}")
         print(self.replay, flush=True)
 
     def make_env(self) -> Env:

@@ -139,8 +139,7 @@ class Trainer(Run):
         self.logger = Logger(self.folder.path, self.folder.config, command, self.env_step if resumed else None, env_fps(self.env))
         self.bar = Bar(config.env_steps, self.env_step, "env step")
         print(f"run: {self.folder.path}" + (f" (resumed at {self.env_step:,} env steps)" if resumed else ""))
-        kind = f"{machine.describe(self.device)}, {str(self.precision.dtype)[6:]}, {self.threads} threads"
-        print(f"machine: {kind}, renderer {choose_renderer()}")
+        print(f"machine: {machine.describe(self.device)}, {str(self.precision.dtype)[6:]}, renderer {choose_renderer()}")
         print(self.replay, flush=True)
 
     def make_env(self):

@@ -168,7 +168,7 @@ class DMControlBench:
         self.config = config = read_config(["task=cheetah_run", "env_steps=400000", *arguments])
         self.device = machine.choose_device(config.device)
         self.precision = machine.choose_precision(config.precision, self.device)
-        self.threads = machine.set_threads(config.threads)
+        machine.set_threads(config.threads)
         image = config.image
         self.env = Env(config.task, config.action_repeat, image.size, image.shadows, 0, TRAIN)
         self.agent = make_agent(config, self.env.action_dim, self.precision)
@@ -252,7 +252,7 @@ class AtariBench:
         self.config = config = read_config(["game=alien", *arguments])
         self.device = machine.choose_device(config.device)
         self.precision = machine.choose_precision(config.precision, self.device)
-        self.threads = machine.set_threads(config.threads)
+        machine.set_threads(config.threads)
         self.env = make_env(config, 0, TRAIN)
         self.agent = make_agent(config, self.env.n_actions, self.precision)
         self.replay = Replay(

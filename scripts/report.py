@@ -369,7 +369,8 @@ def readme(report: Report, runs: dict[Benchmark, list[Run]], published: dict[Ben
     if rows:
         page.table(["task", "method", "preset", "at", "ours", "published", "hours a run", "hardware"], rows)
         page.say(
-            "*ours*: mean ± sample standard deviation over seeds. *published*: the paper's, at these steps, with the paper's settings."
+            "*ours*: mean ± sample standard deviation over seeds. "
+            "*published*: the paper's, with the paper's settings, at these steps where nothing else is said."
         )
     else:
         page.say(NO_RUN)
@@ -391,11 +392,13 @@ def readme(report: Report, runs: dict[Benchmark, list[Run]], published: dict[Ben
 def readme_row(benchmark: Benchmark, published: Published, runs: list[Run]) -> list[str]:
     first = runs[0]
     digits = 0 if benchmark is DMCONTROL else 1
-    budget = next((b for b in BUDGETS[benchmark.name] if b <= first.step < b * 1.01), None)
+    budget = next((b for b in BUDGETS[benchmark.name] if first.step < b * 1.01), BUDGETS[benchmark.name][-1])
     hours = sum(r.hours for r in runs) / len(runs)
     where = " / ".join(dict.fromkeys(r.hardware for r in runs))
     at = f"{first.step:,} {UNITS[benchmark.name]}" + ("" if first.finished else " (cut off)")
-    theirs = "" if budget is None else published_text(published, budget, first.task, first.method, digits)
+    theirs = published_text(published, budget, first.task, first.method, digits)
+    if theirs and not budget <= first.step < budget * 1.01:
+        theirs += f" at {budget:,}"
     ours = ours_text([r.score for r in runs], digits)
     return [first.task, method_name(first.method), first.preset, at, ours, theirs, f"{hours:.2f}", where]
 

@@ -33,7 +33,7 @@ class Run:
         self.device = machine.choose_device(config.device)
         self.precision = machine.choose_precision(config.precision, self.device)
         machine.keep_memory()
-        self.threads = machine.set_threads(config.threads)
+        machine.set_threads(config.threads)
         self.timers, self.averages = Timers(), Averages()
         self.step, self.episode, self.evaluated_at = 0, 0, -1
         self.row_updates, self.restarts, self.crashes = 0, 0, 0  # restarts: of the whole run; crashes: of this process

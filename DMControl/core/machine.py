@@ -153,4 +153,5 @@ def describe(device: torch.device) -> str:
     if info.exists():
         models = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
         name = models[0] if models else name
-    return f"{name}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{name}, {threads} thread{'s' * (threads > 1)}"
