@@ -6,7 +6,7 @@
 #   small        preset small, MLR and Baseline, three seeds: cartpole_swingup, then ball_in_cup_catch
 #   ablations    MLR with one setting changed, preset small, cartpole_swingup, two seeds
 #   worlds       MaDi, SVEA and SAC, preset madi_small, cartpole_swingup, two seeds, 100k env steps, each judged in every world
-#   atari        preset small, MLR and Baseline, three seeds, one game
+#   atari        preset small, MLR and Baseline, three seeds: boxing, then freeway
 #   paper        the published setting, for a GPU: six tasks, then the games, MLR first
 # Without a word: the first four, which two CPU cores can do (some 12 hours). Two runs go side by side; JOBS=8 changes that.
 set -euo pipefail
@@ -44,7 +44,7 @@ for stage in "${stages[@]}"; do
         if ((${#dry[@]})) || grep -q ",distracting_cs," "$folder/eval.csv"; then continue; fi # judged before
         .venv/bin/python -m DMControl.evaluate run="${folder%/}" worlds=clean,color_easy,color_hard,video_easy,video_hard,distracting_cs
       done ;;
-    atari) atari freeway --seeds 1-3 --method "mlr baseline" --preset small ;;
+    atari) atari "boxing freeway" --seeds 1-3 --method "mlr baseline" --preset small ;;
     paper)
       for method in mlr baseline; do
         dmcontrol "cartpole_swingup ball_in_cup_catch reacher_easy cheetah_run" --method $method --preset paper
