@@ -1,7 +1,6 @@
 """What the report computes: rows of the ledger and published tables in, numbers out. rliable does the statistics, from one seed."""
 
 import csv
-import re
 import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -74,7 +73,7 @@ def load_runs(results: Path, benchmark: Benchmark) -> list[Run]:
     for row in read(results, benchmark):
         changed = dict(word.partition("=")[::2] for word in row["changed"].split())
         own = {k: row[k] for k in ("method", "preset", "name", "hardware", "commit")}
-        own["hardware"] = re.sub(r"\b1 threads", "1 thread", own["hardware"])  # as the first rows say
+        own["hardware"] = own["hardware"].replace(", 1 threads", ", 1 thread")  # as the first rows say
         numbers = {"step": int(row[benchmark.step]), "planned": int(row["planned"]), "seed": int(row["seed"])}
         runs.append(
             Run(

@@ -29,7 +29,7 @@ def warmup_factor(step: int, warmup: int, decay: str) -> float:
 class Adam:
     """Fused Adam with a learning-rate schedule and a gradient clip.
 
-    On a GPU the rate and the count of updates stay there, so that a recorded update goes on with the schedule.
+    Off the CPU the rate and the count of updates stay on the device, so that a recorded update goes on with the schedule.
     """
 
     def __init__(
@@ -48,10 +48,10 @@ class Adam:
         self.parameters = list(parameters)
         self.lr, self.clip, self.warmup, self.decay = lr, clip, warmup, decay
         device = self.parameters[0].device
-        self.on_gpu = device.type != "cpu"
-        self.count = torch.zeros((), dtype=torch.float64, device=device) if self.on_gpu else 0
-        self.rate = torch.full((), lr, device=device) if self.on_gpu else lr
-        self.inner = torch.optim.Adam(self.parameters, self.rate, tuple(betas), eps, weight_decay, fused=True, capturable=self.on_gpu)
+        self.on_device = device.type != "cpu"
+        self.count = torch.zeros((), dtype=torch.float64, device=device) if self.on_device else 0
+        self.rate = torch.full((), lr, device=device) if self.on_device else lr
+        self.inner = torch.optim.Adam(self.parameters, self.rate, tuple(betas), eps, weight_decay, fused=True, capturable=self.on_device)
 
     def zero_grad(self) -> None:
         self.inner.zero_grad(set_to_none=True)
@@ -61,7 +61,7 @@ class Adam:
         norm = None
         if self.clip is not None:
             norm = nn.utils.clip_grad_norm_(self.parameters, self.clip)
-        if self.on_gpu:
+        if self.on_device:
             self.rate.copy_(self.lr * warmup_factor_on_device(self.count, self.warmup, self.decay))
         else:
             self._set(self.lr * warmup_factor(self.count, self.warmup, self.decay))
@@ -83,11 +83,11 @@ class Adam:
     def load_state_dict(self, state: dict) -> None:
         self.inner.load_state_dict(state["inner"])
         self._set(self.rate)  # a save may come from another kind of device
-        if self.on_gpu:
+        if self.on_device:
             self.count.fill_(state["updates"])
         else:
             self.count = state["updates"]
 
     def _set(self, rate: Tensor | float) -> None:
         for group in self.inner.param_groups:
-            group["lr"], group["capturable"] = rate, self.on_gpu
+            group["lr"], group["capturable"] = rate, self.on_device

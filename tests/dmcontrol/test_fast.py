@@ -199,6 +199,6 @@ def test_no_copy_and_no_wait_inside_an_update_on_a_gpu():
 def test_fast_is_plain_on_a_gpu(monkeypatch):
     device = torch.device("cuda")
     agent, replay = make(*BATCHES, "compile=false", device=device)
-    assert agent.critic_optimizer.on_gpu
+    assert agent.critic_optimizer.on_device
     fast = follow(agent, replay)
     plain.agree(fast, plain_updates(monkeypatch, *BATCHES, "compile=false", device=device), loss=1e-2, parameter=2e-5)
