@@ -109,6 +109,8 @@ class Network(nn.Module):
 class Rainbow:
     """The agent: acts, and updates itself from the replay."""
 
+    period = 1  # updates after which the same parts are due again
+
     def __init__(
         self,
         settings: Settings,
@@ -162,7 +164,8 @@ class Rainbow:
     def update(self, replay: Replay, step: int) -> Metrics:
         """One update at this agent step."""
         self.exponent.fill_(self.beta(step))
-        metrics, replay.drawn = self.recorder(0, lambda: (self.update_parts(replay), replay.drawn))
+        metrics, drawn = self.recorder(0, lambda: (self.update_parts(replay), replay.drawn))
+        replay.drawn = dict(drawn)  # a recording keeps its own
         self.updates += 1
         return metrics
 

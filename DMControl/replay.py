@@ -94,13 +94,13 @@ class Replay:
         frame = torch.tensor([self.frames_added - 1], device=self.device)
         return self._stacks(frame, torch.tensor([self.current_age], device=self.device))
 
-    def sample(self, n: int) -> Batch:
+    def sample(self, n: int, purpose: str = "batch") -> Batch:
         """n transitions, uniformly with replacement."""
         self._require(1)
         j = self._draw(n, 0, self.generator) % self.capacity
         frame, age = self.frame[j], self.age[j]
         batch = Batch(self._stacks(frame, age), self.action[j], self.reward[j], self._stacks(frame + 1, age + 1), self.not_done[j])
-        self.drawn = {"batch": batch}
+        self.drawn[purpose] = batch
         return batch
 
     def sample_windows(self, n: int, length: int, generator: torch.Generator | None = None) -> Window:

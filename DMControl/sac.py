@@ -136,15 +136,20 @@ class SAC:
         drawn = torch.rand(self.action_dim, generator=self.generator, device=self.device)
         return (drawn * 2 - 1).cpu().numpy()
 
+    @property
+    def period(self) -> int:
+        """Updates after which the same parts are due again."""
+        return math.lcm(self.config.actor_every, self.config.target_every, self.critic_loss.every)
+
     def update(self, replay: Replay) -> Metrics:
-        """One update. Which of its parts are due repeats after `period` updates."""
-        period = math.lcm(self.config.actor_every, self.config.target_every, self.critic_loss.every)
-        metrics, replay.drawn = self.recorder(self.updates % period, lambda: (self.update_parts(replay), replay.drawn))
+        metrics, drawn = self.recorder(self.updates % self.period, lambda: (self.update_parts(replay), replay.drawn))
+        replay.drawn = dict(drawn)  # a recording keeps its own
         self.updates += 1
         return metrics
 
     def update_parts(self, replay: Replay) -> Metrics:
         """Critic, objective, and every second time actor, temperature and targets."""
+        replay.drawn = {}
         batch = replay.sample(self.config.batch_size)
         view = self.augment.draw(len(batch.action), batch.obs.channels, self.generator)
         metrics = self.update_critic(batch, view)

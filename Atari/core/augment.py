@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .errors import UserError, nearest
 from .frames import Frames
+from .record import through_host
 
 INDEXED = ("crop", "shift", "intensity")
 KORNIA = ("affine", "resized_crop", "blur")
@@ -150,6 +151,7 @@ class Augmentation:
 
     def _draw_kornia(self, name: str, shape: tuple[int, ...], generator: torch.Generator) -> Library:
         # kornia draws from torch's global stream: give it a seed of ours and put the stream back
+        through_host(generator.device, f"augmentation {name} draws on the host")
         seed = int(torch.randint(0, 2**31, (1,), generator=generator, device=generator.device))
         with torch.random.fork_rng(devices=[]):
             torch.random.default_generator.manual_seed(seed)

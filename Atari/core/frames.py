@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .record import through_host
+
 
 @dataclass(frozen=True)
 class Frames:
@@ -39,6 +41,8 @@ class Frames:
         """
         _, channels, height, full = self.store.shape
         place = self.store.device
+        if place != self.device:
+            through_host(self.device, "the replay is in RAM")
         plane = self.index.to(place)[:, :, None] * channels + torch.arange(channels, device=place)  # (N, S, C)
         start = plane.flatten(1)[:, :, None] * (height * full) + (rows * full + left).to(place)[:, None]  # (N, S*C, h)
         runs = self.store.view(-1).as_strided((self.store.numel() - width + 1, width), (1, 1))  # a run from every byte on

@@ -43,6 +43,8 @@ def choose_device(name: str) -> torch.device:
         raise UserError(f"device={name}, but torch {torch.__version__} sees no GPU here: use device=cpu or install a CUDA build")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise UserError(f"device={name}, but this machine has {torch.cuda.device_count()} GPU(s)")
+    if device.type == "cuda":
+        torch.cuda.set_device(device.index or 0)
     return device
 
 
@@ -106,6 +108,12 @@ def restore(generator: torch.Generator, state: torch.Tensor) -> None:
     else:
         generator.manual_seed(int.from_bytes(hashlib.sha256(bytes(state.cpu().tolist())).digest()[:7], "little"))
         print("random stream: saved on another kind of device, so it goes on from a new seed", flush=True)
+
+
+def wait(device: torch.device) -> None:
+    """Until a GPU has done what it was given; a CPU has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def free_memory(device: torch.device) -> int:

@@ -52,7 +52,7 @@ class SODA(TD):
         """Every second update: a batch of its own, two crops of each observation, the first one strongly augmented."""
         if agent.updates % self.every:
             return {}
-        obs = replay.sample(self.batch_size).obs
+        obs = replay.sample(self.batch_size, "auxiliary").obs
         views = [agent.augment.draw(len(obs), obs.channels, agent.generator) for _ in range(2)]
         choices = self.strong.draw(len(obs), agent.generator)
         augmented = self.strong.view(agent.augment.view(obs, views[0]), choices)  # whole: BatchNorm wants the batch

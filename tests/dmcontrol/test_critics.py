@@ -329,7 +329,7 @@ def test_svea_augments_neither_next_observations_nor_the_actors():
     replay = fill(agent, config)
     batches = []
     sample = replay.sample
-    replay.sample = lambda n: batches.append(sample(n)) or batches[-1]
+    replay.sample = lambda *a: batches.append(sample(*a)) or batches[-1]
     agent.update(replay)
     assert len(seen) == 1  # the critic's images alone
     assert torch.equal(watched[0], batches[0].next_obs.whole())  # not even shifted
@@ -460,10 +460,13 @@ def test_soda_draws_a_batch_of_its_own_every_second_update():
     agent, config = make("soda")
     replay, drawn = fill(agent, config), []
     sample = replay.sample
-    replay.sample = lambda n: drawn.append(n) or sample(n)
+    replay.sample = lambda n, *purpose: drawn.append(n) or sample(n, *purpose)
+    kept = []
     for _ in range(4):
         agent.update(replay)
+        kept.append({purpose: len(batch.action) for purpose, batch in replay.drawn.items()})  # for an inspection
     assert drawn == [8, 16, 8, 8, 16, 8]
+    assert kept == [{"batch": 8, "auxiliary": 16}, {"batch": 8}] * 2
 
 
 def test_soda_pulls_the_prediction_of_the_augmented_view_to_the_slow_copys_of_the_clean_one():

@@ -1,14 +1,15 @@
 """Each fast path against the plain fp32 computation, over six consecutive updates: losses, parameters, targets."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from DMControl import sac
-from DMControl.core.machine import Precision
+from DMControl.core.machine import Precision, choose_device, choose_precision
 from DMControl.core.optim import warmup_factor, warmup_factor_on_device
-from DMControl.core.record import Recorder
 from DMControl.methods import make_agent
 from DMControl.replay import Replay
 from DMControl.train import read_config
@@ -152,9 +153,9 @@ def test_the_rate_on_the_device_is_the_hosts(warmup, decay):
         assert got.item() == pytest.approx(warmup_factor(step, warmup, decay), rel=1e-12)
 
 
-def test_without_a_gpu_nothing_is_recorded():
-    recorder = Recorder(torch.device("cpu"), [], wanted=True)
-    assert not recorder.active and recorder(0, lambda: ({"a": 1}, 2)) == ({"a": 1}, 2)
+def gpu():
+    """With fp32 as fp32: no shortened formats."""
+    return choose_precision("fp32", choose_device("cuda")).device
 
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -163,23 +164,52 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GP
 @needs_gpu
 @pytest.mark.parametrize("method", ["baseline", "mlr", "madi"])
 def test_a_recorded_update_is_the_plain_one(method):
-    """Twelve updates, recorded from the seventh on at the latest, against launching each kernel: fp32, the same draws."""
+    """Twelve updates with new frames in between, recorded from the seventh on, against launching each kernel: fp32, the same draws."""
     runs = []
     for compile in ("true", "false"):
-        agent, replay = make(f"method={method}", f"compile={compile}", device=torch.device("cuda"))
+        agent, replay = make(f"method={method}", f"compile={compile}", device=gpu())
         agent.generator.manual_seed(5)
-        runs.append(follow(agent, replay, 12))
-        assert agent.recorder.active == (compile == "true") and bool(agent.recorder.recorded) == (compile == "true")
-    for name in ("loss/critic",):
-        first, second = ([losses[name] for losses, _ in run[:6]] for run in runs)
-        assert first == pytest.approx(second, rel=1e-3)
-    means = [np.mean([losses["loss/critic"] for losses, _ in run[6:]]) for run in runs]
-    assert means[0] == pytest.approx(means[1], rel=0.3)  # the stream of numbers is another one from the recording on
+        runs.append([])
+        for number in range(12):
+            runs[-1] += follow(agent, replay, 1)
+            frame = np.full((40, 40, 3), 20 * number, np.uint8)
+            replay.add(np.full(2, number / 12, np.float32), float(number), False, False, frame)
+        assert agent.recorder.active == (compile == "true") and len(agent.recorder.recorded) == (2 if compile == "true" else 0)
+    first, second = ([losses["loss/critic"] for losses, _ in run] for run in runs)
+    assert first == pytest.approx(second, rel=1e-2)
+
+
+@needs_gpu
+def test_what_goes_through_the_host_is_left_unrecorded_on_a_gpu(capsys):
+    agent, replay = make("augment.order=[crop,affine,intensity]", "compile=true", device=gpu())
+    losses = [update["loss/critic"] for update, _ in follow(agent, replay, 10)]
+    assert not agent.recorder.active and np.isfinite(losses).all()
+    assert "compile: an update cannot be recorded (augmentation affine draws on the host)" in capsys.readouterr().out
+
+
+@needs_gpu
+def test_a_save_moves_between_cpu_and_gpu():
+    """On a GPU it goes on with the same numbers; on the other kind of device with the same weights and a new random stream."""
+    agent, replay = make("method=mlr", device=gpu())
+    follow(agent, replay, 4)
+    networks, state = copy.deepcopy(agent.networks()), copy.deepcopy(agent.state_dict())
+    expected = follow(agent, replay, 4)
+    for device in (gpu(), CPU):
+        other, replay = make("method=mlr", device=device)
+        other.load_networks(networks)
+        other.load_state_dict(state)
+        got = follow(other, replay, 4)
+        if device.type == "cuda":
+            assert [u["loss/critic"] for u, _ in got] == pytest.approx([u["loss/critic"] for u, _ in expected], rel=1e-2)
+        back, replay = make("method=mlr", device=gpu())
+        back.load_networks(other.networks())
+        back.load_state_dict(other.state_dict())
+        assert back.updates == 8 and np.isfinite([u["loss/critic"] for u, _ in follow(back, replay, 8)]).all()
 
 
 @needs_gpu
 def test_no_copy_and_no_wait_inside_an_update_on_a_gpu():
-    agent, replay = make("method=mlr", "compile=true", device=torch.device("cuda"), dtype=torch.bfloat16)
+    agent, replay = make("method=mlr", "compile=true", device=gpu(), dtype=torch.bfloat16)
     for _ in range(10):
         agent.update(replay)
     torch.cuda.synchronize()
@@ -197,7 +227,7 @@ def test_no_copy_and_no_wait_inside_an_update_on_a_gpu():
 
 @needs_gpu
 def test_fast_is_plain_on_a_gpu(monkeypatch):
-    device = torch.device("cuda")
+    device = gpu()
     agent, replay = make(*BATCHES, "compile=false", device=device)
     assert agent.critic_optimizer.on_device
     fast = follow(agent, replay)

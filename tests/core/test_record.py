@@ -1,0 +1,138 @@
+"""How updates are recorded, and what happens where they cannot be. CUDA is played here; the fast paths' tests run it on a GPU."""
+
+import contextlib
+import types
+
+import pytest
+import torch
+
+from DMControl.core.errors import UserError
+from DMControl.core.frames import Frames
+from DMControl.core.record import PLAIN_FIRST, HostNeeded, Recorder, through_host
+
+GPU = torch.device("cuda")
+CPU = torch.device("cpu")
+
+
+class Cuda:
+    """A recording keeps the function and calls it when it is played. `invalid`: what was called in between broke the recording."""
+
+    def __init__(self, monkeypatch, work):
+        self.capturing = self.invalid = False
+        cuda, me = torch.cuda, self
+        stream = types.SimpleNamespace(wait_stream=lambda other: None)
+
+        class Graph:
+            generators: list
+            replay = staticmethod(lambda: work())
+
+            def __init__(self):
+                self.generators = []
+
+            def register_generator_state(self, generator):
+                self.generators.append(generator)
+
+        @contextlib.contextmanager
+        def record(graph, pool, stream):
+            assert pool == "pool" and stream is me.stream
+            me.capturing = True
+            try:
+                yield
+            finally:
+                me.capturing = False
+            if me.invalid:
+                raise RuntimeError("CUDA error: operation failed due to a previous error during capture\nmore")
+
+        self.stream = stream
+        for name, value in {
+            "Stream": lambda device: stream,
+            "current_stream": lambda device: stream,
+            "stream": lambda s: contextlib.nullcontext(),
+            "graph_pool_handle": lambda: "pool",
+            "CUDAGraph": Graph,
+            "graph": record,
+            "is_current_stream_capturing": lambda: me.capturing,
+        }.items():
+            monkeypatch.setattr(cuda, name, value)
+
+
+class Update:
+    """Counts itself in tensors that stay where they are, as a recorded update does."""
+
+    def __init__(self):
+        self.calls, self.metric, self.drawn = 0, torch.zeros(()), torch.zeros(())
+
+    def __call__(self):
+        self.calls += 1
+        self.metric += 1
+        self.drawn += 10
+        return {"loss": self.metric}, self.drawn
+
+
+def test_without_a_gpu_nothing_is_recorded():
+    recorder = Recorder(CPU, [], wanted=True)
+    assert not recorder.active and recorder(0, lambda: ({"a": 1}, 2)) == ({"a": 1}, 2)
+    through_host(CPU, "nothing to say on a CPU")
+
+
+def test_each_phase_is_recorded_after_some_plain_updates(monkeypatch):
+    update = Update()
+    Cuda(monkeypatch, update)
+    recorder = Recorder(GPU, [generator := torch.Generator()], wanted=True)
+    losses = []
+    for number in range(4 * PLAIN_FIRST):
+        metrics, drawn = recorder(number % 2, update)
+        losses.append(metrics["loss"])
+        assert drawn is update.drawn  # the newest
+    assert set(recorder.recorded) == {0, 1} and recorder.recorded[0][0].generators == [generator]
+    played = losses[2 * PLAIN_FIRST :]
+    assert len({loss.data_ptr() for loss in played}) == len(played)  # copies: the recording writes over its own
+    assert [int(a) for a in played] == sorted({int(a) for a in played})
+
+
+@pytest.mark.parametrize("reason", ["augmentation blur draws on the host", "CUDA out of memory"])
+def test_what_cannot_be_recorded_runs_plainly(monkeypatch, capsys, reason):
+    update, recording = Update(), []
+    cuda = Cuda(monkeypatch, update)
+
+    def work():
+        if cuda.capturing:
+            recording.append(1)
+            if "host" not in reason:
+                raise torch.OutOfMemoryError(reason)
+        through_host(GPU, reason)
+        return update()
+
+    recorder = Recorder(GPU, [], wanted=True)
+    for number in range(1, PLAIN_FIRST + 4):
+        recorder(0, work)
+        assert update.calls == number
+    assert recording == [1] and not recorder.active and not recorder.recorded
+    assert capsys.readouterr().out == f"compile: an update cannot be recorded ({reason}), so updates run plainly\n"
+
+
+def test_a_recording_that_cuda_breaks_off_ends_the_run_with_a_way_out(monkeypatch):
+    update = Update()
+    cuda = Cuda(monkeypatch, update)
+
+    def work():
+        if cuda.capturing:
+            cuda.invalid = True
+            raise RuntimeError("operation not permitted when stream is capturing\nCUDA kernel errors might be reported later")
+        return update()
+
+    recorder = Recorder(GPU, [], wanted=True)
+    for _ in range(PLAIN_FIRST):
+        recorder(0, work)
+    with pytest.raises(UserError, match=r"\(operation not permitted when stream is capturing\).*compile=false"):
+        recorder(0, work)
+
+
+def test_frames_in_ram_read_for_a_gpu_are_not_recorded(monkeypatch):
+    cuda = Cuda(monkeypatch, Update())
+    cuda.capturing = True
+    frames = Frames(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.zeros(1, 3, dtype=torch.int64))
+    assert frames.whole().shape == (1, 9, 8, 8)  # both on the CPU
+    on_gpu = types.SimpleNamespace(device=GPU)  # an index there
+    with pytest.raises(HostNeeded, match="the replay is in RAM"):
+        Frames(frames.store, on_gpu).crop(torch.zeros(1, 8), torch.zeros(1, 1), 8)
