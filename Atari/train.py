@@ -128,6 +128,7 @@ class Trainer(Run):
                 with self.timers("update"):
                     for _ in range(rainbow.updates_per_step):
                         self.updated(self.agent.update(self.replay, self.step))
+                    machine.wait(self.device)  # the next action would; it is the update's time
             if result.over:
                 self.end_episode()
             if self.evaluation_due():

@@ -180,6 +180,7 @@ class Trainer(Run):
                 with self.timers("update"):
                     for _ in range(self.updates_due()):
                         self.updated(self.agent.update(self.replay))
+                    machine.wait(self.device)  # the next action would; it is the update's time
             if result.last:
                 self.end_episode()
             if self.evaluation_due():

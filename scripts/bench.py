@@ -329,7 +329,7 @@ def measure(bench: Any, updates: int) -> dict[str, Any]:
         if number == 9:
             whole.clear()
             torch.cuda.reset_peak_memory_stats()
-    gpu_peak = torch.cuda.max_memory_allocated() / 1e9 if on_gpu else 0.0
+    gpu_peak = torch.cuda.max_memory_reserved() / 1e9 if on_gpu else 0.0
     recorder.active = False  # the parts are seen when each kernel is launched
     for _ in range(2):
         bench.update()

@@ -12,6 +12,7 @@ import itertools
 import os
 import resource
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,7 @@ import torch  # noqa: E402
 
 from DMControl.core import machine  # noqa: E402
 from DMControl.core.errors import UserError, nearest, run_main  # noqa: E402
+from DMControl.core.record import PLAIN_FIRST  # noqa: E402
 
 STEPS, UPDATES, BUDGET_S = 150, 5, 60.0  # of the simulator; of the learner; at most so long per method
 OPTIONS = {"--seeds": "1", "--method": "mlr", "--preset": "paper", "--jobs-per-gpu": "1", "--gpus": "all", "--runs": "runs"}
@@ -59,6 +61,11 @@ def timed(call: Callable[[], Any], device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter() - start
+
+
+def per_update(times: list[float], period: int) -> float:
+    """Of updates that repeat after `period`: the mean over them of the quickest each; a short measurement is only disturbed upwards."""
+    return statistics.mean(min(times[phase::period]) for phase in range(min(period, len(times))))
 
 
 class DMControlPlan:
@@ -165,16 +172,17 @@ def measure(plan: DMControlPlan | AtariPlan, arguments: list[str], folder: Path,
     pace = plan.prepare(trainer)
     cost = None
     if whole:
-        times, start = [], time.perf_counter()
-        while len(times) < UPDATES + 1 and (not times or time.perf_counter() - start < BUDGET_S):
+        agent, times, start = trainer.agent, [], time.perf_counter()
+        first = (PLAIN_FIRST + 1) * agent.period if agent.recorder.active else 1  # warm up, and be recorded on a GPU
+        while len(times) < first + UPDATES and (not times or time.perf_counter() - start < BUDGET_S):
             times.append(timed(lambda: plan.update(trainer), trainer.device))
-        update = min(times[1:] or times)  # the first one warms up; a short measurement is only ever disturbed upwards
+        update = per_update(times[first:] or times, agent.period)
         before = time.perf_counter()
         trainer.save()
         save = time.perf_counter() - before
         disk = sum(f.stat().st_size for f in folder.rglob("*.pt")) * 2
         replay = plan.replay_bytes(config)
-        gpu = torch.cuda.max_memory_allocated() if trainer.device.type == "cuda" else 0
+        gpu = torch.cuda.max_memory_reserved() if trainer.device.type == "cuda" else 0
         ram = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + (0 if gpu else replay)
         cost = Cost(update, save, disk, replay, ram, gpu)
     trainer.bar.close()

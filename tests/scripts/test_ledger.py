@@ -349,3 +349,9 @@ def test_plan_names_mistakes():
         with pytest.raises(UserError, match=says):
             planner.main(["pong", *arguments])
     assert len(planner.names("all6 walker_stand all6")[1]) == 7 and planner.names("Pong pong all26")[1][0] == "pong"
+
+
+def test_plan_takes_the_quickest_update_of_each_phase():
+    assert planner.per_update([3.0, 1.0, 2.0, 5.0, 4.0], period=2) == 1.5  # 2 with the actor's step, 1 without
+    assert planner.per_update([3.0, 2.0], period=1) == 2.0
+    assert planner.per_update([7.0], period=2) == 7.0
