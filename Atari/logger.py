@@ -15,7 +15,7 @@ from .core.writers import Csv, TensorBoard, strip, video
 
 TRAIN_COLUMNS = (
     "frame", "step", "episode", "episode_return", "episode_length", "hours", "perf/updates_per_second",
-    "loss/rl", "loss/mlr", "agent/q", "agent/priority", "grad/network", "grad/decoder", "env/restarts",
+    "loss/rl", "loss/mlr", "agent/q", "agent/priority", "grad/network", "grad/decoder", "grad/encoder", "grad/objective", "env/restarts",
     "time/act", "time/env", "time/update", "time/eval", "time/save",
 )  # fmt: skip
 EVAL_COLUMNS = ("frame", "step", "seed", "episode", "episode_return", "human_normalized", "episode_length", "hours")
@@ -28,7 +28,12 @@ LAYOUT = {  # of the Custom Scalars tab
         "evaluation": ["eval/episode_return"],
         "training": ["train/episode_return"],
     },
-    "losses": {"MLR": ["loss/mlr"], "Rainbow": ["loss/rl"], "gradients": ["grad/network", "grad/decoder"]},
+    "losses": {
+        "MLR": ["loss/mlr"],
+        "Rainbow": ["loss/rl"],
+        "gradients": ["grad/network", "grad/decoder"],
+        "gradients on the encoder": ["grad/encoder", "grad/objective"],
+    },
     "mask and momentum": {"hidden share": ["mlr/mask_ratio"], "distance of the targets": ["mlr/target_distance"]},
     "speed": {
         "updates per second": ["perf/updates_per_second"],

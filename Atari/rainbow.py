@@ -176,8 +176,12 @@ class Rainbow:
         self.optimizer.zero_grad()
         loss, priority, metrics = self.rl_loss(batch)
         (batch.weight * loss).mean().backward()
+        shared = list(self.network.trunk.parameters())
+        metrics["grad/encoder"] = nn.utils.get_total_norm([p.grad for p in shared])
         if self.objective is not None:
+            before = [p.grad.clone() for p in shared]
             metrics |= self.objective_gradient(batch)
+            metrics["grad/objective"] = nn.utils.get_total_norm([p.grad - b for p, b in zip(shared, before, strict=True)])
         metrics |= self.take_step()
         replay.update_priorities(batch.slot, priority)
         self.copy_to_target()

@@ -230,6 +230,29 @@ def test_objective_reads_the_agent_it_was_built_around(setup):
     assert head.value_hidden.sigma_weight.grad is None and head.value.mean.weight.grad is None
 
 
+def test_what_each_loss_does_to_the_convolutions_is_logged(setup):
+    agent, replay = setup()
+    convolutions = list(agent.network.trunk.parameters())
+
+    def norm() -> float:
+        return torch.cat([p.grad.flatten() for p in convolutions]).norm().item()
+
+    streams = [(g, g.get_state()) for g in (agent.generator, replay.generator)]
+    batch = replay.sample(agent.settings.batch_size, agent.exponent.fill_(agent.beta(0)))
+    agent.network.head.resample(agent.generator)
+    agent.optimizer.zero_grad()
+    (batch.weight * agent.rl_loss(batch)[0]).mean().backward()
+    alone = [norm()]
+    agent.optimizer.zero_grad()
+    agent.objective_gradient(batch)
+    alone.append(norm())
+    for generator, state in streams:
+        generator.set_state(state)
+    metrics = agent.update(replay, 0)
+    assert [metrics["grad/encoder"].item(), metrics["grad/objective"].item()] == pytest.approx(alone, rel=1e-3)
+    assert min(alone) > 0 and "grad/objective" not in setup(mlr=False)[0].update(replay, 0)
+
+
 def test_update_sets_priorities(setup):
     agent, replay = setup(mlr=False)
     before = replay.leaf.clone()
