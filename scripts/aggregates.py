@@ -73,7 +73,8 @@ def load_runs(results: Path, benchmark: Benchmark) -> list[Run]:
     for row in read(results, benchmark):
         changed = dict(word.partition("=")[::2] for word in row["changed"].split())
         own = {k: row[k] for k in ("method", "preset", "name", "hardware", "commit")}
-        own["hardware"] = own["hardware"].replace(", 1 threads", ", 1 thread")  # as the first rows say
+        machines = own["hardware"].replace(", 1 threads", ", 1 thread").split(" + ")  # "threads", as the first rows say
+        own["hardware"] = " + ".join(dict.fromkeys(machines))
         numbers = {"step": int(row[benchmark.step]), "planned": int(row["planned"]), "seed": int(row["seed"])}
         runs.append(
             Run(
