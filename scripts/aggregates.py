@@ -323,6 +323,33 @@ def spread(scores: list[float]) -> tuple[float, float | None]:
     return statistics.fmean(scores), statistics.stdev(scores) if len(scores) > 1 else None
 
 
+@dataclass(frozen=True)
+class Lead:
+    """MLR's scores less those of the Baseline with the same seed, which began with the same weights and the same random steps."""
+
+    task: str
+    step: int
+    last: list[float]  # per seed, at this step
+    whole: list[float]  # per seed, the mean over all evaluations but the one before the training
+
+
+def leads(runs: Iterable[Run]) -> list[Lead]:
+    """Per task, over the finished runs of one preset that have evaluations at the same steps."""
+    finished = {(r.task, r.method, r.seed): r for r in runs if r.finished}
+    found: dict[tuple[str, int], Lead] = {}
+    for (task, method, seed), ours in sorted(finished.items()):
+        other = finished.get((task, "baseline", seed))
+        if method != "mlr" or other is None or other.step != ours.step:
+            continue
+        curves = [{int(p[r.axis]): p["mean"] for p in r.curve} for r in (ours, other)]
+        later = [curves[0][s] - curves[1][s] for s in sorted(set(curves[0]) & set(curves[1])) if s > 0]
+        if later:
+            lead = found.setdefault((task, ours.step), Lead(task, ours.step, [], []))
+            lead.last.append(ours.score - other.score)
+            lead.whole.append(statistics.fmean(later))
+    return list(found.values())
+
+
 # ---- ablations: MLR with one setting changed, beside MLR as it stands
 
 ABLATIONS = {

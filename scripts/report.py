@@ -66,12 +66,12 @@ def counted(count: int, word: str) -> str:
     return f"{count} {word}{'' if count == 1 else 's'}"
 
 
-def ours_text(scores: list[float] | None, digits: int) -> str:
+def ours_text(scores: list[float] | None, digits: int, sign: str = "") -> str:
     """mean ± std (seeds)"""
     if not scores:
         return NO_RUN
     mean, std = aggregates.spread(scores)
-    return f"{number(mean, digits)}{'' if std is None else f' ± {number(std, digits)}'} ({counted(len(scores), 'seed')})"
+    return f"{mean:{sign},.{digits}f}{'' if std is None else f' ± {number(std, digits)}'} ({counted(len(scores), 'seed')})"
 
 
 def with_interval(value: float, bounds: tuple[float, float] | None, digits: int) -> str:
@@ -268,8 +268,29 @@ def section(report: Report, benchmark: Benchmark, published: Published, runs: li
             aggregate_table(report, benchmark, published, chosen, budget, name)
         worlds_table(report, benchmark, chosen, preset)
         curve_figures(report, benchmark, published, chosen, name)
+    lead_table(report, {benchmark: runs})
     cut_off(report, benchmark, [r for r in runs if not r.finished])
     variants(report, benchmark, [r for r in runs if r.name or r.own_settings])
+
+
+LEAD_SAYS = (
+    "*MLR less Baseline*: of the same seed, which gives both the same first policy and the same random steps; mean ± sample standard "
+    "deviation of the differences."
+)
+
+
+def lead_table(report: Report, benchmarks: dict[Benchmark, list[Run]]) -> None:
+    """MLR beside the Baseline at equal steps, seed by seed."""
+    rows = []
+    for benchmark, runs in benchmarks.items():
+        digits = 0 if benchmark is DMCONTROL else 1
+        for preset in sorted({r.preset for r in runs}, key=lambda p: (p != "paper", p)):
+            for lead in aggregates.leads(aggregates.main_runs(runs, preset)):
+                at = f"{lead.step:,} {UNITS[benchmark.name]}"
+                rows.append([lead.task, preset, at, ours_text(lead.last, digits, "+"), ours_text(lead.whole, digits, "+")])
+    if rows:
+        report.table(["MLR less Baseline", "preset", "at", "there", "mean over all evaluations up to there"], rows)
+        report.say(LEAD_SAYS)
 
 
 def worlds_table(report: Report, benchmark: Benchmark, runs: list[Run], preset: str) -> None:
@@ -374,6 +395,7 @@ def readme(report: Report, runs: dict[Benchmark, list[Run]], published: dict[Ben
         )
     else:
         page.say(NO_RUN)
+    lead_table(page, runs)
     for name in report.drawn:
         if name.endswith("curves_steps") or name == "ablations":
             page.say(f"![{name.replace('_', ' ')}]({os.path.relpath(report.figs / name, path.parent)}.png)")

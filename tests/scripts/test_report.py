@@ -120,6 +120,22 @@ def test_a_longer_training_of_atari_is_another_experiment(invent, tmp_path):
     assert len(aggregates.main_runs(aggregates.load_runs(tmp_path, DMCONTROL), "paper")) == 1
 
 
+def test_mlr_is_compared_with_the_baseline_of_the_same_seed(invent, tmp_path):
+    import ledger
+
+    scores = {"mlr": {1: 500.0, 2: 700.0, 3: 100.0}, "baseline": {1: 400.0, 2: 650.0, 4: 900.0}}
+    rows = [invent(tmp_path, DMCONTROL, "hopper_hop", m, s, score=v) for m, own in scores.items() for s, v in own.items()]
+    rows += [
+        invent(tmp_path, DMCONTROL, "walker_walk", "mlr", 1),
+        invent(tmp_path, DMCONTROL, "walker_walk", "baseline", 1, planned=500_000),
+    ]
+    ledger.write(tmp_path, DMCONTROL, rows)
+    (lead,) = aggregates.leads(aggregates.load_runs(tmp_path, DMCONTROL))
+    assert (lead.task, lead.step) == ("hopper_hop", 100_000) and lead.last == pytest.approx([100, 50], rel=1e-3)
+    share = np.mean((1 - np.exp(-4 * np.linspace(0.1, 1, 10))) / (1 - np.exp(-4)))  # of the last score, over ten evaluations
+    assert lead.whole == pytest.approx([100 * share, 50 * share], rel=1e-3)
+
+
 def test_ablations_compare_at_a_step_that_all_have(published, invent, tmp_path):
     import ledger
 
