@@ -213,10 +213,16 @@ def groups(runs: Iterable[Run], budget: int) -> dict[tuple[str, str], list[float
 
 @dataclass(frozen=True)
 class Matrix:
-    """Normalised scores of a method, (runs, tasks): as many seeds as each of these tasks has."""
+    """Normalised scores of a method, (runs, tasks): as many seeds as each of these tasks has, the first ones."""
 
     tasks: tuple[str, ...]
     scores: np.ndarray
+    left_out: dict[str, int] = field(default_factory=dict)  # task -> its further seeds
+
+    def seeds(self) -> str:
+        """Their number, and what is left out for it."""
+        more = ", ".join(f"{count} of {task}" for task, count in self.left_out.items())
+        return f"{len(self.scores)} seed{'s' * (len(self.scores) > 1)}" + (f" (further seeds left out: {more})" if more else "")
 
 
 def matrix(benchmark: Benchmark, published: Published, runs: Iterable[Run], method: str, budget: int) -> Matrix | None:
@@ -226,7 +232,7 @@ def matrix(benchmark: Benchmark, published: Published, runs: Iterable[Run], meth
     tasks = tuple(t for t in published.tasks if t in found)
     seeds = min(len(found[t]) for t in tasks)
     columns = [[normalise(benchmark, published, t, s) for s in found[t][:seeds]] for t in tasks]
-    return Matrix(tasks, np.array(columns).T)
+    return Matrix(tasks, np.array(columns).T, {t: len(found[t]) - seeds for t in tasks if len(found[t]) > seeds})
 
 
 def on_common_tasks(matrices: dict[str, Matrix]) -> dict[str, Matrix]:
@@ -325,7 +331,7 @@ def spread(scores: list[float]) -> tuple[float, float | None]:
 
 @dataclass(frozen=True)
 class Lead:
-    """MLR's scores less those of the Baseline with the same seed, which began with the same weights and the same random steps."""
+    """MLR's scores less those of the Baseline with the same seed, which began with the same policy and the same random steps."""
 
     task: str
     step: int

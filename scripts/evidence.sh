@@ -1,21 +1,24 @@
 #!/usr/bin/env bash
 # The runs behind README's section Evidence, then ledger, report and videos. Type it again to go on after a stop.
 #
-#   scripts/evidence.sh [small] [ablations] [worlds] [atari] [paper] [--runs runs] [--dry-run]
+#   scripts/evidence.sh [small] [ablations] [worlds] [atari] [paper] [--runs runs] [--results results] [--dry-run]
 #
 #   small        preset small, MLR and Baseline, three seeds: cartpole_swingup, then ball_in_cup_catch
 #   ablations    MLR with one setting changed, preset small, cartpole_swingup, two seeds
 #   worlds       MaDi, SVEA and SAC, preset madi_small, cartpole_swingup, two seeds, 100k env steps, each judged in every world
 #   atari        preset small, MLR and Baseline, three seeds: boxing, then freeway
 #   paper        the published setting, for a GPU: six tasks, then the games, MLR first
+# results/ holds our own runs, and a second run of the same name is refused there: --results mine begins a ledger of your own, whose
+# REPORT.md stands beside it. Without it, README and the videos are written as well.
 # Without a word: the first four, which two CPU cores can do (some 12 hours). Two runs go side by side; JOBS=8 changes that.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/.."
-jobs=${JOBS:-2} runs=runs dry=() stages=()
+jobs=${JOBS:-2} runs=runs results=results dry=() stages=()
 while (($#)); do
   case $1 in
     --runs) runs=${2:?--runs needs a folder}; shift 2 ;;
+    --results) results=${2:?--results needs a folder}; shift 2 ;;
     --dry-run) dry=(--dry-run); shift ;;
     small | ablations | worlds | atari | paper) stages+=("$1"); shift ;;
     *) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
@@ -44,7 +47,7 @@ for stage in "${stages[@]}"; do
         if ((${#dry[@]})) || grep -q ",distracting_cs," "$folder/eval.csv"; then continue; fi # judged before
         .venv/bin/python -m DMControl.evaluate run="${folder%/}" worlds=clean,color_easy,color_hard,video_easy,video_hard,distracting_cs
       done ;;
-    atari) atari "boxing freeway" --seeds 1-3 --method "mlr baseline" --preset small ;;
+    atari) for game in boxing freeway; do atari $game --seeds 1-3 --method "mlr baseline" --preset small; done ;;
     paper)
       for method in mlr baseline; do
         dmcontrol "cartpole_swingup ball_in_cup_catch reacher_easy cheetah_run" --method $method --preset paper
@@ -55,5 +58,11 @@ for stage in "${stages[@]}"; do
   esac
 done
 ((${#dry[@]})) && exit 0
-scripts/ledger.sh "$runs"
+scripts/ledger.sh "$runs" --results "$results"
+if [[ $results != results ]]; then exec scripts/report.sh --results "$results" --figs "$results/figs"; fi
+for tree in dmcontrol atari; do
+  for film in "$runs/$tree"/*/{mlr,madi}-*/seed1/video/final.mp4; do
+    if [[ -e $film ]]; then scripts/policies.sh "${film%/video/final.mp4}"; fi
+  done
+done
 scripts/report.sh --readme README.md

@@ -34,7 +34,8 @@ def caption(run: Path) -> tuple[str, str]:
     task, step = (r["task"], f"{r['env_steps']:,} env steps") if "task" in r else (r["game"], f"{r['frames']:,} frames")
     mean = sum(r["eval_returns"]) / len(r["eval_returns"])
     name = "_".join([task, r["method"], r["preset"], *([r["name"]] if r["name"] else [])])
-    return name, f"{task}, {method_name(r['method'])}, {r['preset']}, seed {r['seed']}: {mean:.0f} after {step}"
+    shown = f"{mean:.0f} after {step}, mean of {len(r['eval_returns'])}; shown: the first, {r['eval_returns'][0]:.0f}"
+    return name, f"{task}, {method_name(r['method'])}, {r['preset']}, seed {r['seed']}: {shown}"
 
 
 def shrink(pictures: list[Image.Image], fps: float, comment: str) -> bytes:

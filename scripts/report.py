@@ -139,10 +139,9 @@ def aggregate_table(report: Report, benchmark: Benchmark, published: Published, 
         if matrix is None:
             rows.append([f"**{method_name(method)}, ours**", NO_RUN, *("" for _ in kinds)])
             continue
-        seeds = counted(len(matrix.scores), "seed")
         values[method] = {kind: aggregates.interval(matrix.scores, func) for kind, func in kinds.items()}
         own = [with_interval(*values[method][kind], digits) for kind in kinds]
-        rows.append([f"**{method_name(method)}, ours**", f"{len(matrix.tasks)} of {total} {benchmark.task}s, {seeds}", *own])
+        rows.append([f"**{method_name(method)}, ours**", f"{len(matrix.tasks)} of {total} {benchmark.task}s, {matrix.seeds()}", *own])
         if known and len(matrix.tasks) < total and method in published.methods:
             same = [aggregates.published_on(benchmark, published, budget, method, matrix.tasks, kind) for kind in kinds]
             if None not in same:
@@ -199,7 +198,7 @@ def improvement(report: Report, benchmark: Benchmark, present: dict, budget: int
         pair = [m.scores[:, [m.tasks.index(t) for t in tasks]] for m in (ours, theirs)]
         label = f"MLR over {method_name(other)}"
         found[label] = aggregates.improvement(*pair)
-        over = f"{counted(len(tasks), benchmark.task)}, {len(pair[0])} against {counted(len(pair[1]), 'seed')}"
+        over = f"{counted(len(tasks), benchmark.task)}, {ours.seeds()} against {theirs.seeds()}"
         if found[label][1] is None:
             rows.append([label, over, f"{found[label][0]:.2f} (no interval: 1 seed)"])
         else:
@@ -234,7 +233,7 @@ def curve_figures(report: Report, benchmark: Benchmark, published: Published, ru
                     cut.setdefault(task, []).append((method, part))
     finished = {t: {m: whole for m, own in by_task[t].items() if (whole := [r for r in own if r.finished])} for t in known}
     methods, tasks = aggregates.comparable(finished, known)
-    if methods:
+    if methods and len({len(finished[t][m]) for t in tasks for m in methods}) == 1:  # as many seeds of each
         func = aggregates.mean_curve if benchmark is DMCONTROL else aggregates.iqm_curve
         every = {m: aggregates.curve([finished[t][m] for t in tasks], scale, func) for m in methods}
         panels[f"{'mean' if benchmark is DMCONTROL else 'IQM'} of {len(tasks)} {benchmark.task}s"] = {m: c for m, c in every.items() if c}
@@ -274,8 +273,8 @@ def section(report: Report, benchmark: Benchmark, published: Published, runs: li
 
 
 LEAD_SAYS = (
-    "*MLR less Baseline*: of the same seed, which gives both the same first policy and the same random steps; mean ± sample standard "
-    "deviation of the differences."
+    "Mean ± sample standard deviation of the differences between MLR and the Baseline of the same seed, which gives both the same first "
+    "policy and the same random steps."
 )
 
 
@@ -289,7 +288,8 @@ def lead_table(report: Report, benchmarks: dict[Benchmark, list[Run]]) -> None:
                 at = f"{lead.step:,} {UNITS[benchmark.name]}"
                 rows.append([lead.task, preset, at, ours_text(lead.last, digits, "+"), ours_text(lead.whole, digits, "+")])
     if rows:
-        report.table(["MLR less Baseline", "preset", "at", "there", "mean over all evaluations up to there"], rows)
+        report.say("#### MLR less the Baseline, seed by seed")
+        report.table(["task", "preset", "after", "at the end", "averaged over the training"], rows)
         report.say(LEAD_SAYS)
 
 
