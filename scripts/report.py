@@ -58,6 +58,11 @@ class Report:
         write_text(self.results / "REPORT.md", "\n".join(self.lines).rstrip() + "\n")
 
 
+def preset_order(preset: str) -> tuple[int, str]:
+    known = ("paper", "small")
+    return (known.index(preset) if preset in known else len(known), preset)
+
+
 def number(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:,.{digits}f}"
 
@@ -253,7 +258,7 @@ def curve_figures(report: Report, benchmark: Benchmark, published: Published, ru
 
 def section(report: Report, benchmark: Benchmark, published: Published, runs: list[Run]) -> None:
     report.say(f"## {TITLES[benchmark.name]}")
-    presets = ["paper", *sorted({r.preset for r in runs} - {"paper"})]
+    presets = ["paper", *sorted({r.preset for r in runs} - {"paper"}, key=preset_order)]
     for preset in presets:
         chosen = aggregates.main_runs(runs, preset)
         if not chosen and preset != "paper":
@@ -283,7 +288,7 @@ def lead_table(report: Report, benchmarks: dict[Benchmark, list[Run]]) -> None:
     rows = []
     for benchmark, runs in benchmarks.items():
         digits = 0 if benchmark is DMCONTROL else 1
-        for preset in sorted({r.preset for r in runs}, key=lambda p: (p != "paper", p)):
+        for preset in sorted({r.preset for r in runs}, key=preset_order):
             for lead in aggregates.leads(aggregates.main_runs(runs, preset)):
                 at = f"{lead.step:,} {UNITS[benchmark.name]}"
                 rows.append([lead.task, preset, at, ours_text(lead.last, digits, "+"), ours_text(lead.whole, digits, "+")])
@@ -295,7 +300,7 @@ def lead_table(report: Report, benchmarks: dict[Benchmark, list[Run]]) -> None:
 
 def worlds_table(report: Report, benchmark: Benchmark, runs: list[Run], preset: str) -> None:
     """Finished runs in worlds that they were not trained in."""
-    worlds = sorted({w for r in runs if r.finished for w in r.worlds})
+    worlds = sorted({w for r in runs if r.finished for w in r.worlds}, key=lambda w: (world_order(w), w))
     if not worlds:
         return
     report.say(
@@ -304,12 +309,22 @@ def worlds_table(report: Report, benchmark: Benchmark, runs: list[Run], preset: 
         "Trained in the clean world. Ours: mean ± sample standard deviation over seeds. "
         "[procedural]: drawn, not filmed; so were all overlay images.",
     )
-    rows = []
-    for task, method in sorted({(r.task, r.method) for r in runs if r.finished and r.worlds}):
-        own = [r for r in runs if (r.task, r.method) == (task, method) and r.finished]
-        steps = "-".join(f"{s:,}" for s in sorted({r.step for r in own}))
-        rows.append([task, method_name(method), steps, *(ours_text([r.worlds[w] for r in own if w in r.worlds], 0) for w in worlds)])
-    report.table([benchmark.task, "method", UNITS[benchmark.name], *worlds], rows)
+    judged = [r for r in runs if r.finished and r.worlds]
+    methods, rows = ordered(r.method for r in judged), []
+    for task, step in sorted({(r.task, r.step) for r in judged}):
+        own = [r for r in judged if (r.task, r.step) == (task, step)]
+        scores = {world: [[r.worlds[world] for r in own if r.method == m and world in r.worlds] for m in methods] for world in worlds}
+        scores = {"as trained": [[r.score for r in own if r.method == m] for m in methods]} | scores
+        for world, columns in scores.items():
+            rows.append([task, f"{step:,}", world, *(ours_text(c, 0) if c else "" for c in columns)])
+    report.table([benchmark.task, UNITS[benchmark.name], "world", *(method_name(m) for m in methods)], rows)
+
+
+def world_order(name: str) -> tuple[int, float]:
+    """Colours, videos, distractions, each from weak to strong."""
+    family, _, rest = name.partition("[")[0].partition("_cs_")
+    known = ("color_easy", "color_hard", "video_easy", "video_hard", "distracting")
+    return (known.index(family) if family in known else len(known), float(rest or 0))
 
 
 def cut_off(report: Report, benchmark: Benchmark, runs: list[Run]) -> None:
@@ -383,7 +398,7 @@ def readme(report: Report, runs: dict[Benchmark, list[Run]], published: dict[Ben
     for benchmark, own in runs.items():
         methods = ordered(r.method for r in own)
         keys = {(r.preset, r.task, r.method) for r in own}
-        for preset, task, method in sorted(keys, key=lambda k: (k[0] != "paper", k[0], k[1], methods.index(k[2]))):
+        for preset, task, method in sorted(keys, key=lambda k: (preset_order(k[0]), k[1], methods.index(k[2]))):
             chosen = [r for r in aggregates.main_runs(own, preset) if (r.task, r.method) == (task, method)]
             for step in sorted({r.step for r in chosen}, reverse=True):
                 rows.append(readme_row(benchmark, published[benchmark], [r for r in chosen if r.step == step]))
@@ -400,7 +415,7 @@ def readme(report: Report, runs: dict[Benchmark, list[Run]], published: dict[Ben
         if name.endswith("curves_steps") or name == "ablations":
             page.say(f"![{name.replace('_', ' ')}]({os.path.relpath(report.figs / name, path.parent)}.png)")
     for benchmark, own in runs.items():
-        for preset in sorted({r.preset for r in own}):
+        for preset in sorted({r.preset for r in own}, key=preset_order):
             worlds_table(page, benchmark, aggregates.main_runs(own, preset), preset)
     videos = sorted((report.figs / "policies").glob("*.gif"))
     if videos:
