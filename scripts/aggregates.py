@@ -30,6 +30,10 @@ def method_name(method: str) -> str:
     return METHOD_NAMES.get(method, method.replace("_", " "))
 
 
+def counted(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
 def ordered(methods: Iterable[str]) -> list[str]:
     return sorted(set(methods), key=lambda m: (OURS_FIRST.index(m) if m in OURS_FIRST else len(OURS_FIRST), m))
 
@@ -222,7 +226,7 @@ class Matrix:
     def seeds(self) -> str:
         """Their number, and what is left out for it."""
         more = ", ".join(f"{count} of {task}" for task, count in self.left_out.items())
-        return f"{len(self.scores)} seed{'s' * (len(self.scores) > 1)}" + (f" (further seeds left out: {more})" if more else "")
+        return counted(len(self.scores), "seed") + (f" (further seeds left out: {more})" if more else "")
 
 
 def matrix(benchmark: Benchmark, published: Published, runs: Iterable[Run], method: str, budget: int) -> Matrix | None:

@@ -58,8 +58,7 @@ class Pace:
 def timed(call: Callable[[], Any], device: torch.device) -> float:
     start = time.perf_counter()
     call()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    machine.wait(device)
     return time.perf_counter() - start
 
 

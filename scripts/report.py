@@ -18,7 +18,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 import aggregates  # noqa: E402
 import figures  # noqa: E402
 import marks  # noqa: E402
-from aggregates import AGGREGATE_NAMES, AGGREGATES, BUDGETS, Curve, Published, Run, method_name, ordered  # noqa: E402
+from aggregates import AGGREGATE_NAMES, AGGREGATES, BUDGETS, Curve, Published, Run, counted, method_name, ordered  # noqa: E402
 from ledger import ATARI, BENCHMARKS, DMCONTROL, Benchmark  # noqa: E402
 from PIL import Image  # noqa: E402
 
@@ -65,10 +65,6 @@ def preset_order(preset: str) -> tuple[int, str]:
 
 def number(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:,.{digits}f}"
-
-
-def counted(count: int, word: str) -> str:
-    return f"{count} {word}{'' if count == 1 else 's'}"
 
 
 def ours_text(scores: list[float] | None, digits: int, sign: str = "") -> str:
@@ -277,12 +273,6 @@ def section(report: Report, benchmark: Benchmark, published: Published, runs: li
     variants(report, benchmark, [r for r in runs if r.name or r.own_settings])
 
 
-LEAD_SAYS = (
-    "Mean ± sample standard deviation of the differences between MLR and the Baseline of the same seed, which gives both the same first "
-    "policy and the same random steps."
-)
-
-
 def lead_table(report: Report, benchmarks: dict[Benchmark, list[Run]]) -> None:
     """MLR beside the Baseline at equal steps, seed by seed."""
     rows = []
@@ -295,7 +285,10 @@ def lead_table(report: Report, benchmarks: dict[Benchmark, list[Run]]) -> None:
     if rows:
         report.say("#### MLR less the Baseline, seed by seed")
         report.table(["task", "preset", "after", "at the end", "averaged over the training"], rows)
-        report.say(LEAD_SAYS)
+        report.say(
+            "Mean ± sample standard deviation of the differences between MLR and the Baseline of the same seed, which gives both the same "
+            "first policy and the same random steps."
+        )
 
 
 def worlds_table(report: Report, benchmark: Benchmark, runs: list[Run], preset: str) -> None:
