@@ -164,8 +164,7 @@ class Rainbow:
     def update(self, replay: Replay, step: int) -> Metrics:
         """One update at this agent step."""
         self.exponent.fill_(self.beta(step))
-        metrics, drawn = self.recorder(0, lambda: (self.update_parts(replay), replay.drawn))
-        replay.drawn = dict(drawn)  # a recording keeps its own
+        metrics, replay.drawn = self.recorder(0, lambda: (self.update_parts(replay), replay.drawn))
         self.updates += 1
         return metrics
 

@@ -142,8 +142,7 @@ class SAC:
         return math.lcm(self.config.actor_every, self.config.target_every, self.critic_loss.every)
 
     def update(self, replay: Replay) -> Metrics:
-        metrics, drawn = self.recorder(self.updates % self.period, lambda: (self.update_parts(replay), replay.drawn))
-        replay.drawn = dict(drawn)  # a recording keeps its own
+        metrics, replay.drawn = self.recorder(self.updates % self.period, lambda: (self.update_parts(replay), replay.drawn))
         self.updates += 1
         return metrics
 

@@ -34,11 +34,11 @@ class Recorder:
         self.device, self.generators = device, generators
         self.active = wanted and device.type == "cuda"
         self.plain: dict[int, int] = {}
-        self.recorded: dict[int, tuple[Any, tuple[Metrics, Any]]] = {}
+        self.recorded: dict[int, tuple[Any, tuple[Metrics, dict[str, Any]]]] = {}
         if self.active:
             self.stream, self.pool = torch.cuda.Stream(device), torch.cuda.graph_pool_handle()
 
-    def __call__(self, phase: int, work: Callable[[], tuple[Metrics, Any]]) -> tuple[Metrics, Any]:
+    def __call__(self, phase: int, work: Callable[[], tuple[Metrics, dict[str, Any]]]) -> tuple[Metrics, dict[str, Any]]:
         """Metrics, and what else `work` returns: tensors that hold the numbers of the newest update of this phase."""
         if not self.active:
             return work()
@@ -54,7 +54,7 @@ class Recorder:
                 return work()
         graph, (metrics, rest) = self.recorded[phase]
         graph.replay()
-        return {name: value.clone() for name, value in metrics.items()}, rest
+        return {name: value.clone() for name, value in metrics.items()}, dict(rest)  # what was recorded stays as it is
 
     def _aside(self, work: Callable[[], Any]) -> Any:
         """On the stream of the recording."""
@@ -64,7 +64,7 @@ class Recorder:
         torch.cuda.current_stream(self.device).wait_stream(self.stream)
         return out
 
-    def _record(self, phase: int, work: Callable[[], tuple[Metrics, Any]]) -> str | None:
+    def _record(self, phase: int, work: Callable[[], tuple[Metrics, dict[str, Any]]]) -> str | None:
         """Nothing runs yet. Returns why it cannot be done, where that was noticed in time."""
         graph, reason = torch.cuda.CUDAGraph(), None
         for generator in self.generators:

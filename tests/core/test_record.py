@@ -66,12 +66,12 @@ class Update:
         self.calls += 1
         self.metric += 1
         self.drawn += 10
-        return {"loss": self.metric}, self.drawn
+        return {"loss": self.metric}, {"batch": self.drawn}
 
 
 def test_without_a_gpu_nothing_is_recorded():
     recorder = Recorder(CPU, [], wanted=True)
-    assert not recorder.active and recorder(0, lambda: ({"a": 1}, 2)) == ({"a": 1}, 2)
+    assert not recorder.active and recorder(0, lambda: ({"a": 1}, {"b": 2})) == ({"a": 1}, {"b": 2})
     through_host(CPU, "nothing to say on a CPU")
 
 
@@ -83,7 +83,7 @@ def test_each_phase_is_recorded_after_some_plain_updates(monkeypatch):
     for number in range(4 * PLAIN_FIRST):
         metrics, drawn = recorder(number % 2, update)
         losses.append(metrics["loss"])
-        assert drawn is update.drawn  # the newest
+        assert drawn.pop("batch") is update.drawn  # the newest; what is done to the dict leaves the recording alone
     assert set(recorder.recorded) == {0, 1} and recorder.recorded[0][0].generators == [generator]
     played = losses[2 * PLAIN_FIRST :]
     assert len({loss.data_ptr() for loss in played}) == len(played)  # copies: the recording writes over its own
