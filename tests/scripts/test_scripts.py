@@ -1,6 +1,7 @@
 """What a user types, typed."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -72,6 +73,29 @@ def test_published_work_per_update():
     assert dmcontrol_flops(read_config(["task=cheetah_run"]), 6) == pytest.approx(3678, rel=1e-3)
     small = ["sac.batch_size=64", "mlr.batch_size=16", "mlr.window=8", "encoder.filters=32", "task=cheetah_run"]
     assert dmcontrol_flops(read_config(small), 6) == pytest.approx(79.8, rel=2e-3)
+
+
+@pytest.mark.parametrize(("theirs", "kept"), [("2.11.0+cu130", True), ("2.5.1+cu121", False), ("2.12.0+cpu", False)])
+def test_setup_shares_a_gpu_build_of_torch(root, tmp_path, theirs, kept):
+    """One that the chosen interpreter has, even within a virtual environment, is gigabytes that nobody fetches twice."""
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts/setup.sh").write_text((root / "scripts/setup.sh").read_text())
+    (tmp_path / "requirements.txt").write_text("torch==2.13.0\n")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "user"], check=True)
+    (packages,) = (tmp_path / "user/lib").glob("python3*/site-packages")
+    (packages / "torch").mkdir()
+    cuda = None if "cpu" in theirs else theirs[-3:]
+    (packages / "torch/__init__.py").write_text(f"class version:\n    cuda = {cuda!r}\n")
+    (packages / f"torch-{theirs}.dist-info").mkdir()
+    (packages / f"torch-{theirs}.dist-info/METADATA").write_text(f"Metadata-Version: 2.1\nName: torch\nVersion: {theirs}\n")
+    offline = {k: v for k, v in os.environ.items() if not k.startswith("PIP_")}
+    offline |= {"PYTHON": str(tmp_path / "user/bin/python"), "PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull}
+    done = subprocess.run(["bash", "scripts/setup.sh"], cwd=tmp_path, env=offline, capture_output=True, text=True)
+    assert (done.returncode == 0) == kept == (tmp_path / ".venv/.requirements").exists(), done.stderr
+    assert ("No matching distribution found for torch==2.13.0" in done.stderr) != kept, done.stderr
+    if kept:
+        where = subprocess.run([tmp_path / ".venv/bin/python", "-c", "import torch; print(torch.__file__)"], capture_output=True, text=True)
+        assert where.stdout.strip() == str(packages / "torch/__init__.py"), where.stderr
 
 
 def test_sync_core_copies(root, tmp_path):
