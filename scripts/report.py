@@ -7,8 +7,6 @@ python scripts/report.py [--results DIR] [--figs DIR] [--resamples 2000] [--read
 What has no run is shown as such. Published numbers are marked as published, and seeds are counted.
 """
 
-import os
-import re
 import sys
 from pathlib import Path
 
@@ -17,66 +15,24 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
 import aggregates  # noqa: E402
 import figures  # noqa: E402
-import marks  # noqa: E402
 from aggregates import AGGREGATE_NAMES, AGGREGATES, BUDGETS, Curve, Published, Run, counted, method_name, ordered  # noqa: E402
 from ledger import ATARI, BENCHMARKS, DMCONTROL, Benchmark  # noqa: E402
-from PIL import Image  # noqa: E402
+from pages import (  # noqa: E402
+    NO_RUN,
+    TITLES,
+    UNITS,
+    Report,
+    lead_table,
+    number,
+    ours_text,
+    preset_order,
+    published_text,
+    with_interval,
+    worlds_table,
+)
+from readme import readme  # noqa: E402
 
 from DMControl.core.errors import UserError, run_main  # noqa: E402
-from DMControl.core.run import write_text  # noqa: E402
-
-NO_RUN = "no run yet"
-TITLES = {"dmcontrol": "DeepMind Control Suite", "atari": "Atari-100k"}
-UNITS = {"dmcontrol": "env steps", "atari": "frames"}
-
-
-class Report:
-    """The text as it grows, and where its figures go."""
-
-    def __init__(self, results: Path, figs: Path) -> None:
-        self.results, self.figs = results, figs
-        self.lines: list[str] = []
-        self.drawn: list[str] = []
-
-    def say(self, *lines: str) -> None:
-        self.lines += [*lines, ""]
-
-    def table(self, head: list[str], rows: list[list[str]]) -> None:
-        self.lines += [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}", *(f"| {' | '.join(row)} |" for row in rows), ""]
-
-    def figure(self, name: str, says: str) -> None:
-        self.drawn.append(name)
-        path = os.path.relpath(self.figs / f"{name}.png", self.results)
-        self.say(f"![{says}]({Path(path).as_posix()})")
-
-    def write(self) -> None:
-        """The text, and no figure of a former ledger beside it."""
-        ours = re.compile(r"((dmcontrol|atari)_.+_(aggregates_\d+|profile_\d+|improvement_\d+|curves_(steps|hours))|ablations)\.(png|svg)")
-        for old in self.figs.glob("*.*"):
-            if ours.fullmatch(old.name) and old.stem not in self.drawn:
-                old.unlink()
-        write_text(self.results / "REPORT.md", "\n".join(self.lines).rstrip() + "\n")
-
-
-def preset_order(preset: str) -> tuple[int, str]:
-    known = ("paper", "small")
-    return (known.index(preset) if preset in known else len(known), preset)
-
-
-def number(value: float | None, digits: int) -> str:
-    return "" if value is None else f"{value:,.{digits}f}"
-
-
-def ours_text(scores: list[float] | None, digits: int, sign: str = "") -> str:
-    """mean ± std (seeds)"""
-    if not scores:
-        return NO_RUN
-    mean, std = aggregates.spread(scores)
-    return f"{mean:{sign},.{digits}f}{'' if std is None else f' ± {number(std, digits)}'} ({counted(len(scores), 'seed')})"
-
-
-def with_interval(value: float, bounds: tuple[float, float] | None, digits: int) -> str:
-    return f"{value:.{digits}f} " + ("(no interval: 1 seed)" if bounds is None else f"[{bounds[0]:.{digits}f}, {bounds[1]:.{digits}f}]")
 
 
 def budgets(benchmark: Benchmark, preset: str, runs: list[Run]) -> list[int]:
@@ -121,11 +77,6 @@ def score_table(report: Report, benchmark: Benchmark, published: Published, runs
         + ("" if known else f" The published columns are at {theirs:,} {UNITS[benchmark.name]}, so there is no difference to take."),
     )
     report.table(head, rows)
-
-
-def published_text(published: Published, budget: int, task: str, method: str, digits: int) -> str:
-    score, std = (table.get((budget, task, method)) for table in (published.scores, published.stds))
-    return "" if score is None else number(score, digits) + ("" if std is None else f" ± {number(std, digits)}")
 
 
 def aggregate_table(report: Report, benchmark: Benchmark, published: Published, runs: list[Run], budget: int, name: str) -> None:
@@ -273,53 +224,6 @@ def section(report: Report, benchmark: Benchmark, published: Published, runs: li
     variants(report, benchmark, [r for r in runs if r.name or r.own_settings])
 
 
-def lead_table(report: Report, benchmarks: dict[Benchmark, list[Run]]) -> None:
-    """MLR beside the Baseline at equal steps, seed by seed."""
-    rows = []
-    for benchmark, runs in benchmarks.items():
-        digits = 0 if benchmark is DMCONTROL else 1
-        for preset in sorted({r.preset for r in runs}, key=preset_order):
-            for lead in aggregates.leads(aggregates.main_runs(runs, preset)):
-                at = f"{lead.step:,} {UNITS[benchmark.name]}"
-                rows.append([lead.task, preset, at, ours_text(lead.last, digits, "+"), ours_text(lead.whole, digits, "+")])
-    if rows:
-        report.say("#### MLR less the Baseline, seed by seed")
-        report.table(["task", "preset", "after", "at the end", "averaged over the training"], rows)
-        report.say(
-            "Mean ± sample standard deviation of the differences between MLR and the Baseline of the same seed, which gives both the same "
-            "first policy and the same random steps."
-        )
-
-
-def worlds_table(report: Report, benchmark: Benchmark, runs: list[Run], preset: str) -> None:
-    """Finished runs in worlds that they were not trained in."""
-    worlds = sorted({w for r in runs if r.finished for w in r.worlds}, key=lambda w: (world_order(w), w))
-    if not worlds:
-        return
-    report.say(
-        f"#### In other worlds, after the last step, preset `{preset}`",
-        "",
-        "Trained in the clean world. Ours: mean ± sample standard deviation over seeds. "
-        "[procedural]: drawn, not filmed; so were all overlay images.",
-    )
-    judged = [r for r in runs if r.finished and r.worlds]
-    methods, rows = ordered(r.method for r in judged), []
-    for task, step in sorted({(r.task, r.step) for r in judged}):
-        own = [r for r in judged if (r.task, r.step) == (task, step)]
-        scores = {world: [[r.worlds[world] for r in own if r.method == m and world in r.worlds] for m in methods] for world in worlds}
-        scores = {"as trained": [[r.score for r in own if r.method == m] for m in methods]} | scores
-        for world, columns in scores.items():
-            rows.append([task, f"{step:,}", world, *(ours_text(c, 0) if c else "" for c in columns)])
-    report.table([benchmark.task, UNITS[benchmark.name], "world", *(method_name(m) for m in methods)], rows)
-
-
-def world_order(name: str) -> tuple[int, float]:
-    """Colours, videos, distractions, each from weak to strong."""
-    family, _, rest = name.partition("[")[0].partition("_cs_")
-    known = ("color_easy", "color_hard", "video_easy", "video_hard", "distracting")
-    return (known.index(family) if family in known else len(known), float(rest or 0))
-
-
 def cut_off(report: Report, benchmark: Benchmark, runs: list[Run]) -> None:
     if not runs:
         return
@@ -382,61 +286,6 @@ def hardware(report: Report, runs: dict[Benchmark, list[Run]]) -> None:
         )
     else:
         report.say(NO_RUN)
-
-
-def readme(report: Report, runs: dict[Benchmark, list[Run]], published: dict[Benchmark, Published], path: Path) -> None:
-    """README's evidence: a row per task and method, cut-off runs by the steps they reached, the figures and the videos."""
-    page = Report(report.results, report.figs)
-    rows = []
-    for benchmark, own in runs.items():
-        methods = ordered(r.method for r in own)
-        keys = {(r.preset, r.task, r.method) for r in own}
-        for preset, task, method in sorted(keys, key=lambda k: (preset_order(k[0]), k[1], methods.index(k[2]))):
-            chosen = [r for r in aggregates.main_runs(own, preset) if (r.task, r.method) == (task, method)]
-            for step in sorted({r.step for r in chosen}, reverse=True):
-                rows.append(readme_row(benchmark, published[benchmark], [r for r in chosen if r.step == step]))
-    if rows:
-        page.table(["task", "method", "preset", "at", "ours", "published", "hours a run", "hardware"], rows)
-        page.say(
-            "*ours*: mean ± sample standard deviation over seeds. "
-            "*published*: the paper's, with the paper's settings, at these steps where nothing else is said."
-        )
-    else:
-        page.say(NO_RUN)
-    lead_table(page, runs)
-    for name in report.drawn:
-        if name.endswith("curves_steps") or name == "ablations":
-            page.say(f"![{name.replace('_', ' ')}]({os.path.relpath(report.figs / name, path.parent)}.png)")
-    for benchmark, own in runs.items():
-        for preset in sorted({r.preset for r in own}, key=preset_order):
-            worlds_table(page, benchmark, aggregates.main_runs(own, preset), preset)
-    videos = sorted((report.figs / "policies").glob("*.gif"))
-    if videos:
-        cells = [(f"![{v.stem}]({os.path.relpath(v, path.parent)})", caption(v)) for v in videos]
-        for start in range(0, len(cells), 4):
-            part = cells[start : start + 4]
-            page.table([c for c, _ in part], [[text for _, text in part]])
-    marks.fill(path, "evidence", "\n".join(page.lines).rstrip().splitlines())
-
-
-def readme_row(benchmark: Benchmark, published: Published, runs: list[Run]) -> list[str]:
-    first = runs[0]
-    digits = 0 if benchmark is DMCONTROL else 1
-    budget = next((b for b in BUDGETS[benchmark.name] if first.step < b * 1.01), BUDGETS[benchmark.name][-1])
-    hours = sum(r.hours for r in runs) / len(runs)
-    where = " / ".join(dict.fromkeys(r.hardware for r in runs))
-    at = f"{first.step:,} {UNITS[benchmark.name]}" + ("" if first.finished else " (cut off)")
-    theirs = published_text(published, budget, first.task, first.method, digits)
-    if theirs and not budget <= first.step < budget * 1.01:
-        theirs += f" at {budget:,}"
-    ours = ours_text([r.score for r in runs], digits)
-    return [first.task, method_name(first.method), first.preset, at, ours, theirs, f"{hours:.2f}", where]
-
-
-def caption(video: Path) -> str:
-    """What scripts/policies.sh wrote into the file."""
-    with Image.open(video) as image:
-        return image.info["comment"].decode()
 
 
 def main(arguments: list[str]) -> int:

@@ -1,0 +1,116 @@
+"""What REPORT.md and README's evidence share: a page of lines, tables and figures, how numbers are written, and two tables."""
+
+import os
+import re
+from pathlib import Path
+
+import aggregates
+from aggregates import Published, Run, counted, method_name, ordered
+from ledger import DMCONTROL, Benchmark
+
+from DMControl.core.run import write_text
+
+NO_RUN = "no run yet"
+TITLES = {"dmcontrol": "DeepMind Control Suite", "atari": "Atari-100k"}
+UNITS = {"dmcontrol": "env steps", "atari": "frames"}
+
+
+class Report:
+    """The text as it grows, and where its figures go."""
+
+    def __init__(self, results: Path, figs: Path) -> None:
+        self.results, self.figs = results, figs
+        self.lines: list[str] = []
+        self.drawn: list[str] = []
+
+    def say(self, *lines: str) -> None:
+        self.lines += [*lines, ""]
+
+    def table(self, head: list[str], rows: list[list[str]]) -> None:
+        self.lines += [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}", *(f"| {' | '.join(row)} |" for row in rows), ""]
+
+    def figure(self, name: str, says: str) -> None:
+        self.drawn.append(name)
+        path = os.path.relpath(self.figs / f"{name}.png", self.results)
+        self.say(f"![{says}]({Path(path).as_posix()})")
+
+    def write(self) -> None:
+        """The text, and no figure of a former ledger beside it."""
+        ours = re.compile(r"((dmcontrol|atari)_.+_(aggregates_\d+|profile_\d+|improvement_\d+|curves_(steps|hours))|ablations)\.(png|svg)")
+        for old in self.figs.glob("*.*"):
+            if ours.fullmatch(old.name) and old.stem not in self.drawn:
+                old.unlink()
+        write_text(self.results / "REPORT.md", "\n".join(self.lines).rstrip() + "\n")
+
+
+def preset_order(preset: str) -> tuple[int, str]:
+    known = ("paper", "small")
+    return (known.index(preset) if preset in known else len(known), preset)
+
+
+def number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:,.{digits}f}"
+
+
+def ours_text(scores: list[float] | None, digits: int, sign: str = "") -> str:
+    """mean ± std (seeds)"""
+    if not scores:
+        return NO_RUN
+    mean, std = aggregates.spread(scores)
+    return f"{mean:{sign},.{digits}f}{'' if std is None else f' ± {number(std, digits)}'} ({counted(len(scores), 'seed')})"
+
+
+def with_interval(value: float, bounds: tuple[float, float] | None, digits: int) -> str:
+    return f"{value:.{digits}f} " + ("(no interval: 1 seed)" if bounds is None else f"[{bounds[0]:.{digits}f}, {bounds[1]:.{digits}f}]")
+
+
+def published_text(published: Published, budget: int, task: str, method: str, digits: int) -> str:
+    score, std = (table.get((budget, task, method)) for table in (published.scores, published.stds))
+    return "" if score is None else number(score, digits) + ("" if std is None else f" ± {number(std, digits)}")
+
+
+def lead_table(report: Report, benchmarks: dict[Benchmark, list[Run]]) -> None:
+    """MLR beside the Baseline at equal steps, seed by seed."""
+    rows = []
+    for benchmark, runs in benchmarks.items():
+        digits = 0 if benchmark is DMCONTROL else 1
+        for preset in sorted({r.preset for r in runs}, key=preset_order):
+            for lead in aggregates.leads(aggregates.main_runs(runs, preset)):
+                at = f"{lead.step:,} {UNITS[benchmark.name]}"
+                rows.append([lead.task, preset, at, ours_text(lead.last, digits, "+"), ours_text(lead.whole, digits, "+")])
+    if rows:
+        report.say("#### MLR less the Baseline, seed by seed")
+        report.table(["task", "preset", "after", "at the end", "averaged over the training"], rows)
+        report.say(
+            "Mean ± sample standard deviation of the differences between MLR and the Baseline of the same seed, which gives both the same "
+            "first policy and the same random steps."
+        )
+
+
+def worlds_table(report: Report, benchmark: Benchmark, runs: list[Run], preset: str) -> None:
+    """Finished runs in worlds that they were not trained in."""
+    worlds = sorted({w for r in runs if r.finished for w in r.worlds}, key=lambda w: (world_order(w), w))
+    if not worlds:
+        return
+    report.say(
+        f"#### In other worlds, after the last step, preset `{preset}`",
+        "",
+        "Trained in the clean world. Ours: mean ± sample standard deviation over seeds. "
+        "[procedural]: drawn, not filmed; so were all overlay images.",
+    )
+    judged = [r for r in runs if r.finished and r.worlds]
+    methods, rows = ordered(r.method for r in judged), []
+    for task, step in sorted({(r.task, r.step) for r in judged}):
+        own = [r for r in judged if (r.task, r.step) == (task, step)]
+        scores = {world: [[r.worlds[world] for r in own if r.method == m and world in r.worlds] for m in methods] for world in worlds}
+        scores = {"as trained": [[r.score for r in own if r.method == m] for m in methods]} | scores
+        for world, columns in scores.items():
+            rows.append([task, f"{step:,}", world, *(ours_text(c, 0) if c else "" for c in columns)])
+    report.table([benchmark.task, UNITS[benchmark.name], "world", *(method_name(m) for m in methods)], rows)
+
+
+def world_order(name: str) -> tuple[int, float]:
+    """Colours, videos, distractions, each from weak to strong."""
+    family, _, rest = name.partition("[")[0].partition("_cs_")
+    known = ("color_easy", "color_hard", "video_easy", "video_hard", "distracting")
+    return (known.index(family) if family in known else len(known), float(rest or 0))
