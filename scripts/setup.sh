@@ -19,7 +19,7 @@ _setup() {
       { echo "error: no venv module: apt-get install python3-venv" >&2; return 2; }
     # a GPU build of torch that the interpreter has is shared: it is gigabytes to fetch again
     if _torch "$python"; then
-      "$python" -c 'import torch, pathlib; torch.version.cuda and print(pathlib.Path(torch.__file__).parents[1])' \
+      "$python" -W ignore -c 'import torch, pathlib; torch.version.cuda and print(pathlib.Path(torch.__file__).parents[1])' \
         > "$(echo .venv/lib/python3*/site-packages)/shared.pth"
     fi
   fi
