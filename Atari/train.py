@@ -94,7 +94,7 @@ class Trainer(Run):
             raise UserError(f"rainbow.random_steps={rainbow.random_steps} must exceed 1 + n_step + mlr.window = {self.replay.reserve}")
         self.pictures: list = []
         resumed = self.open(path)
-        self.folder.begin(self.device, self.step)
+        self.folder.begin(self.precision, self.step)
         self.logger = Logger(self.folder.path, config.game, self.folder.config, command, self.frame if resumed else None)
         self.bar = Bar(config.steps, self.step, "step")
         print(f"run: {self.folder.path}" + (f" (resumed at {self.frame:,} frames)" if resumed else ""))
@@ -210,7 +210,7 @@ class Trainer(Run):
         mean = games.human_normalized(self.config.game, sum(returns) / len(returns))
         result = {**chosen, "frames": self.frame, "eval_returns": returns, "human_normalized": mean, "hours": self.hours}
         self.logger.final(self.frame, {"episode_return": sum(returns) / len(returns), "human_normalized": mean, "hours": self.hours})
-        self.folder.finish(result, self.device)
+        self.folder.finish(result, self.precision)
         if not self.config.checkpoint.keep_replay:
             self.checkpoints.drop_replay()
 

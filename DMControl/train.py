@@ -135,7 +135,7 @@ class Trainer(Run):
         self.eval_stack = Stack(image.stack, self.device)
         self.episode_return, self.episode_start = 0.0, 0
         resumed = self.open(path)
-        self.folder.begin(self.device, self.step)
+        self.folder.begin(self.precision, self.step)
         self.logger = Logger(self.folder.path, self.folder.config, command, self.env_step if resumed else None, env_fps(self.env))
         self.bar = Bar(config.env_steps, self.env_step, "env step")
         print(f"run: {self.folder.path}" + (f" (resumed at {self.env_step:,} env steps)" if resumed else ""))
@@ -285,7 +285,7 @@ class Trainer(Run):
         chosen = {k: self.config[k] for k in ("task", "method", "preset", "seed", "name")} | {"world": label(self.place, self.config.data)}
         result = {**chosen, "env_steps": self.env_step, "eval_returns": returns, "hours": self.hours}
         self.logger.final(self.env_step, {"episode_return": sum(returns) / len(returns), "hours": self.hours})
-        self.folder.finish(result, self.device)
+        self.folder.finish(result, self.precision)
         if not self.config.checkpoint.keep_replay:
             self.checkpoints.drop_replay()
 

@@ -14,7 +14,10 @@ from scipy.stats import trim_mean
 SEED, RESAMPLES = 0, 2000
 BUDGETS = {"dmcontrol": (100_000, 500_000), "atari": (400_000,)}  # of the published tables, in env steps and frames
 # a preset's run stays one with these; Atari's `steps` is none of them: the importance weights of its replay are spread over all steps
-HARMLESS = ("env_steps", "replay.capacity", "eval.", "precision", "chunk", "mlr.chunk")
+HARMLESS = (
+    *("env_steps", "precision", "chunk", "mlr.chunk"),
+    *("eval.every", "eval.episodes", "eval.worlds", "eval.intensities", "eval.video"),
+)
 METHOD_NAMES = {
     "mlr": "MLR", "baseline": "Baseline", "playvirtual": "PlayVirtual", "spr": "SPR", "curl": "CURL", "drq": "DrQ", "der": "DER",
     "otr": "OTRainbow", "sac_ae": "SAC+AE", "slac": "SLAC", "dreamer": "Dreamer", "planet": "PlaNet", "madi": "MaDi", "svea": "SVEA",
@@ -122,6 +125,9 @@ def load_published(folder: Path, benchmark: Benchmark) -> Published:
         for line in _lines(folder / "atari100k.csv"):
             game = line.pop("game")
             scores.update({(budget, game, m): float(v) for m, v in line.items() if v})
+        for line in _lines(folder / "atari100k_std.csv"):
+            game = line.pop("game")
+            stds.update({(budget, game, m): float(v) for m, v in line.items()})
         for line in _lines(folder / "atari100k_aggregates.csv"):
             name = line.pop("metric")
             aggregates.update({(budget, name, m): float(v) for m, v in line.items() if v})

@@ -67,7 +67,7 @@ def draw() -> None:
     box(axes, 8.8, top, "projection g,\nprediction q", ONLINE, 1.6)
     for x, text, width in ((3.2, "augment", 1.2), (4.8, "momentum\nencoder", 1.3), (8.8, "momentum\nprojection", 1.6)):
         box(axes, x, low, text, TARGET, width)
-    box(axes, 6.6, 1.67, "actions $a_t$ + positions", GREY, 1.7)
+    box(axes, 6.6, 1.67, "actions $a_t$; a position\non every token", GREY, 1.7)
     for start, end in (((2.65, top), (3.15, top)), ((4.45, top), (4.75, top)), ((6.15, top), (6.55, top)), ((8.35, top), (8.75, top))):
         arrow(axes, start, end, ONLINE)
     for start, end in (((2.65, low), (3.15, low)), ((4.45, low), (4.75, low)), ((6.15, low), (8.75, low))):
@@ -82,7 +82,7 @@ def draw() -> None:
     arrow(axes, (10.45, low), (12.0, 1.3), TARGET)
     axes.text(11.35, 0.62, "stop gradient", fontsize=8.5, color=TARGET)
     axes.text(12.25, 2.35, r"$\hat y_t$", fontsize=10)
-    axes.text(10.95, 3.2, "total loss = RL loss + $\\lambda$ x this,\nmean over all K steps", fontsize=9)
+    axes.text(10.7, 3.2, "mean over all K steps; added to the RL loss\n(Atari), or a step of its own (DMControl)", fontsize=9)
     axes.text(5.45, -0.35, "encoder f is the RL agent's own; decoder and heads are dropped at test time", fontsize=9, ha="left", color=GREY)
     for suffix in ("png", "svg"):
         figure.savefig(ROOT / "figs" / f"framework.{suffix}", dpi=130, metadata={"Date": None} if suffix == "svg" else None)

@@ -11,7 +11,7 @@
 #   --gpus 0,1           which GPUs (default all; none for the CPU)
 #   --runs runs          where the runs and their logs go
 #   --dry-run            print the commands, run nothing
-#   key=value ...        settings for every run: env_steps=500000 replay.capacity=500000 name=long
+#   key=value ...        settings for every run: env_steps=500000 name=long
 module=DMControl.train benchmark=dmcontrol key=task
 all6="finger_spin cartpole_swingup reacher_easy cheetah_run walker_walk ball_in_cup_catch"
 source "$(dirname "$0")/launch.sh"

@@ -19,6 +19,7 @@ import yaml
 from . import machine
 from .config import Config, differences, digest, plain
 from .errors import UserError, file_trouble
+from .machine import Precision
 
 FREE = ("device", "compile", "threads", "runs", "checkpoint", "eval.video", "env_restarts")  # settings that a resumed run may change
 
@@ -75,21 +76,21 @@ class RunFolder:
             )
         return found
 
-    def begin(self, device: torch.device, step: int) -> None:
+    def begin(self, precision: Precision, step: int) -> None:
         """Note in origin.json what works on this run from this step on: a run that is cut off has a source too."""
         file = self.path / "origin.json"
         before = json.loads(file.read_text()) if step > 0 and file.exists() else []
-        write_text(file, json.dumps([*before, {"step": step, **self._provenance(device)}], indent=1))
+        write_text(file, json.dumps([*before, {"step": step, **self._provenance(precision)}], indent=1))
 
-    def finish(self, result: dict[str, Any], device: torch.device) -> None:
+    def finish(self, result: dict[str, Any], precision: Precision) -> None:
         """Write result.json: scores with all that is needed to know where they come from."""
-        write_text(self.path / "result.json", json.dumps({**result, **self._provenance(device)}, indent=1))
+        write_text(self.path / "result.json", json.dumps({**result, **self._provenance(precision)}, indent=1))
 
-    def _provenance(self, device: torch.device) -> dict[str, Any]:
+    def _provenance(self, precision: Precision) -> dict[str, Any]:
         return {
             "config_hash": digest(self.config, (*FREE, "seed", "name")),
             "commit": commit(),
-            "hardware": machine.describe(device),
+            "hardware": machine.describe(precision.device) + (", bf16" if precision.dtype == torch.bfloat16 else ""),
             "python": sys.version.split()[0],
             "versions": versions(),
         }
