@@ -143,6 +143,7 @@ class Replay:
             # the actions run on into the next episode, as officially: only the observations are frozen
             window=Window(window, self.action[along[:, :k]], weight, after[:, :k].float()),
         )
+        assert len(batch.obs) == len(batch.next_obs) == n and len(batch.window.obs) == n * k, f"batch of {n}, windows of {k}: {len(window)}"
         self.drawn = {"batch": batch}
         return batch
 

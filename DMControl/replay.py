@@ -100,6 +100,7 @@ class Replay:
         j = self._draw(n, 0, self.generator) % self.capacity
         frame, age = self.frame[j], self.age[j]
         batch = Batch(self._stacks(frame, age), self.action[j], self.reward[j], self._stacks(frame + 1, age + 1), self.not_done[j])
+        assert len(batch.obs) == len(batch.next_obs) == len(batch.action) == n, f"batch of {n}: {len(batch.obs)} observations"
         self.drawn[purpose] = batch
         return batch
 
@@ -117,6 +118,7 @@ class Replay:
         j = (start[keep][:, None] + steps) % self.capacity  # (n, length)
         obs = self._stacks(self.frame[j].flatten(), self.age[j].flatten())
         window = Window(obs, self.action[j], (~bad[keep]).float())
+        assert len(obs) == n * length and window.action.shape[:2] == (n, length), f"windows of {length}: {window.action.shape}"
         self.drawn["window"] = window
         return window
 

@@ -49,6 +49,11 @@ CHOICES = {
     "encoder.init": ("delta_orthogonal", "kaiming"), "mlr.target": ("latent", "pixels"), "mlr.decay": ("inverse_sqrt", "constant"),
     "protocol": ("mlr", "dmcgb"), "strong.augment": ("overlay", "conv", "none"), "masker.type": ("soft", "hard", "mixed"),
 }  # fmt: skip
+NEEDS = {  # keys that nothing reads unless another key has one of these values
+    "dmcgb.action_repeat": ("protocol", ("dmcgb",)), "dmcgb.agent_steps": ("protocol", ("dmcgb",)),
+    "intensity": ("world", ("distracting_cs",)), "masker.threshold": ("masker.type", ("hard", "mixed")),
+    "strong.alpha": ("strong.augment", ("overlay",)), "strong.images": ("strong.augment", ("overlay",)),
+}  # fmt: skip
 SHORT = {"augment": "strong.augment"}  # what users of the published code type
 
 
@@ -66,10 +71,15 @@ def read_config(arguments: list[str]) -> Config:
     for key, words in CHOICES.items():
         if key in flat and flat[key] not in words:
             raise UserError(f"{key}={flat[key]} is unknown: {nearest(flat[key], words)}")
+    for key in sorted(typed & set(NEEDS)):
+        other, words = NEEDS[key]
+        if flat[other] not in words:
+            raise UserError(f"key {key} has no effect with {other}={flat[other]}: it takes {other}={' or '.join(words)}")
+    chosen = typed | configuration.keys_in(CONFIGS / "preset" / f"{config.preset}.yaml")  # what the protocol leaves alone
     protocol, repeat, agent_steps = config.protocol == "dmcgb", config.dmcgb.action_repeat, config.dmcgb.agent_steps
-    if protocol and "action_repeat" not in typed:
+    if protocol and "action_repeat" not in chosen:
         config["action_repeat"] = repeat
-    if protocol and "env_steps" not in typed:
+    if protocol and "env_steps" not in chosen:
         config["env_steps"] = agent_steps * config["action_repeat"]
     if not {"crop", "resized_crop"} & set(config["augment"]["order"]) and "image.size" not in typed:
         config["image"]["size"] = config["image"]["crop"]

@@ -186,6 +186,7 @@ class DMControlBench:
         self.flops = dmcontrol_flops(config, self.env.action_dim)
         steps = -(-100_000 // config.action_repeat)
         self.label, self.run_updates = config.task, (steps - config.sac.random_steps) * config.sac.updates_per_step
+        self.run_updates += max(0, config.sac.catch_up - config.sac.updates_per_step)
         self.run_steps = steps
 
     def update(self) -> None:

@@ -71,7 +71,8 @@ class Adam:
 
     def norm(self) -> Tensor:
         """Of the gradient, as it is now."""
-        return nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None])
+        found = [p.grad for p in self.parameters if p.grad is not None]
+        return nn.utils.get_total_norm(found) if found else torch.zeros((), device=self.parameters[0].device)
 
     @property
     def updates(self) -> int:

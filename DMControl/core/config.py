@@ -61,6 +61,11 @@ def choices(folder: Path, group: str) -> list[str]:
     return sorted(p.stem for p in (folder / group).glob("*.yaml"))
 
 
+def keys_in(file: Path) -> set[str]:
+    """What this YAML file sets."""
+    return {key for key, _ in flatten(_read(file))}
+
+
 def load(folder: Path, arguments: list[str], groups: tuple[str, ...], stand_ins: dict[str, str] | None = None) -> Config:
     """Compose and check what the user typed.
 

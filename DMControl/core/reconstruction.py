@@ -102,6 +102,7 @@ class Reconstruction(nn.Module):
         b, k = window.action.shape[:2]
         cells = self.masks.draw(1 if self.one_mask else b, generator)
         hidden = self.masks.pixels(cells)  # (1 or B, K, size, size)
+        assert hidden.shape[:2] == (len(cells), k) and len(window.obs) == b * k, f"mask {hidden.shape} of windows {b} x {k}"
         masked_view = self.augment.draw(b * k, window.obs.channels, generator)
         target_view = self.augment.draw(b * k, window.obs.channels, generator)
         chunk = self.chunk or b
@@ -119,7 +120,9 @@ class Reconstruction(nn.Module):
         actions = None if self.embed_action is None else self.embed_action(part.window.action)
         decoded = self.decoder(states, actions)  # decode: (B, K, d)
         predicted = self.prediction(self.projection(decoded))  # project and predict
-        loss = self.compare(predicted, self.targets(clear).view(b, k, -1))  # (B, K)
+        targets = self.targets(clear).view(b, k, -1)
+        assert decoded.shape == states.shape and predicted.shape == targets.shape, f"{decoded.shape}, {predicted.shape}, {targets.shape}"
+        loss = self.compare(predicted, targets)  # (B, K)
         good = (part.window.weight > 0).float()
         per_window = loss.mean(1)  # (B,)
         return per_window, {"loss/mlr": (per_window.detach() * good).sum() / good.sum().clamp_min(1.0)}

@@ -13,6 +13,7 @@ from ..worlds.images import overlay_images
 
 KINDS = ("overlay", "conv", "none")
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # a resized crop takes this share of an image, with these sides
+TRIES = 10  # draws of a crop that lies within the image; then the whole image is taken
 BANK_SIDE = 128
 
 
@@ -39,13 +40,17 @@ class Strong:
     def draw(self, n: int, generator: torch.Generator) -> Overlay | Tensor | None:
         device = generator.device
         if self.kind == "overlay":
-            uniform = torch.rand(n, 5, generator=generator, device=device)
-            area = SCALE[0] + (SCALE[1] - SCALE[0]) * uniform[:, 0]
+            area, ratio = torch.rand(2, n, TRIES, generator=generator, device=device)
+            area = SCALE[0] + (SCALE[1] - SCALE[0]) * area
             low, high = math.log(RATIO[0]), math.log(RATIO[1])
-            ratio = (low + (high - low) * uniform[:, 1]).exp()
-            extent = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], 1).clamp_max(1.0)
-            centre = (2 * uniform[:, 2:4] - 1) * (1 - extent)
-            mirror = torch.where(uniform[:, 4:] < 0.5, -1.0, 1.0)
+            ratio = (low + (high - low) * ratio).exp()
+            tried = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()], 2)  # (N, TRIES, 2)
+            fits = (tried <= 1).all(2)
+            first = fits.int().argmax(1)[:, None, None].expand(-1, 1, 2)
+            extent = torch.where(fits.any(1)[:, None], tried.gather(1, first)[:, 0], 1.0)
+            uniform = torch.rand(n, 3, generator=generator, device=device)
+            centre = (2 * uniform[:, :2] - 1) * (1 - extent)
+            mirror = torch.where(uniform[:, 2:] < 0.5, -1.0, 1.0)
             image = torch.randint(0, len(self.bank), (n,), generator=generator, device=device)
             return Overlay(image, centre, torch.cat([extent[:, :1] * mirror, extent[:, 1:]], 1))
         if self.kind == "conv":

@@ -71,6 +71,10 @@ MISTAKES = [
     (["sac.random_steps=3"], r"mlr.window \+ 2 = 18"),
     (["env_steps=1e30"], "between 1 and"),
     (["env_steps=8000"], "nothing is learnt before"),
+    (["intensity=0.5"], "no effect with world=clean"),
+    (["dmcgb.agent_steps=7777"], "no effect with protocol=mlr"),
+    (["method=madi", "masker.threshold=0.9"], "no effect with masker.type=soft: it takes masker.type=hard or mixed"),
+    (["method=svea", "augment=conv", "strong.alpha=0.3"], "no effect with strong.augment=conv"),
 ]
 
 
@@ -99,6 +103,9 @@ def test_a_mistake_in_a_yaml_file_is_named(tmp_path, monkeypatch):
         read_config(["preset=mine"])
     (folder / "preset" / "mine.yaml").write_text("# @package _global_\npreset: mine\nsac: {batch_size: 64}\n")
     assert read_config(["preset=mine"]).sac.batch_size == 64
+    (folder / "preset" / "mine.yaml").write_text("# @package _global_\npreset: mine\nprotocol: dmcgb\nenv_steps: 50000\naction_repeat: 2\n")
+    own = read_config(["preset=mine"])
+    assert (own.env_steps, own.action_repeat) == (50_000, 2), "the protocol leaves what the preset says"
     (folder / "preset" / "mine.yaml").write_text("a: [1\n")
     with pytest.raises(UserError, match="not valid YAML"):
         read_config(["preset=mine"])

@@ -358,6 +358,12 @@ def test_overlay_is_half_of_an_image_the_same_for_all_frames():
     assert (choices.extent[:, 0] < 0).float().mean() == pytest.approx(0.5, abs=0.2)
     area = choices.extent.abs().prod(1)
     assert 0.07 < area.min() < 0.3 and 0.7 < area.max() <= 1
+    many = strong.draw(20_000, g)
+    sides = many.extent.abs()
+    assert sides.max() <= 1 and (many.centre.abs() + sides).max() <= 1 + 1e-6, "within the image"
+    ratio = sides[:, 0] / sides[:, 1]
+    assert 3 / 4 - 1e-5 < ratio.min() and ratio.max() < 4 / 3 + 1e-5, "a side that does not fit is drawn anew, not cut"
+    assert (sides == 1).all(1).float().mean() < 1e-3
     half = choices[10:20]
     assert torch.equal(strong.view(obs[10:20], half), out[10:20])
     assert torch.equal(Strong("overlay", 0.0, bank).view(obs, choices), obs.float())

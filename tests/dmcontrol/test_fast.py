@@ -122,9 +122,9 @@ def test_updates_of_one_phase_are_the_same_operations(method):
     assert not [name for name, _, _ in seen[2] + seen[3] if any(word in name for word in forbidden)]
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_an_update_stays_on_its_device(monkeypatch, method):
-    agent, replay = make(f"method={method}", device=on_meta.use(monkeypatch, "DMControl"))
+@pytest.mark.parametrize("settings", [*([m] for m in METHODS), ["madi", "masker.type=hard"]])
+def test_an_update_stays_on_its_device(monkeypatch, settings):
+    agent, replay = make(f"method={settings[0]}", *settings[1:], device=on_meta.use(monkeypatch, "DMControl"))
     for _ in range(2):
         metrics = agent.update(replay)
         assert {value.device for value in metrics.values()} == {on_meta.DEVICE}
@@ -162,7 +162,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GP
 
 
 @needs_gpu
-@pytest.mark.parametrize("method", ["baseline", "mlr", "madi"])
+@pytest.mark.parametrize("method", ["baseline", "mlr", "sac", "drq", "rad", "svea", "soda", "sgqn", "madi", "mlr_madi"])
 def test_a_recorded_update_is_the_plain_one(method):
     """Twelve updates with new frames in between, recorded from the seventh on, against launching each kernel: fp32, the same draws."""
     runs = []
