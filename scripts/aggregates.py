@@ -1,6 +1,7 @@
 """What the report computes: rows of the ledger and published tables in, numbers out. rliable does the statistics, from one seed."""
 
 import csv
+import re
 import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -58,7 +59,8 @@ class Run:
     hardware: str
     commit: str
     changed: dict[str, str]
-    worlds: dict[str, float]  # the mean return in other worlds than the training's
+    worlds: dict[str, float]  # the mean return in each world it was judged in, its own among them
+    judged: dict[str, int]  # by how many episodes
     curve: tuple[dict[str, float], ...] = field(repr=False)
     axis: str  # the curve's word for its steps
 
@@ -82,6 +84,7 @@ def load_runs(results: Path, benchmark: Benchmark) -> list[Run]:
         own = {k: row[k] for k in ("method", "preset", "name", "hardware", "commit")}
         machines = own["hardware"].replace(", 1 threads", ", 1 thread").split(" + ")  # "threads", as the first rows say
         own["hardware"] = " + ".join(dict.fromkeys(machines))
+        judged = [re.fullmatch(r"(.+):(\d+)=(.+)", word).groups() for word in row["worlds"].split()]
         numbers = {"step": int(row[benchmark.step]), "planned": int(row["planned"]), "seed": int(row["seed"])}
         runs.append(
             Run(
@@ -90,7 +93,8 @@ def load_runs(results: Path, benchmark: Benchmark) -> list[Run]:
                 score=float(row["score"]),
                 hours=float(row["hours"]),
                 changed=changed,
-                worlds={w.partition(":")[0]: float(v) for w, _, v in (word.partition("=") for word in row["worlds"].split())},
+                worlds={w: float(mean) for w, _, mean in judged},
+                judged={w: int(episodes) for w, episodes, _ in judged},
                 curve=tuple(read_curve(results, benchmark, row)),
                 axis=benchmark.step,
                 **own,
@@ -108,15 +112,18 @@ class Published:
     methods: list[str]
     scores: dict[tuple[int, str, str], float]  # (budget, task, method)
     stds: dict[tuple[int, str, str], float]
+    worlds: dict[tuple[str, str, str], tuple[float, float]]  # (task, world, method): mean and std
     aggregates: dict[tuple[int, str, str], float]  # (budget, aggregate, method)
 
 
 def load_published(folder: Path, benchmark: Benchmark) -> Published:
-    scores, stds, aggregates = {}, {}, {}
+    scores, stds, worlds, aggregates = {}, {}, {}, {}
     if benchmark is DMCONTROL:
         for line in _lines(folder / "dmcontrol.csv"):
             key = (int(line["env_steps"]), line["task"], line["method"])
             scores[key], stds[key] = float(line["mean"]), float(line["std"])
+        for line in _lines(folder / "worlds.csv"):
+            worlds[line["task"], line["world"], line["method"]] = (float(line["mean"]), float(line["std"]))
         for line in _lines(folder / "dmcontrol_aggregates.csv"):
             budget, name = int(line.pop("env_steps")), line.pop("aggregate")
             aggregates.update({(budget, name, m): float(v) for m, v in line.items() if v})
@@ -133,7 +140,7 @@ def load_published(folder: Path, benchmark: Benchmark) -> Published:
             aggregates.update({(budget, name, m): float(v) for m, v in line.items() if v})
     tasks = list(dict.fromkeys(task for _, task, _ in scores))
     methods = list(dict.fromkeys(method for _, _, method in scores))
-    return Published(tasks, methods, scores, stds, aggregates)
+    return Published(tasks, methods, scores, stds, worlds, aggregates)
 
 
 def _lines(file: Path) -> list[dict[str, str]]:

@@ -120,14 +120,25 @@ def evaluations(rows: list[Row], benchmark: Benchmark, config: dict[str, Any]) -
 
 
 def other_worlds(rows: list[Row], benchmark: Benchmark, config: dict[str, Any], step: int) -> str:
-    """world:episodes=mean ... of all episodes at this step in other worlds than the training's, the run's own and those of `evaluate`."""
+    """world:episodes=mean ... of a run that was judged at this step in other worlds than its own, by itself or by `evaluate`.
+
+    The last judgement in a world counts, and its own world is there if the same initial states were played in it.
+    """
     home = config.get("world", "")
     place = f"{home}_{config['intensity']:g}" if home == "distracting_cs" else home
-    found: dict[str, list[float]] = {}
+    last: dict[tuple[str, str], list[float]] = {}  # by world and seed of the initial states
     for line in rows:
-        world = world_of(line)
-        if int(line[benchmark.step]) == step and world.partition("[")[0] not in ("", place):
-            found.setdefault(world, []).append(float(line["episode_return"]))
+        if int(line[benchmark.step]) != step:
+            continue
+        key = (world_of(line), line["seed"])
+        if int(line["episode"]) == 0:
+            last.pop(key, None)  # judged once more
+        last.setdefault(key, []).append(float(line["episode_return"]))
+    at_home = {key: returns for key, returns in last.items() if key[0].partition("[")[0] in ("", place)}
+    away = {world: (seed, returns) for (world, seed), returns in last.items() if (world, seed) not in at_home}
+    seeds = {seed for seed, _ in away.values()}
+    found = {world: returns for (world, seed), returns in at_home.items() if seed in seeds}
+    found |= {world: returns for world, (_, returns) in away.items()}
     return " ".join(f"{w}:{len(returns)}={statistics.fmean(returns):.6g}" for w, returns in sorted(found.items()))
 
 

@@ -87,30 +87,35 @@ def lead_table(report: Report, benchmarks: dict[Benchmark, list[Run]]) -> None:
         )
 
 
-def worlds_table(report: Report, benchmark: Benchmark, runs: list[Run], preset: str) -> None:
-    """Finished runs in worlds that they were not trained in."""
-    worlds = sorted({w for r in runs if r.finished for w in r.worlds}, key=lambda w: (world_order(w), w))
+def worlds_table(report: Report, benchmark: Benchmark, published: Published, runs: list[Run], preset: str) -> None:
+    """Finished runs in the worlds that they were judged in, beside the published scores there."""
+    judged = [r for r in runs if r.finished and r.worlds]
+    worlds = sorted({w for r in judged for w in r.worlds}, key=lambda w: (world_order(w), w))
     if not worlds:
         return
+    episodes = " or ".join(map(str, sorted({n for r in judged for n in r.judged.values()})))
     report.say(
         f"#### In other worlds, after the last step, preset `{preset}`",
         "",
-        "Trained in the clean world. Ours: mean ± sample standard deviation over seeds. "
-        "[procedural]: drawn, not filmed; so were all overlay images.",
+        f"Trained in the clean world. Ours: mean ± sample standard deviation over seeds, each judged by {episodes} episodes a world, "
+        "from the same initial states in all worlds. [procedural]: drawn, not filmed; so were all overlay images. "
+        "*published*: after 500,000 agent steps, with real footage.",
     )
-    judged = [r for r in runs if r.finished and r.worlds]
     methods, rows = ordered(r.method for r in judged), []
+    theirs = [m for m in methods if any((r.task, w.partition("[")[0], m) in published.worlds for r in judged for w in worlds)]
     for task, step in sorted({(r.task, r.step) for r in judged}):
         own = [r for r in judged if (r.task, r.step) == (task, step)]
         scores = {world: [[r.worlds[world] for r in own if r.method == m and world in r.worlds] for m in methods] for world in worlds}
-        scores = {"as trained": [[r.score for r in own if r.method == m] for m in methods]} | scores
         for world, columns in scores.items():
-            rows.append([task, f"{step:,}", world, *(ours_text(c, 0) if c else "" for c in columns)])
-    report.table([benchmark.task, UNITS[benchmark.name], "world", *(method_name(m) for m in methods)], rows)
+            found = [published.worlds.get((task, world.partition("[")[0], m)) for m in theirs]
+            texts = ["" if f is None else f"{f[0]:.0f} ± {f[1]:.0f}" for f in found]
+            rows.append([task, f"{step:,}", world, *(ours_text(c, 0) if c else "" for c in columns), *texts])
+    head = [benchmark.task, UNITS[benchmark.name], "world", *(method_name(m) for m in methods)]
+    report.table([*head, *(f"{method_name(m)}, published" for m in theirs)], rows)
 
 
 def world_order(name: str) -> tuple[int, float]:
-    """Colours, videos, distractions, each from weak to strong."""
+    """The training's own, colours, videos, distractions, each from weak to strong."""
     family, _, rest = name.partition("[")[0].partition("_cs_")
-    known = ("color_easy", "color_hard", "video_easy", "video_hard", "distracting")
+    known = ("clean", "color_easy", "color_hard", "video_easy", "video_hard", "distracting")
     return (known.index(family) if family in known else len(known), float(rest or 0))

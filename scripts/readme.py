@@ -5,7 +5,7 @@ from pathlib import Path
 
 import aggregates
 import marks
-from aggregates import BUDGETS, Published, Run, method_name, ordered
+from aggregates import BUDGETS, OURS_FIRST, Published, Run, method_name, ordered
 from ledger import DMCONTROL, Benchmark
 from pages import NO_RUN, UNITS, Report, lead_table, ours_text, preset_order, published_text, worlds_table
 from PIL import Image
@@ -36,7 +36,7 @@ def readme(report: Report, runs: dict[Benchmark, list[Run]], published: dict[Ben
             page.say(f"![{name.replace('_', ' ')}]({os.path.relpath(report.figs / name, path.parent)}.png)")
     for benchmark, own in runs.items():
         for preset in sorted({r.preset for r in own}, key=preset_order):
-            worlds_table(page, benchmark, aggregates.main_runs(own, preset), preset)
+            worlds_table(page, benchmark, published[benchmark], aggregates.main_runs(own, preset), preset)
     videos = sorted((report.figs / "policies").glob("*.gif"))
     if videos:
         cells = [(f"![{v.stem}]({os.path.relpath(v, path.parent)})", caption(v)) for v in videos]
@@ -53,7 +53,7 @@ def readme_row(benchmark: Benchmark, published: Published, runs: list[Run]) -> l
     hours = sum(r.hours for r in runs) / len(runs)
     where = " / ".join(dict.fromkeys(r.hardware for r in runs))
     at = f"{first.step:,} {UNITS[benchmark.name]}" + ("" if first.finished else " (cut off)")
-    theirs = published_text(published, budget, first.task, first.method, digits)
+    theirs = published_text(published, budget, first.task, first.method, digits) if first.method in OURS_FIRST else ""
     if theirs and not budget <= first.step < budget * 1.01:
         theirs += f" at {budget:,}"
     ours = ours_text([r.score for r in runs], digits)

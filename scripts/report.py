@@ -15,7 +15,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
 import aggregates  # noqa: E402
 import figures  # noqa: E402
-from aggregates import AGGREGATE_NAMES, AGGREGATES, BUDGETS, Curve, Published, Run, counted, method_name, ordered  # noqa: E402
+from aggregates import AGGREGATE_NAMES, AGGREGATES, BUDGETS, OURS_FIRST, Curve, Published, Run, counted, method_name, ordered  # noqa: E402
 from ledger import ATARI, BENCHMARKS, DMCONTROL, Benchmark  # noqa: E402
 from pages import (  # noqa: E402
     NO_RUN,
@@ -50,12 +50,12 @@ def score_table(report: Report, benchmark: Benchmark, published: Published, runs
     theirs = BUDGETS[benchmark.name][0] if not known else budget
     digits = 0 if benchmark is DMCONTROL else 1
     ours = ordered(["mlr", "baseline", *(m for _, m in found)])
-    others = [m for m in published.methods if m not in (*ours, "human", "random")]
+    others = [m for m in published.methods if m not in (*OURS_FIRST, "human", "random")]  # its DrQ is not DMControl-GB's, which is ours
     references = [m for m in ("human", "random") if m in published.methods]
     head = [benchmark.task, *(method_name(m) for m in references)]
     for method in ours:
         head += [f"**{method_name(method)}, ours**"]
-        if method in published.methods:
+        if method in OURS_FIRST:
             head += [f"{method_name(method)}, published", "difference"]
     head += [f"{method_name(m)}, published" for m in others]
     rows = []
@@ -64,7 +64,7 @@ def score_table(report: Report, benchmark: Benchmark, published: Published, runs
         for method in ours:
             scores = found.get((task, method))
             row.append(ours_text(scores, digits))
-            if method in published.methods:
+            if method in OURS_FIRST:
                 score = published.scores.get((theirs, task, method))
                 row.append(published_text(published, theirs, task, method, digits))
                 comparable = known and scores and score is not None
@@ -94,7 +94,7 @@ def aggregate_table(report: Report, benchmark: Benchmark, published: Published, 
         values[method] = {kind: aggregates.interval(matrix.scores, func) for kind, func in kinds.items()}
         own = [with_interval(*values[method][kind], digits) for kind in kinds]
         rows.append([f"**{method_name(method)}, ours**", f"{len(matrix.tasks)} of {total} {benchmark.task}s, {matrix.seeds()}", *own])
-        if known and len(matrix.tasks) < total and method in published.methods:
+        if known and len(matrix.tasks) < total and method in OURS_FIRST:
             same = [aggregates.published_on(benchmark, published, budget, method, matrix.tasks, kind) for kind in kinds]
             if None not in same:
                 source = "the same, from published means"
@@ -213,11 +213,12 @@ def section(report: Report, benchmark: Benchmark, published: Published, runs: li
         name = f"{benchmark.name}_{preset}"
         report.say(f"### Preset `{preset}`: {counted(len(chosen), 'run') if chosen else NO_RUN}")
         if preset != "paper":
-            report.say("Not the published setting: the published numbers stand beside it for orientation.")
+            what = "MaDi's published setting" if preset == "madi" else "Not the published setting"
+            report.say(f"{what}: the numbers of MLR's paper stand beside it for orientation.")
         for budget in budgets(benchmark, preset, chosen):
             score_table(report, benchmark, published, chosen, budget)
             aggregate_table(report, benchmark, published, chosen, budget, name)
-        worlds_table(report, benchmark, chosen, preset)
+        worlds_table(report, benchmark, published, chosen, preset)
         curve_figures(report, benchmark, published, chosen, name)
     lead_table(report, {benchmark: runs})
     cut_off(report, benchmark, [r for r in runs if not r.finished])

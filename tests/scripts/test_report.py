@@ -212,22 +212,25 @@ def test_readme_without_its_marks_is_an_error(root, tmp_path):
     assert made.returncode == 2 and "has no marks" in made.stderr and page.read_text() == "no marks\n"
 
 
-def test_worlds_stand_from_weak_to_strong(invent, tmp_path):
+def test_worlds_stand_from_weak_to_strong(root, invent, tmp_path):
     import ledger
     from report import Report, worlds_table
 
     rows = [invent(tmp_path, DMCONTROL, "walker_walk", m, 1, score=400.0) for m in ("madi", "svea")]
     rows[0]["worlds"] = "distracting_cs_0.1:10=50 distracting_cs_0.025:10=90 video_easy[procedural]:10=200 color_hard:10=300"
-    rows[1]["worlds"] = "color_hard:10=350.4"
+    rows[0]["worlds"] += " clean[suite]:10=400"
+    rows[1]["worlds"] = "color_hard:20=350.4"
     ledger.write(tmp_path, DMCONTROL, rows)
     page = Report(tmp_path, tmp_path)
-    worlds_table(page, DMCONTROL, aggregates.load_runs(tmp_path, DMCONTROL), "paper")
+    published = aggregates.load_published(root / "results/published", DMCONTROL)
+    worlds_table(page, DMCONTROL, published, aggregates.load_runs(tmp_path, DMCONTROL), "paper")
     cells = [[c.strip() for c in line.split("|")[3:-1]] for line in page.lines if line.startswith("| ")]
     assert cells == [
-        ["world", "MaDi", "SVEA"],
-        ["as trained", "400 (1 seed)", "400 (1 seed)"],
-        ["color_hard", "300 (1 seed)", "350 (1 seed)"],
-        ["video_easy[procedural]", "200 (1 seed)", ""],
-        ["distracting_cs_0.025", "90 (1 seed)", ""],
-        ["distracting_cs_0.1", "50 (1 seed)", ""],
+        ["world", "MaDi", "SVEA", "SVEA, published"],
+        ["clean[suite]", "400 (1 seed)", "", ""],
+        ["color_hard", "300 (1 seed)", "350 (1 seed)", "749 ± 61"],
+        ["video_easy[procedural]", "200 (1 seed)", "", "819 ± 71"],
+        ["distracting_cs_0.025", "90 (1 seed)", "", ""],
+        ["distracting_cs_0.1", "50 (1 seed)", "", ""],
     ]
+    assert any("10 or 20 episodes a world" in line for line in page.lines)
