@@ -5,6 +5,7 @@ from .core.decoder import Decoder
 from .core.machine import Precision
 from .critics.strong import BANK_SIDE
 from .sac import _chunk
+from .worlds import footage, procedural
 
 
 def capacity(config: Config) -> int:
@@ -17,11 +18,21 @@ def memory(config: Config, action_dim: int, precision: Precision) -> dict[str, i
     image = config.image
     overlay = "strong" in config and config.strong.augment == "overlay"
     images = {"overlay images": 2 * config.strong.images * BANK_SIDE**2 * 3} if overlay else {}  # on the host and on the device
+    if precision.device.type == "cpu" and (kept := clips(config)):
+        images["clips"] = kept
     return images | {
         "replay": capacity(config) * image.size**2 * 3,
         "networks": 16 * trained + 4 * copied,  # weights, gradients and two moments; copies are weights alone
         "activations": activations(config, precision),
     }
+
+
+def clips(config: Config) -> int:
+    """Frames of videos that stay on the host."""
+    videos = [world for world in (config.world, *config.eval.worlds) if world.startswith(("video", "distracting"))]
+    filmed = {bool(config.data.davis if world == "distracting_cs" else config.data.video) for world in videos}
+    drawn = procedural.KEPT * procedural.LENGTH * procedural.SIDE**2 * 3 if False in filmed else 0
+    return drawn + ((footage.KEPT + 2) * footage.BYTES if True in filmed else 0)  # one more, twice, while it is read
 
 
 def parameters(config: Config, action_dim: int) -> tuple[int, int]:

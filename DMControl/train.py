@@ -122,7 +122,7 @@ class Trainer(Run):
         from .env import Stack
         from .evaluate import env_fps
         from .logger import Logger
-        from .methods import make_agent
+        from .methods import CRITICS, make_agent
         from .replay import Replay
 
         super().__init__(config)
@@ -150,6 +150,9 @@ class Trainer(Run):
         self.bar = Bar(config.env_steps, self.env_step, "env step")
         print(f"run: {self.folder.path}" + (f" (resumed at {self.env_step:,} env steps)" if resumed else ""))
         print(f"machine: {machine.describe(self.device)}, {str(self.precision.dtype)[6:]}, renderer {choose_renderer()}")
+        if config.method in CRITICS and config.method != "mlr_madi" and config.preset in ("paper", "small"):
+            own = {"paper": "madi", "small": "madi_small"}[config.preset]
+            print(f"note: preset={config.preset} is a setting of MLR; that of {config.method} is preset={own}")
         print(self.replay, flush=True)
 
     def make_env(self):

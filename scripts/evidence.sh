@@ -67,4 +67,8 @@ for tree in dmcontrol atari; do
     if [[ -e $film ]]; then scripts/policies.sh "${film%/video/final.mp4}"; fi
   done
 done
+masked="$runs/dmcontrol/cartpole_swingup/madi-madi_small/seed1"
+if [[ -e $masked/result.json ]]; then
+  scripts/masks.sh "$masked" worlds=clean,color_hard,video_easy,video_hard,distracting_cs intensities=0.1,0.5 figure=figs/madi.png
+fi
 scripts/report.sh --readme README.md

@@ -60,3 +60,13 @@ def test_the_overlay_images_are_counted():
     config = read_config(["preset=debug", "method=svea", "strong.images=100000"])
     assert memory(config, 2, Precision(torch.device("cpu"), torch.float32))["overlay images"] >= 100_000 * 128 * 128 * 3
     assert "overlay images" not in memory(read_config(["preset=debug", "method=mlr"]), 2, Precision(torch.device("cpu"), torch.float32))
+
+
+def test_clips_of_the_worlds_are_counted(tmp_path):
+    def kept(*settings):
+        return memory(read_config(["method=svea", "preset=madi", *settings]), 6, FP32).get("clips", 0)
+
+    assert kept() == 8 * 500 * 128**2 * 3 and kept("eval.worlds=[color_hard]") == 0
+    assert (
+        kept(f"data.video={tmp_path}") == kept() + 800_000_000 and kept(f"data.video={tmp_path}", f"data.davis={tmp_path}") == 800_000_000
+    )

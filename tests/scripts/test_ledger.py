@@ -355,3 +355,29 @@ def test_plan_takes_the_quickest_update_of_each_phase():
     assert planner.per_update([3.0, 1.0, 2.0, 5.0, 4.0], period=2) == 1.5  # 2 with the actor's step, 1 without
     assert planner.per_update([3.0, 2.0], period=1) == 2.0
     assert planner.per_update([7.0], period=2) == 7.0
+
+
+def test_worlds_of_the_last_judgement_from_the_same_initial_states():
+    """The own clean evaluation has other initial states than those of `evaluate`, whose clean world counts; a second call counts alone."""
+    config = {"world": "clean", "intensity": 0.1, "seed": 1}
+
+    def line(world, seed, episode, score, source="procedural"):
+        source = "suite" if world == "clean" else source
+        return {
+            "env_step": "8",
+            "world": world,
+            "intensity": "",
+            "source": source,
+            "seed": str(seed),
+            "episode": str(episode),
+            "episode_return": str(score),
+        }
+
+    own = [line("clean", 1, 0, 900), line("clean", 1, 1, 700)]
+    first = [line(w, 10_001, e, s) for w, s in (("clean", 500), ("video_hard", 100)) for e in range(2)]
+    second = [line("video_hard", 10_001, e, 300) for e in range(3)]
+    told = lambda rows: collector.other_worlds(rows, collector.DMCONTROL, config, 8)  # noqa: E731
+    assert told(own) == "" and told([*own, line("clean", 10_001, 0, 500)]) == ""
+    assert told(own + first) == "clean[suite]:2=500 video_hard[procedural]:2=100"
+    assert told(own + first + second) == "clean[suite]:2=500 video_hard[procedural]:3=300"
+    assert told([*own, line("video_hard", 1, 0, 50)]) == "clean[suite]:2=800 video_hard[procedural]:1=50"
