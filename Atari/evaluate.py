@@ -21,6 +21,7 @@ from .env import EVALUATE, Env, Stack, observations
 from .logger import EVAL_COLUMNS, FPS
 from .methods import make_agent
 from .rainbow import Rainbow
+from .settings import CONFIGS, RANGES
 
 FILMED = 4500  # steps of a game that a video holds at most: five minutes
 
@@ -91,8 +92,6 @@ def main(arguments: list[str]) -> int:
         raise UserError("say which run: python -m Atari.evaluate run=runs/atari/<game>/<method>-<preset>/seed<k>")
     path = Path(options["run"])
     config = read_config(path)
-    from .train import CONFIGS, RANGES  # which imports this module
-
     configuration.check_saved(config, CONFIGS, RANGES, path / "config.yaml")
     precision = machine.choose_precision(config.precision, machine.choose_device(options["device"]))
     machine.set_threads(int(options["threads"]))

@@ -24,6 +24,7 @@ from .core.writers import append_rows, video
 from .logger import EVAL_COLUMNS, columns
 from .renderer import choose_renderer
 from .sac import SAC
+from .settings import CONFIGS, RANGES
 from .worlds.places import INTENSITIES, Place, check_data, label, places
 
 VIDEO_SIZE = 256
@@ -98,8 +99,6 @@ def main(arguments: list[str]) -> int:
         raise UserError("say which run: python -m DMControl.evaluate run=runs/dmcontrol/<task>/<method>-<preset>/seed<k>")
     path = Path(options["run"])
     config = read_config(path)
-    from .train import CONFIGS, RANGES  # which imports this module
-
     configuration.check_saved(config, CONFIGS, RANGES, path / "config.yaml")
     config["data"].update({k.removeprefix("data."): options[k] for k in folders if options[k]})
     check_data(config.data, ("video", "davis"))  # overlay images are for training

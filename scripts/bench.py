@@ -163,7 +163,7 @@ class DMControlBench:
         from DMControl.env import TRAIN, Env
         from DMControl.methods import make_agent
         from DMControl.replay import Replay
-        from DMControl.train import read_config
+        from DMControl.settings import read_config
 
         self.config = config = read_config(["task=cheetah_run", "env_steps=400000", *arguments])
         self.device = machine.choose_device(config.device)
@@ -248,7 +248,7 @@ class AtariBench:
         from Atari.evaluate import make_env
         from Atari.methods import make_agent, window_of
         from Atari.replay import Replay
-        from Atari.train import read_config
+        from Atari.settings import read_config
 
         self.config = config = read_config(["game=alien", *arguments])
         self.device = machine.choose_device(config.device)

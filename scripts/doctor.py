@@ -85,7 +85,7 @@ def dmcontrol_need(arguments: list[str]) -> Need:
     from DMControl.core import machine
     from DMControl.env import TRAIN, Env
     from DMControl.needs import memory
-    from DMControl.train import read_config
+    from DMControl.settings import read_config
 
     config = read_config(arguments)
     device = machine.choose_device(config.device)
@@ -100,7 +100,7 @@ def atari_need(arguments: list[str]) -> Need:
     from Atari.env import TRAIN
     from Atari.evaluate import make_env
     from Atari.needs import memory
-    from Atari.train import read_config
+    from Atari.settings import read_config
 
     config = read_config(arguments)
     device = machine.choose_device(config.device)

@@ -159,9 +159,9 @@ def reference(benchmark: Benchmark, config: dict[str, Any]) -> dict[str, Any] | 
         from DMControl.renderer import choose_renderer
 
         choose_renderer()
-        from DMControl.train import read_config as compose
+        from DMControl.settings import read_config as compose
     else:
-        from Atari.train import read_config as compose
+        from Atari.settings import read_config as compose
     try:
         return plain(compose([f"{k}={config[k]}" for k in (benchmark.task, "method", "preset")]))
     except Exception as error:  # each tree has a UserError of its own: the preset or method is gone

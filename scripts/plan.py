@@ -74,7 +74,7 @@ class DMControlPlan:
         from DMControl.renderer import choose_renderer
 
         choose_renderer()
-        from DMControl.train import read_config
+        from DMControl.settings import read_config
 
         return read_config(arguments)
 
@@ -103,7 +103,7 @@ class DMControlPlan:
 
     def amounts(self, config: Any) -> tuple[int, int, int, int, int]:
         """Agent steps, steps of the simulator, updates, evaluation episodes, saves."""
-        from DMControl.train import worlds_of
+        from DMControl.settings import worlds_of
 
         steps = -(-config.env_steps // config.action_repeat)
         updates = (steps - config.sac.random_steps) * config.sac.updates_per_step + config.sac.catch_up
@@ -120,7 +120,7 @@ class AtariPlan:
     key, unit = "game", "frames"
 
     def config(self, arguments: list[str]) -> Any:
-        from Atari.train import read_config
+        from Atari.settings import read_config
 
         return read_config(arguments)
 

@@ -11,6 +11,7 @@ sys.path.insert(0, str(ROOT))
 from DMControl import train  # noqa: E402
 from DMControl.core.errors import run_main  # noqa: E402
 from DMControl.renderer import choose_renderer  # noqa: E402
+from DMControl.settings import read_config, run_path  # noqa: E402
 
 CHOICES = ["task=cartpole_swingup", "method=mlr", "device=cpu", "name=quickstart"]
 BUDGET = ["preset=small", "env_steps=40000", "eval.every=10000"]  # of the preset; another preset has its own
@@ -53,13 +54,13 @@ def main(arguments: list[str]) -> int:
     typed = {a.split("=")[0] for a in arguments}
     ours = CHOICES if "preset" in typed else CHOICES + BUDGET
     settings = [b for b in ours if b.split("=")[0] not in typed] + arguments
-    config = train.read_config(settings)
+    config = read_config(settings)
     print(f"training {config.method} on {config.task}, preset {config.preset}, {config.env_steps:,} env steps")
     print("Ctrl-C stops, the same command goes on")
     code = train.main(settings)
     if code:
         return code
-    run = train.run_path(config)
+    run = run_path(config)
     steps, means, stds = curve(run, config.seed)
     picture = draw(run, config.seed, f"{config.task}, {config.method}, preset {config.preset}, 1 seed")
     hours = json.loads((run / "result.json").read_text())["hours"]

@@ -8,7 +8,7 @@ from Atari.core.machine import Precision
 from Atari.env import Step
 from Atari.methods import make_agent, window_of
 from Atari.replay import Replay
-from Atari.train import read_config
+from Atari.settings import read_config
 from tests import on_meta, plain
 from tests.dmcontrol.test_fast import Operations, gpu
 

@@ -7,7 +7,8 @@ from Atari.core.errors import UserError
 from Atari.core.machine import Precision
 from Atari.methods import make_agent
 from Atari.needs import parameters
-from Atari.train import Trainer, read_config
+from Atari.settings import read_config
+from Atari.train import Trainer
 
 FP32 = Precision(torch.device("cpu"), torch.float32)
 

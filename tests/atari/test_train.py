@@ -11,7 +11,8 @@ import torch
 
 from Atari import evaluate as evaluation
 from Atari.core.errors import UserError
-from Atari.train import Trainer, read_config, run_path
+from Atari.settings import read_config, run_path
+from Atari.train import Trainer
 
 
 def train(tmp_path, *arguments, stop_at=None):

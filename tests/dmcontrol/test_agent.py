@@ -15,7 +15,7 @@ from DMControl.replay import Replay
 
 choose_renderer()
 
-from DMControl.train import read_config  # noqa: E402
+from DMControl.settings import read_config  # noqa: E402
 
 CPU = torch.device("cpu")
 

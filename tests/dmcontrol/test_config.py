@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-from DMControl import train
+from DMControl import settings
 from DMControl.core.config import differences, flatten, plain
 from DMControl.core.errors import UserError
 from DMControl.core.run import RunFolder, safe_folder
-from DMControl.train import read_config
+from DMControl.settings import read_config
 
 PER_TASK = {  # action repeat, lr, cube depth, tau
     "finger_spin": (2, 1e-3, 8, 0.05),
@@ -96,8 +96,8 @@ def test_a_mistake_is_named(arguments, says):
 
 def test_a_mistake_in_a_yaml_file_is_named(tmp_path, monkeypatch):
     folder = tmp_path / "dmcontrol"
-    shutil.copytree(train.CONFIGS, folder)
-    monkeypatch.setattr(train, "CONFIGS", folder)
+    shutil.copytree(settings.CONFIGS, folder)
+    monkeypatch.setattr(settings, "CONFIGS", folder)
     (folder / "preset" / "mine.yaml").write_text("# @package _global_\npreset: mine\nsac: {batch_sise: 64}\n")
     with pytest.raises(UserError, match=r"YAML files is unknown: did you mean sac.batch_size"):
         read_config(["preset=mine"])
@@ -113,7 +113,7 @@ def test_a_mistake_in_a_yaml_file_is_named(tmp_path, monkeypatch):
 
 def run(*arguments: str, env=None) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "DMControl.train", *arguments], capture_output=True, text=True, env=env, cwd=train.CONFIGS.parents[1]
+        [sys.executable, "-m", "DMControl.train", *arguments], capture_output=True, text=True, env=env, cwd=settings.CONFIGS.parents[1]
     )
 
 
@@ -165,8 +165,8 @@ def test_another_setting_in_the_same_folder_is_refused(tmp_path):
 
 def test_a_file_without_its_first_line_is_named(tmp_path, monkeypatch):
     folder = tmp_path / "dmcontrol"
-    shutil.copytree(train.CONFIGS, folder)
-    monkeypatch.setattr(train, "CONFIGS", folder)
+    shutil.copytree(settings.CONFIGS, folder)
+    monkeypatch.setattr(settings, "CONFIGS", folder)
     (folder / "preset" / "mine.yaml").write_text("env_steps: 160\n")
     with pytest.raises(UserError, match="@package _global_"):
         read_config(["preset=mine"])
@@ -174,8 +174,8 @@ def test_a_file_without_its_first_line_is_named(tmp_path, monkeypatch):
 
 def test_a_second_method_may_share_a_block(tmp_path, monkeypatch):
     folder = tmp_path / "dmcontrol"
-    shutil.copytree(train.CONFIGS, folder)
-    monkeypatch.setattr(train, "CONFIGS", folder)
+    shutil.copytree(settings.CONFIGS, folder)
+    monkeypatch.setattr(settings, "CONFIGS", folder)
     text = (folder / "method" / "mlr.yaml").read_text()
     (folder / "method" / "mlr2.yaml").write_text(text.replace("method: mlr ", "method: mlr2 ").replace("method: mlr\n", "method: mlr2\n"))
     assert read_config(["method=mlr", "mlr.tau=0.3"]).mlr.tau == 0.3

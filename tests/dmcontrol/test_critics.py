@@ -20,7 +20,7 @@ from DMControl.replay import Replay
 
 choose_renderer()
 
-from DMControl.train import CONFIGS, read_config  # noqa: E402
+from DMControl.settings import CONFIGS, read_config  # noqa: E402
 
 CPU = torch.device("cpu")
 FP32 = Precision(CPU, torch.float32)

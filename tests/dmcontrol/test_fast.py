@@ -12,7 +12,7 @@ from DMControl.core.machine import Precision, choose_device, choose_precision
 from DMControl.core.optim import warmup_factor, warmup_factor_on_device
 from DMControl.methods import make_agent
 from DMControl.replay import Replay
-from DMControl.train import read_config
+from DMControl.settings import read_config
 from tests import on_meta, plain
 
 CPU = torch.device("cpu")

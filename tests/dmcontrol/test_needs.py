@@ -11,7 +11,8 @@ choose_renderer()
 
 from DMControl.methods import make_agent  # noqa: E402
 from DMControl.needs import capacity, memory, parameters  # noqa: E402
-from DMControl.train import Trainer, read_config  # noqa: E402
+from DMControl.settings import read_config  # noqa: E402
+from DMControl.train import Trainer  # noqa: E402
 
 FP32 = Precision(torch.device("cpu"), torch.float32)
 

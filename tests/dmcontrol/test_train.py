@@ -17,7 +17,8 @@ from DMControl.renderer import choose_renderer
 choose_renderer()
 
 from DMControl import env as environment  # noqa: E402
-from DMControl.train import Trainer, read_config  # noqa: E402
+from DMControl.settings import read_config  # noqa: E402
+from DMControl.train import Trainer  # noqa: E402
 
 
 @pytest.fixture

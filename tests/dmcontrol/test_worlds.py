@@ -22,7 +22,8 @@ from dm_control import suite  # noqa: E402
 from dm_control.suite import common  # noqa: E402
 
 from DMControl.env import EVALUATE, TRAIN, Env  # noqa: E402
-from DMControl.train import Trainer, read_config  # noqa: E402
+from DMControl.settings import read_config  # noqa: E402
+from DMControl.train import Trainer  # noqa: E402
 from DMControl.worlds import footage, procedural, scene  # noqa: E402
 from DMControl.worlds.images import overlay_images  # noqa: E402
 from DMControl.worlds.make import BACKGROUNDS, make  # noqa: E402

@@ -71,7 +71,7 @@ def quick_yaml():
 
 
 def declared(tree: str) -> dict:
-    return configuration._schema(TREES[tree].train.CONFIGS)[0]
+    return configuration._schema(TREES[tree].settings.CONFIGS)[0]
 
 
 def near(value) -> st.SearchStrategy[str]:
@@ -123,8 +123,8 @@ def judge(tree: str, arguments: list[str], work: Path, thorough: bool) -> bool:
     """True where the settings make a run: `thorough` builds its agent and replay and makes an update, if these are small."""
     package = TREES[tree]
     try:
-        config = package.train.read_config(["preset=debug", f"runs={work}", *arguments])
-        path = package.train.run_path(config)
+        config = package.settings.read_config(["preset=debug", f"runs={work}", *arguments])
+        path = package.settings.run_path(config)
         assert config.runs != str(work) or path.resolve().is_relative_to(work.resolve())
         build(tree, config, thorough)
     except MISTAKE as error:
@@ -140,7 +140,7 @@ def build(tree: str, config, thorough: bool) -> None:
     device = machine.choose_device(config.device)
     precision = machine.choose_precision(config.precision, device)
     need = package.needs.memory(config, 2, precision)
-    package.train.require_disk(config.runs, package.train.run_path(config), need["replay"], need["networks"])
+    package.train.require_disk(config.runs, package.settings.run_path(config), need["replay"], need["networks"])
     package.train.machine.require(device, need)
     if sum(need.values()) > 2**24 or device.type != "cpu" or not thorough:
         return
@@ -188,9 +188,9 @@ class TestFuzz:
         """A preset of the user's own: odd values under good keys, or another file with its text harmed."""
         package = TREES[tree]
         folder, outcomes = tmp_path / "configs", []
-        shutil.copytree(package.train.CONFIGS, folder)
+        shutil.copytree(package.settings.CONFIGS, folder)
         texts = {p.relative_to(folder): p.read_text() for p in sorted(folder.rglob("*.yaml"))}
-        monkeypatch.setattr(package.train, "CONFIGS", folder)
+        monkeypatch.setattr(package.settings, "CONFIGS", folder)
         odd = st.one_of(
             st.sampled_from(ODD), st.integers(-3, 50), st.integers(), st.floats(), st.booleans(), st.none(), st.text(max_size=6),
             st.lists(st.one_of(st.integers(-2, 9), st.text(max_size=3)), max_size=3), st.dates(), st.binary(max_size=3),
@@ -230,7 +230,7 @@ class TestFuzz:
     def test_evaluate(self, tree, tmp_path, monkeypatch):
         """The other entry point, and the settings in a run folder that somebody edited."""
         package = TREES[tree]
-        good = yaml.safe_dump(package.train.configuration.plain(package.train.read_config(["preset=debug"])))
+        good = yaml.safe_dump(package.settings.configuration.plain(package.settings.read_config(["preset=debug"])))
         run_folder = tmp_path / "run"
         run_folder.mkdir()
         monkeypatch.chdir(tmp_path)

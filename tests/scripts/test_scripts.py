@@ -68,7 +68,7 @@ def test_published_work_per_update():
     from DMControl.renderer import choose_renderer
 
     choose_renderer()
-    from DMControl.train import read_config
+    from DMControl.settings import read_config
 
     assert dmcontrol_flops(read_config(["task=cheetah_run"]), 6) == pytest.approx(3678, rel=1e-3)
     small = ["sac.batch_size=64", "mlr.batch_size=16", "mlr.window=8", "encoder.filters=32", "task=cheetah_run"]

@@ -1,0 +1,97 @@
+"""A run's settings, from YAML and the command line: what a value may be, what follows from it, and where the run then lives."""
+
+from pathlib import Path
+
+from .core import config as configuration
+from .core.config import Config
+from .core.errors import UserError, nearest
+from .core.run import safe_folder
+from .worlds.places import Place, check_data, places
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "dmcontrol"
+RANGES = {
+    "seed": (0, 2**31 - 1), "threads": (0, 1024), "chunk": (0, None), "env_steps": (1, 10**9), "action_repeat": (1, 1000),
+    "env_restarts": (0, 10**6),
+    "image.size": (16, 512), "image.crop": (16, 512), "image.stack": (1, 16), "replay.capacity": (100, None),
+    "augment.pad": (0, 64), "augment.intensity": (0, 1), "encoder.filters": (1, 4096), "encoder.strides": (1, 4),
+    "encoder.centre": (0, 255),
+    "encoder.dim": (1, None), "sac.batch_size": (1, None), "sac.hidden": (1, None), "sac.lr": (0, 1), "sac.alpha_lr": (0, 1),
+    "sac.discount": (0, 1), "sac.init_temperature": (1e-8, None), "sac.critic_tau": (0, 1), "sac.encoder_tau": (0, 1),
+    "sac.actor_every": (1, None), "sac.target_every": (1, None), "sac.random_steps": (1, None), "sac.updates_per_step": (0, 64),
+    "eval.every": (1, None), "eval.episodes": (1, None), "checkpoint.every": (1, None), "mlr.batch_size": (1, None),
+    "mlr.window": (1, 256), "mlr.lr": (0, 1), "mlr.warmup": (0, None), "mlr.clip": (1e-8, None), "mlr.tau": (0, 1),
+    "mlr.hidden": (1, None), "mlr.mask.patch": (1, None), "mlr.mask.block": (1, None), "mlr.decoder.depth": (0, 64),
+    "mlr.decoder.width": (1, None), "mlr.decoder.heads": (1, None), "mlr.decoder.mlp_ratio": (0.1, 64),
+    "dmcgb.action_repeat": (1, 1000), "dmcgb.agent_steps": (1, 10**8), "sac.weight_decay": (0, 1), "sac.catch_up": (0, 10**5),
+    "strong.alpha": (0, 1), "strong.images": (1, 10**5), "svea.alpha": (0, 100), "svea.beta": (0, 100), "masker.depth": (1, 32),
+    "masker.width": (1, 1024), "masker.threshold": (0, 1), "masker.lr": (0, 1), "soda.batch_size": (2, None), "soda.lr": (0, 1),
+    "soda.tau": (0, 1), "soda.every": (1, None), "sgqn.quantile": (0, 0.9999), "sgqn.weight": (0, None), "sgqn.lr": (0, 1),
+    "sgqn.every": (1, None),
+}  # fmt: skip
+CHOICES = {
+    "encoder.init": ("delta_orthogonal", "kaiming"), "mlr.target": ("latent", "pixels"), "mlr.decay": ("inverse_sqrt", "constant"),
+    "protocol": ("mlr", "dmcgb"), "strong.augment": ("overlay", "conv", "none"), "masker.type": ("soft", "hard", "mixed"),
+}  # fmt: skip
+NEEDS = {  # keys that nothing reads unless another key has one of these values
+    "dmcgb.action_repeat": ("protocol", ("dmcgb",)), "dmcgb.agent_steps": ("protocol", ("dmcgb",)),
+    "intensity": ("world", ("distracting_cs",)), "masker.threshold": ("masker.type", ("hard", "mixed")),
+    "strong.alpha": ("strong.augment", ("overlay",)), "strong.images": ("strong.augment", ("overlay",)),
+}  # fmt: skip
+SHORT = {"augment": "strong.augment"}  # what users of the published code type
+
+
+def read_config(arguments: list[str]) -> Config:
+    from .env import TASKS
+
+    pairs = [(key, text) for key, equals, text in (a.partition("=") for a in arguments) if equals]
+    typed = {SHORT.get(key, key) for key, _ in pairs}
+    arguments = [SHORT.get(a.partition("=")[0], a.partition("=")[0]) + a[len(a.partition("=")[0]) :] for a in arguments]
+    own = set(configuration.choices(CONFIGS, "task"))
+    stand_ins = {("task", name): "other" for name in TASKS if name not in own}
+    config = configuration.load(CONFIGS, arguments, ("task", "method", "preset"), stand_ins)
+    configuration.check_ranges(config, RANGES)
+    flat = dict(configuration.flatten(config))
+    for key, words in CHOICES.items():
+        if key in flat and flat[key] not in words:
+            raise UserError(f"{key}={flat[key]} is unknown: {nearest(flat[key], words)}")
+    for key in sorted(typed & set(NEEDS)):
+        other, words = NEEDS[key]
+        if flat[other] not in words:
+            raise UserError(f"key {key} has no effect with {other}={flat[other]}: it takes {other}={' or '.join(words)}")
+    chosen = typed | configuration.keys_in(CONFIGS / "preset" / f"{config.preset}.yaml")  # what the protocol leaves alone
+    protocol, repeat, agent_steps = config.protocol == "dmcgb", config.dmcgb.action_repeat, config.dmcgb.agent_steps
+    if protocol and "action_repeat" not in chosen:
+        config["action_repeat"] = repeat
+    if protocol and "env_steps" not in chosen:
+        config["env_steps"] = agent_steps * config["action_repeat"]
+    if not {"crop", "resized_crop"} & set(config["augment"]["order"]) and "image.size" not in typed:
+        config["image"]["size"] = config["image"]["crop"]
+    places([config["world"]], [config["intensity"]])
+    if config["eval"]["worlds"]:
+        places(config["eval"]["worlds"], config["eval"]["intensities"])
+    check_data(config["data"])
+    if config["env_steps"] <= config["sac"]["random_steps"] * config["action_repeat"]:
+        raise UserError(
+            f"env_steps={config['env_steps']} must exceed sac.random_steps x action_repeat = "
+            f"{config['sac']['random_steps'] * config['action_repeat']}: nothing is learnt before"
+        )
+    if len(config["encoder"]["centre"]) not in (0, 3):
+        raise UserError(f"encoder.centre={config['encoder']['centre']} must have a value per colour, or none: []")
+    low_high = config["sac"]["log_std"]
+    if len(low_high) != 2 or low_high[0] >= low_high[1]:
+        raise UserError(f"sac.log_std={low_high} must be two numbers, the smaller one first")
+    if "mlr" in config and config["sac"]["random_steps"] < config["mlr"]["window"] + 2:
+        raise UserError(f"sac.random_steps={config['sac']['random_steps']} must be at least mlr.window + 2 = {config['mlr']['window'] + 2}")
+    return config
+
+
+def run_path(config: Config) -> Path:
+    seed = f"{config.name}-seed{config.seed}" if config.name else f"seed{config.seed}"
+    return safe_folder(config.runs, "dmcontrol", config.task, f"{config.method}-{config.preset}", seed)
+
+
+def worlds_of(config: Config) -> list[Place]:
+    """The world to train in, then the others to be judged in."""
+    own = places([config.world], [config.intensity])
+    extra, intensities = config.eval.worlds, config.eval.intensities
+    return list(dict.fromkeys(own + (places(extra, intensities) if extra else [])))
