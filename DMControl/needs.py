@@ -27,6 +27,12 @@ def memory(config: Config, action_dim: int, precision: Precision) -> dict[str, i
     }
 
 
+def updates(config: Config, steps: int) -> int:
+    """Of so many agent steps; the first updates may come many at once."""
+    first = config.sac.catch_up or config.sac.updates_per_step
+    return first + (steps - config.sac.random_steps - 1) * config.sac.updates_per_step
+
+
 def clips(config: Config) -> int:
     """Frames of videos that stay on the host."""
     videos = [world for world in (config.world, *config.eval.worlds) if world.startswith(("video", "distracting"))]

@@ -44,7 +44,7 @@ def read_config(arguments: list[str]) -> Config:
     from .env import TASKS
 
     pairs = [(key, text) for key, equals, text in (a.partition("=") for a in arguments) if equals]
-    typed = {SHORT.get(key, key) for key, _ in pairs}
+    typed = {SHORT.get(key, key) for key, _ in ((key.lstrip("+"), text) for key, text in pairs)}
     arguments = [SHORT.get(a.partition("=")[0], a.partition("=")[0]) + a[len(a.partition("=")[0]) :] for a in arguments]
     own = set(configuration.choices(CONFIGS, "task"))
     stand_ins = {("task", name): "other" for name in TASKS if name not in own}
@@ -57,13 +57,15 @@ def read_config(arguments: list[str]) -> Config:
     for key in sorted(typed & set(NEEDS)):
         other, words = NEEDS[key]
         if flat[other] not in words:
-            raise UserError(f"key {key} has no effect with {other}={flat[other]}: it takes {other}={' or '.join(words)}")
-    chosen = typed | configuration.keys_in(CONFIGS / "preset" / f"{config.preset}.yaml")  # what the protocol leaves alone
-    protocol, repeat, agent_steps = config.protocol == "dmcgb", config.dmcgb.action_repeat, config.dmcgb.agent_steps
-    if protocol and "action_repeat" not in chosen:
-        config["action_repeat"] = repeat
-    if protocol and "env_steps" not in chosen:
-        config["env_steps"] = agent_steps * config["action_repeat"]
+            also = "; worlds to be judged in have eval.intensities" if key == "intensity" else ""
+            raise UserError(f"key {key} has no effect with {other}={flat[other]}: it takes {other}={' or '.join(words)}{also}")
+    if config.protocol == "dmcgb":
+        preset = configuration.keys_in(CONFIGS, "preset", config.preset)
+        for key, block in (("action_repeat", "dmcgb.action_repeat"), ("env_steps", "dmcgb.agent_steps")):
+            if {key, block} <= typed:
+                raise UserError(f"{key} and {block} say the same: leave one of them out")
+            if block in typed or key not in typed | preset:  # what the user or the preset says is left alone
+                config[key] = flat[block] * (config["action_repeat"] if key == "env_steps" else 1)
     if not {"crop", "resized_crop"} & set(config["augment"]["order"]) and "image.size" not in typed:
         config["image"]["size"] = config["image"]["crop"]
     places([config["world"]], [config["intensity"]])

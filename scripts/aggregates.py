@@ -16,7 +16,7 @@ SEED, RESAMPLES = 0, 2000
 BUDGETS = {"dmcontrol": (100_000, 500_000), "atari": (400_000,)}  # of the published tables, in env steps and frames
 # a preset's run stays one with these; Atari's `steps` is none of them: the importance weights of its replay are spread over all steps
 HARMLESS = (
-    *("env_steps", "precision", "chunk", "mlr.chunk"),
+    *("env_steps", "dmcgb.agent_steps", "precision", "chunk", "mlr.chunk"),
     *("eval.every", "eval.episodes", "eval.worlds", "eval.intensities", "eval.video"),
 )
 METHOD_NAMES = {

@@ -162,6 +162,7 @@ class DMControlBench:
         choose_renderer()
         from DMControl.env import TRAIN, Env
         from DMControl.methods import make_agent
+        from DMControl.needs import updates
         from DMControl.replay import Replay
         from DMControl.settings import read_config
 
@@ -185,9 +186,7 @@ class DMControlBench:
                 )
         self.flops = dmcontrol_flops(config, self.env.action_dim)
         steps = -(-100_000 // config.action_repeat)
-        self.label, self.run_updates = config.task, (steps - config.sac.random_steps) * config.sac.updates_per_step
-        self.run_updates += max(0, config.sac.catch_up - config.sac.updates_per_step)
-        self.run_steps = steps
+        self.label, self.run_steps, self.run_updates = config.task, steps, updates(config, steps)
 
     def update(self) -> None:
         self.agent.update(self.replay)

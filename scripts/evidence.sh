@@ -26,6 +26,7 @@ while (($#)); do
     *) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
   esac
 done
+[[ $seeds == 1 || " ${stages[*]} " == *" paper "* ]] || { echo "error: --seeds is for the stage paper; the others have their own" >&2; exit 2; }
 ((${#stages[@]})) || stages=(small ablations worlds atari)
 
 dmcontrol() { scripts/run_dmcontrol.sh "$@" --jobs-per-gpu "$jobs" --runs "$runs" "${dry[@]}"; }

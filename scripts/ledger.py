@@ -122,7 +122,7 @@ def evaluations(rows: list[Row], benchmark: Benchmark, config: dict[str, Any]) -
 def other_worlds(rows: list[Row], benchmark: Benchmark, config: dict[str, Any], step: int) -> str:
     """world:episodes=mean ... of a run that was judged at this step in other worlds than its own, by itself or by `evaluate`.
 
-    The last judgement in a world counts, and its own world is there if the same initial states were played in it.
+    All from the same initial states, those of the last judgement elsewhere; one in the same world again counts alone.
     """
     home = config.get("world", "")
     place = f"{home}_{config['intensity']:g}" if home == "distracting_cs" else home
@@ -134,11 +134,8 @@ def other_worlds(rows: list[Row], benchmark: Benchmark, config: dict[str, Any], 
         if int(line["episode"]) == 0:
             last.pop(key, None)  # judged once more
         last.setdefault(key, []).append(float(line["episode_return"]))
-    at_home = {key: returns for key, returns in last.items() if key[0].partition("[")[0] in ("", place)}
-    away = {world: (seed, returns) for (world, seed), returns in last.items() if (world, seed) not in at_home}
-    seeds = {seed for seed, _ in away.values()}
-    found = {world: returns for (world, seed), returns in at_home.items() if seed in seeds}
-    found |= {world: returns for world, (_, returns) in away.items()}
+    away = [seed for world, seed in last if world.partition("[")[0] not in ("", place)]
+    found = {world: returns for (world, seed), returns in last.items() if away and seed == away[-1]}
     return " ".join(f"{w}:{len(returns)}={statistics.fmean(returns):.6g}" for w, returns in sorted(found.items()))
 
 

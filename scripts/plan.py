@@ -103,12 +103,12 @@ class DMControlPlan:
 
     def amounts(self, config: Any) -> tuple[int, int, int, int, int]:
         """Agent steps, steps of the simulator, updates, evaluation episodes, saves."""
+        from DMControl.needs import updates
         from DMControl.settings import worlds_of
 
         steps = -(-config.env_steps // config.action_repeat)
-        updates = (steps - config.sac.random_steps) * config.sac.updates_per_step + config.sac.catch_up
         episodes = (config.env_steps // config.eval.every + 1) * config.eval.episodes * len(worlds_of(config))
-        return steps, config.env_steps, updates, episodes, config.env_steps // config.checkpoint.every
+        return steps, config.env_steps, updates(config, steps), episodes, config.env_steps // config.checkpoint.every
 
     def replay_bytes(self, config: Any) -> int:
         from DMControl.needs import capacity

@@ -5,26 +5,33 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 _torch() { # whether this interpreter has a torch that the code runs with
   "$1" -c 'from importlib.metadata import version as v; exit(v("torch").split(".")[:2] not in (["2", "11"], ["2", "12"], ["2", "13"]))' 2>/dev/null
 }
+_python() { # whether it is one that the code runs with
+  "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null
+}
 _setup() {
-  local stamp=.venv/.requirements python=${PYTHON:-python3} new=true pin=''
-  if [ -x .venv/bin/python ]; then
-    if cmp -s requirements.txt "$stamp"; then return 0; fi
-    python=.venv/bin/python new=false
-  fi
-  "$python" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' ||
-    { echo "error: Python 3.11 or 3.12 is needed, $python is $("$python" --version 2>&1): set PYTHON=..." >&2; return 2; }
+  local stamp=.venv/.requirements python=${PYTHON:-python3} own=.venv/bin/python pin='^$' packages
+  if cmp -s requirements.txt "$stamp" && "$own" -c 'import importlib.util as u; exit(not u.find_spec("torch"))'; then return 0; fi
   echo "setup: installing requirements.txt into .venv (some minutes, once)"
-  if $new; then
-    "$python" -m venv .venv ||
+  if ! "$own" -m pip --version > /dev/null 2>&1; then # none, or a half made one
+    _python "$python" ||
+      { echo "error: Python 3.11 or 3.12 is needed, $python is $("$python" --version 2>&1): set PYTHON=..." >&2; return 2; }
+    "$python" -m venv --clear .venv ||
       { echo "error: no venv module: apt-get install python3-venv" >&2; return 2; }
-    # a GPU build of torch that the interpreter has is shared: it is gigabytes to fetch again
-    if _torch "$python"; then
-      "$python" -W ignore -c 'import torch, pathlib; torch.version.cuda and print(pathlib.Path(torch.__file__).parents[1])' \
-        > "$(echo .venv/lib/python3*/site-packages)/shared.pth"
-    fi
   fi
-  if _torch .venv/bin/python; then pin='^torch=='; fi
-  grep -v "${pin:-^$}" requirements.txt | .venv/bin/python -m pip install -q --disable-pip-version-check -r /dev/stdin || return 1
+  _python "$own" || { echo "error: Python 3.11 or 3.12 is needed, .venv has $("$own" --version 2>&1): delete .venv" >&2; return 2; }
+  if ! _torch "$own" && _torch "$python"; then # a GPU build that the interpreter has is shared: it is gigabytes to fetch again
+    packages=$("$own" -c 'import sysconfig; print(sysconfig.get_path("purelib"))') || return 1
+    "$python" -W ignore - "$packages" > "$packages/shared.pth" << 'END'
+import os, sys, torch
+there, here = os.path.dirname(os.path.dirname(os.path.realpath(torch.__file__))), os.path.realpath(sys.argv[1])
+alike = f"python{sys.version_info[0]}.{sys.version_info[1]}" in here
+# to pip what lies under a path that begins with .venv's is .venv's own
+if torch.version.cuda and alike and not there.startswith(here[: here.index("/lib/python")]):
+    print(there)
+END
+  fi
+  if _torch "$own"; then pin='^torch=='; fi
+  grep -v "$pin" requirements.txt | "$own" -m pip install -q --disable-pip-version-check -r /dev/stdin || return 1
   cp requirements.txt "$stamp"
 }
 _setup || exit $?

@@ -25,6 +25,8 @@ class Generator(torch.Generator):
 class Adam(torch.optim.Optimizer):
     """Looks at where rates, parameters and gradients are; torch's own fused step refuses `meta`."""
 
+    may_rest = False  # without any gradient
+
     def __init__(self, parameters, lr, *more, **settings):
         super().__init__(parameters, {"lr": lr})
         assert settings["fused"] and settings["capturable"]
@@ -32,7 +34,7 @@ class Adam(torch.optim.Optimizer):
     def step(self):
         for group in self.param_groups:
             gradients = [p.grad for p in group["params"] if p.grad is not None]
-            assert {t.device for t in (group["lr"], *group["params"], *gradients)} == {DEVICE}
+            assert (gradients or self.may_rest) and {t.device for t in (group["lr"], *group["params"], *gradients)} == {DEVICE}
 
 
 def use(patch, tree: str) -> torch.device:

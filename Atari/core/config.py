@@ -61,9 +61,9 @@ def choices(folder: Path, group: str) -> list[str]:
     return sorted(p.stem for p in (folder / group).glob("*.yaml"))
 
 
-def keys_in(file: Path) -> set[str]:
-    """What this YAML file sets."""
-    return {key for key, _ in flatten(_read(file))}
+def keys_in(folder: Path, group: str, name: str) -> set[str]:
+    """What group/name.yaml and the files that it begins from set."""
+    return {key for file in (name, *_bases(folder, name, group)) for key, _ in flatten(_read(folder / group / f"{file}.yaml"))}
 
 
 def load(folder: Path, arguments: list[str], groups: tuple[str, ...], stand_ins: dict[str, str] | None = None) -> Config:
@@ -186,10 +186,10 @@ def _schema(folder: Path) -> tuple[dict[str, Any], dict[str, list[str]]]:
     return known, methods
 
 
-def _bases(folder: Path, method: str) -> list[str]:
-    """The methods whose files this one's begins from, by its list of defaults."""
-    named = [str(e) for e in _read(folder / "method" / f"{method}.yaml").get("defaults", []) if str(e) != "_self_"]
-    return named + [base for name in named for base in _bases(folder, name)]
+def _bases(folder: Path, name: str, group: str = "method") -> list[str]:
+    """The files that this one begins from, by its list of defaults."""
+    named = [str(e) for e in _read(folder / group / f"{name}.yaml").get("defaults", []) if str(e) != "_self_"]
+    return named + [base for other in named for base in _bases(folder, other, group)]
 
 
 def _defaults(folder: Path, groups: tuple[str, ...]) -> dict[str, str]:

@@ -73,6 +73,8 @@ MISTAKES = [
     (["env_steps=8000"], "nothing is learnt before"),
     (["intensity=0.5"], "no effect with world=clean"),
     (["dmcgb.agent_steps=7777"], "no effect with protocol=mlr"),
+    (["preset=madi", "env_steps=80000", "dmcgb.agent_steps=7777"], "leave one of them out"),
+    (["++intensity=0.5"], "eval.intensities"),
     (["method=madi", "masker.threshold=0.9"], "no effect with masker.type=soft: it takes masker.type=hard or mixed"),
     (["method=svea", "augment=conv", "strong.alpha=0.3"], "no effect with strong.augment=conv"),
 ]
@@ -106,6 +108,9 @@ def test_a_mistake_in_a_yaml_file_is_named(tmp_path, monkeypatch):
     (folder / "preset" / "mine.yaml").write_text("# @package _global_\npreset: mine\nprotocol: dmcgb\nenv_steps: 50000\naction_repeat: 2\n")
     own = read_config(["preset=mine"])
     assert (own.env_steps, own.action_repeat) == (50_000, 2), "the protocol leaves what the preset says"
+    (folder / "preset" / "more.yaml").write_text("# @package _global_\ndefaults: [mine, _self_]\npreset: more\nreplay: {capacity: 900}\n")
+    assert read_config(["preset=more"]).env_steps == 50_000, "and what the preset begins from says"
+    assert read_config(["preset=more", "dmcgb.agent_steps=7000"]).env_steps == 14_000, "the user has the last word"
     (folder / "preset" / "mine.yaml").write_text("a: [1\n")
     with pytest.raises(UserError, match="not valid YAML"):
         read_config(["preset=mine"])

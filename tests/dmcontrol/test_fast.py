@@ -124,6 +124,7 @@ def test_updates_of_one_phase_are_the_same_operations(method):
 
 @pytest.mark.parametrize("settings", [*([m] for m in METHODS), ["madi", "masker.type=hard"]])
 def test_an_update_stays_on_its_device(monkeypatch, settings):
+    monkeypatch.setattr(on_meta.Adam, "may_rest", "masker.type=hard" in settings)
     agent, replay = make(f"method={settings[0]}", *settings[1:], device=on_meta.use(monkeypatch, "DMControl"))
     for _ in range(2):
         metrics = agent.update(replay)

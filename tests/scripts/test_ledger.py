@@ -380,4 +380,6 @@ def test_worlds_of_the_last_judgement_from_the_same_initial_states():
     assert told(own) == "" and told([*own, line("clean", 10_001, 0, 500)]) == ""
     assert told(own + first) == "clean[suite]:2=500 video_hard[procedural]:2=100"
     assert told(own + first + second) == "clean[suite]:2=500 video_hard[procedural]:3=300"
+    mixed = [*own, line("video_hard", 1, 0, 50), *first, line("color_hard", 10_001, 0, 80)]
+    assert told(mixed) == "clean[suite]:2=500 color_hard[procedural]:1=80 video_hard[procedural]:2=100", "never two kinds of starts"
     assert told([*own, line("video_hard", 1, 0, 50)]) == "clean[suite]:2=800 video_hard[procedural]:1=50"

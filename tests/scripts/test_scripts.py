@@ -96,6 +96,9 @@ def test_setup_shares_a_gpu_build_of_torch(root, tmp_path, theirs, kept):
     if kept:
         where = subprocess.run([tmp_path / ".venv/bin/python", "-c", "import torch; print(torch.__file__)"], capture_output=True, text=True)
         assert where.stdout.strip() == str(packages / "torch/__init__.py"), where.stderr
+        (packages / "torch").rename(packages / "gone")
+        done = subprocess.run(["bash", "scripts/setup.sh"], cwd=tmp_path, env=offline, capture_output=True, text=True)
+        assert "setup: installing" in done.stdout, "what was shared is gone"
 
 
 def test_sync_core_copies(root, tmp_path):
