@@ -399,6 +399,7 @@ class Ablation:
     step: int  # at which all are compared: the last one that each of the runs has evaluated
     tasks: tuple[str, ...]
     values: dict[str, list[float]]  # value -> normalised score of each run
+    baseline: list[float]  # of the Baseline's runs at this step; none where a task lacks one
 
 
 def ablations(benchmark: Benchmark, published: Published, runs: list[Run]) -> list[Ablation]:
@@ -424,5 +425,8 @@ def ablations(benchmark: Benchmark, published: Published, runs: list[Run]) -> li
             for run in sorted(chosen, key=lambda r: (r.own_settings.get(key, DEFAULTS[key]), r.task, r.seed, r.name)):
                 score = next(p["mean"] for p in run.curve if p[run.axis] == step)
                 values.setdefault(run.own_settings.get(key, DEFAULTS[key]), []).append(normalise(benchmark, published, run.task, score))
-            found.append(Ablation(benchmark, preset, key, step, tuple(t for t in published.tasks if t in tasks), values))
+            others = [r for r in main_runs(runs, preset) if r.method == "baseline" and r.task in tasks]
+            reached = [(r.task, p["mean"]) for r in others for p in r.curve if p[r.axis] == step]
+            baseline = [normalise(benchmark, published, *pair) for pair in reached] if {t for t, _ in reached} == tasks else []
+            found.append(Ablation(benchmark, preset, key, step, tuple(t for t in published.tasks if t in tasks), values, baseline))
     return found

@@ -6,7 +6,7 @@ from pathlib import Path
 import aggregates
 import matplotlib
 import numpy as np
-from aggregates import Ablation, Curve, Matrix, Published, method_name
+from aggregates import Ablation, Curve, Matrix, Published, counted, method_name
 from ledger import DMCONTROL, Benchmark
 
 matplotlib.use("Agg")
@@ -191,10 +191,10 @@ def improvement(folder: Path, name: str, found: dict[str, tuple[float, tuple[flo
 
 
 def ablations(folder: Path, name: str, found: list[Ablation], step_text: Callable[[Ablation], str]) -> None:
-    """A panel per setting that was changed: each run a dot, their mean a bar; the method as it stands is filled."""
-    columns = min(3, len(found))
+    """A panel per setting that was changed: each run a dot, their mean a bar; the method as it stands is filled. Dashed: the Baseline."""
+    columns = min(4, len(found))
     rows = -(-len(found) // columns)
-    figure, grid = pyplot.subplots(rows, columns, figsize=(3.8 * columns, 3.2 * rows), squeeze=False, layout="constrained")
+    figure, grid = pyplot.subplots(rows, columns, figsize=(3.2 * columns, 3.1 * rows), squeeze=False, layout="constrained")
     colour = style("mlr")[0]
     for axes, ablation in zip(grid.flat, found, strict=False):
         numeric = ablation.key == "mlr.mask.ratio"
@@ -209,13 +209,17 @@ def ablations(folder: Path, name: str, found: list[Ablation], step_text: Callabl
             axes.bar(place, np.mean(scores), color=colour, alpha=0.6 if own else 0.2, width=0.65)
             offsets = np.linspace(-0.15, 0.15, len(scores)) if len(scores) > 1 else [0.0]
             axes.plot(place + np.array(offsets), scores, "o", color=colour, markersize=4, markeredgecolor="white", linestyle="")
+        if ablation.baseline:
+            says = f"Baseline ({counted(len(ablation.baseline), 'run')})"
+            axes.axhline(np.mean(ablation.baseline), color=style("baseline")[0], linestyle="--", linewidth=1.2, label=says)
+            axes.legend(loc="lower right", fontsize=7, framealpha=0.9)
         labels = [{"True": "with", "False": "without"}.get(v, v) for v in values]
         axes.set_xticks(
             range(len(values)),
-            [f"{t}\n{len(ablation.values[v])} run{'s' * (len(ablation.values[v]) > 1)}" for t, v in zip(labels, values, strict=True)],
+            [f"{t}\n{counted(len(ablation.values[v]), 'run')}" for t, v in zip(labels, values, strict=True)],
             fontsize=8,
         )
-        axes.set_title(f"{aggregates.ABLATIONS[ablation.key]}: {step_text(ablation)}", fontsize=8)
+        axes.set_title(f"{aggregates.ABLATIONS[ablation.key]}\n{step_text(ablation)}", fontsize=8)
         axes.set_ylabel(SCORE_LABEL[ablation.benchmark.name], fontsize=8)
         axes.tick_params(labelsize=8)
         tidy(axes)

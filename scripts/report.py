@@ -268,7 +268,7 @@ def ablation_section(report: Report, found: list[aggregates.Ablation]) -> None:
         found,
         lambda a: f"{counted(len(a.tasks), a.benchmark.task)}, {a.step:,} {UNITS[a.benchmark.name]}, {a.preset}",
     )
-    report.figure("ablations", "ablations: each run a dot, their mean a bar")
+    report.figure("ablations", "ablations: each run a dot, their mean a bar, the Baseline's mean a dashed line")
 
 
 def hardware(report: Report, runs: dict[Benchmark, list[Run]]) -> None:

@@ -147,12 +147,14 @@ def test_ablations_compare_at_a_step_that_all_have(published, invent, tmp_path):
     ]
     rows += [invent(tmp_path, DMCONTROL, "cheetah_run", "mlr", 3, end=20_000, planned=100_000)]  # cut off beside two that are whole
     rows += [invent(tmp_path, DMCONTROL, "walker_walk", "mlr", 1, name="spatial", changed="mlr.mask.strategy=spatial")]  # nothing beside it
+    rows += [invent(tmp_path, DMCONTROL, t, "baseline", s, score=200.0) for t, s in (("cheetah_run", 1), ("walker_walk", 2))]
     ledger.write(tmp_path, DMCONTROL, rows)
     (found,) = aggregates.ablations(DMCONTROL, published[DMCONTROL], aggregates.load_runs(tmp_path, DMCONTROL))
     assert (found.key, found.step, found.tasks) == ("mlr.mask.strategy", 50_000, ("cheetah_run",))
     assert {v: len(s) for v, s in found.values.items()} == {"cube": 2, "spatial": 1}
     half = 400 * (1 - np.exp(-2)) / (1 - np.exp(-4))
     assert found.values["cube"] == pytest.approx([half, half], rel=1e-4)
+    assert found.baseline == pytest.approx([half / 2], rel=1e-4), "of the task that is compared"
 
 
 def test_every_method_has_a_look_of_its_own(root, published):
