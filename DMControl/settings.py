@@ -43,12 +43,11 @@ SHORT = {"augment": "strong.augment"}  # what users of the published code type
 def read_config(arguments: list[str]) -> Config:
     from .env import TASKS
 
-    pairs = [(key, text) for key, equals, text in (a.partition("=") for a in arguments) if equals]
-    typed = {SHORT.get(key, key) for key, _ in ((key.lstrip("+"), text) for key, text in pairs)}
-    arguments = [SHORT.get(a.partition("=")[0], a.partition("=")[0]) + a[len(a.partition("=")[0]) :] for a in arguments]
+    pairs = [(SHORT.get(key, key), equals + text) for key, equals, text in (a.partition("=") for a in arguments)]
+    typed = {key.lstrip("+") for key, text in pairs if text}
     own = set(configuration.choices(CONFIGS, "task"))
     stand_ins = {("task", name): "other" for name in TASKS if name not in own}
-    config = configuration.load(CONFIGS, arguments, ("task", "method", "preset"), stand_ins)
+    config = configuration.load(CONFIGS, [key + text for key, text in pairs], ("task", "method", "preset"), stand_ins)
     configuration.check_ranges(config, RANGES)
     flat = dict(configuration.flatten(config))
     for key, words in CHOICES.items():
@@ -60,12 +59,7 @@ def read_config(arguments: list[str]) -> Config:
             also = "; worlds to be judged in have eval.intensities" if key == "intensity" else ""
             raise UserError(f"key {key} has no effect with {other}={flat[other]}: it takes {other}={' or '.join(words)}{also}")
     if config.protocol == "dmcgb":
-        preset = configuration.keys_in(CONFIGS, "preset", config.preset)
-        for key, block in (("action_repeat", "dmcgb.action_repeat"), ("env_steps", "dmcgb.agent_steps")):
-            if {key, block} <= typed:
-                raise UserError(f"{key} and {block} say the same: leave one of them out")
-            if block in typed or key not in typed | preset:  # what the user or the preset says is left alone
-                config[key] = flat[block] * (config["action_repeat"] if key == "env_steps" else 1)
+        _follow_dmcgb(config, typed)
     if not {"crop", "resized_crop"} & set(config["augment"]["order"]) and "image.size" not in typed:
         config["image"]["size"] = config["image"]["crop"]
     places([config["world"]], [config["intensity"]])
@@ -85,6 +79,16 @@ def read_config(arguments: list[str]) -> Config:
     if "mlr" in config and config["sac"]["random_steps"] < config["mlr"]["window"] + 2:
         raise UserError(f"sac.random_steps={config['sac']['random_steps']} must be at least mlr.window + 2 = {config['mlr']['window'] + 2}")
     return config
+
+
+def _follow_dmcgb(config: Config, typed: set[str]) -> None:
+    """Action repeat and length from the block of that name, where neither the user nor the preset says them."""
+    preset = configuration.keys_in(CONFIGS, "preset", config.preset)
+    for key, block in (("action_repeat", "action_repeat"), ("env_steps", "agent_steps")):
+        if {key, f"dmcgb.{block}"} <= typed:
+            raise UserError(f"{key} and dmcgb.{block} say the same: leave one of them out")
+        if f"dmcgb.{block}" in typed or key not in typed | preset:
+            config[key] = config["dmcgb"][block] * (config["action_repeat"] if key == "env_steps" else 1)
 
 
 def run_path(config: Config) -> Path:
