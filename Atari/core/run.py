@@ -148,7 +148,7 @@ class Stop:
 
 def write_text(path: Path, text: str) -> None:
     """Replace the file as a whole, or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # two reports may be written at once
     with open(temporary, "w") as file:
         file.write(text)
         file.flush()
