@@ -149,11 +149,14 @@ class Stop:
 def write_text(path: Path, text: str) -> None:
     """Replace the file as a whole, or not at all."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # two reports may be written at once
-    with open(temporary, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def commit() -> str:
