@@ -58,8 +58,7 @@ def read_config(arguments: list[str]) -> Config:
         if flat[other] not in words:
             also = "; worlds to be judged in have eval.intensities" if key == "intensity" else ""
             raise UserError(f"key {key} has no effect with {other}={flat[other]}: it takes {other}={' or '.join(words)}{also}")
-    if config.protocol == "dmcgb":
-        _follow_dmcgb(config, typed)
+    _follow_protocol(config, typed)
     if not {"crop", "resized_crop"} & set(config["augment"]["order"]) and "image.size" not in typed:
         config["image"]["size"] = config["image"]["crop"]
     places([config["world"]], [config["intensity"]])
@@ -81,14 +80,17 @@ def read_config(arguments: list[str]) -> Config:
     return config
 
 
-def _follow_dmcgb(config: Config, typed: set[str]) -> None:
-    """Action repeat and length from the block of that name, where neither the user nor the preset says them."""
+def _follow_protocol(config: Config, typed: set[str]) -> None:
+    """With dmcgb, action repeat and length follow from the block of that name where neither the user nor the preset says them."""
+    repeat, agent_steps = config.dmcgb.action_repeat, config.dmcgb.agent_steps
+    if config.protocol != "dmcgb":
+        return
     preset = configuration.keys_in(CONFIGS, "preset", config.preset)
-    for key, block in (("action_repeat", "action_repeat"), ("env_steps", "agent_steps")):
-        if {key, f"dmcgb.{block}"} <= typed:
-            raise UserError(f"{key} and dmcgb.{block} say the same: leave one of them out")
-        if f"dmcgb.{block}" in typed or key not in typed | preset:
-            config[key] = config["dmcgb"][block] * (config["action_repeat"] if key == "env_steps" else 1)
+    for key, other in (("action_repeat", "dmcgb.action_repeat"), ("env_steps", "dmcgb.agent_steps")):
+        if {key, other} <= typed:
+            raise UserError(f"{key} and {other} say the same: leave one of them out")
+        if other in typed or key not in typed | preset:
+            config[key] = repeat if key == "action_repeat" else agent_steps * config["action_repeat"]
 
 
 def run_path(config: Config) -> Path:
