@@ -24,7 +24,8 @@ sys.path.insert(0, str(ROOT))
 
 from DMControl.core.config import digest, flatten, plain  # noqa: E402
 from DMControl.core.errors import UserError, nearest, run_main  # noqa: E402
-from DMControl.core.run import FREE, read_config, write_text  # noqa: E402
+from DMControl.core.files import write_whole  # noqa: E402
+from DMControl.core.run import FREE, read_config  # noqa: E402
 
 Row = dict[str, str]
 CURVE_COLUMNS = ("hours", "episodes", "mean", "std")
@@ -273,7 +274,7 @@ def collect(runs: list[Path], results: Path, benchmark: Benchmark, cut_off: bool
     for key, curve in curves.items():
         file = results / benchmark.curve_file(rows[key])
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(file, curve)
+        write_whole(file, curve)
     write(results, benchmark, list(rows.values()))
     print(f"{results / f'{benchmark.name}.csv'}: {added} new, {len(rows)} run(s) in all")
     return []
@@ -286,7 +287,7 @@ def write(results: Path, benchmark: Benchmark, rows: list[Row]) -> None:
     writer.writeheader()
     for row in sorted(rows, key=benchmark.key):
         writer.writerow({**row, "checksum": checksum(row, benchmark.columns)})
-    write_text(results / f"{benchmark.name}.csv", out.getvalue())
+    write_whole(results / f"{benchmark.name}.csv", out.getvalue())
 
 
 def main(arguments: list[str]) -> int:

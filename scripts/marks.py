@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from DMControl.core.errors import UserError
-from DMControl.core.run import write_text
+from DMControl.core.files import write_whole
 
 
 def fill(readme: Path, name: str, lines: list[str]) -> None:
@@ -13,4 +13,4 @@ def fill(readme: Path, name: str, lines: list[str]) -> None:
     found = re.search(rf"(<!-- {name}:[^\n]*-->\n).*?(<!-- end of {name} -->)", text, re.DOTALL)
     if found is None:
         raise UserError(f"{readme} has no marks <!-- {name}: ... --> and <!-- end of {name} -->")
-    write_text(readme, "".join([text[: found.start()], found[1], *(f"{line}\n" for line in lines), found[2], text[found.end() :]]))
+    write_whole(readme, "".join([text[: found.start()], found[1], *(f"{line}\n" for line in lines), found[2], text[found.end() :]]))

@@ -8,7 +8,7 @@ import aggregates
 from aggregates import Published, Run, counted, method_name, ordered
 from ledger import DMCONTROL, Benchmark
 
-from DMControl.core.run import write_text
+from DMControl.core.files import write_whole
 
 NO_RUN = "no run yet"
 TITLES = {"dmcontrol": "DeepMind Control Suite", "atari": "Atari-100k"}
@@ -40,7 +40,7 @@ class Report:
         for old in self.figs.glob("*.*"):
             if ours.fullmatch(old.name) and old.stem not in self.drawn:
                 old.unlink()
-        write_text(self.results / "REPORT.md", "\n".join(self.lines).rstrip() + "\n")
+        write_whole(self.results / "REPORT.md", "\n".join(self.lines).rstrip() + "\n")
 
 
 def preset_order(preset: str) -> tuple[int, str]:

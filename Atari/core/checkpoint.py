@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from .errors import UserError
+from .files import write_whole
 
 KEPT = 2  # saves; an older one is removed when a newer one is complete
 FORMAT = 2  # of what a save holds; another one is not read
@@ -41,12 +42,11 @@ class Checkpoints:
         try:
             sums = {f"{name}.pt": _save(part, temporary / f"{name}.pt") for name, part in parts.items()}
             manifest = {"format": FORMAT, "step": step, "files": sums, "segments": segments}
-            _write(temporary / "manifest.json", json.dumps({"sha256": _seal(manifest), **manifest}, indent=1))
+            write_whole(temporary / "manifest.json", json.dumps({"sha256": _seal(manifest), **manifest}, indent=1))
             _sync(temporary)
             os.replace(temporary, final)
-        except Exception:
-            shutil.rmtree(temporary, ignore_errors=True)  # a full disk gets its room back
-            raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)  # where it failed: a full disk gets its room back
         _sync(self.folder)
         self.newest = step
         self._forget()
@@ -56,16 +56,7 @@ class Checkpoints:
         """Put `count` frames, the first of which has the number `first`, into a file of their own."""
         self.frames.mkdir(parents=True, exist_ok=True)
         path = self.frames / f"{first:09d}-{first + count - 1:09d}.bin"
-        temporary = path.with_suffix(".tmp")
-        try:
-            with open(temporary, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
+        write_whole(path, data)
         _sync(self.frames)
         return {"file": path.name, "first": first, "count": count, "sha256": hashlib.sha256(data).hexdigest()}
 
@@ -200,13 +191,6 @@ def _order(folder: Path) -> tuple[int, int]:
     """Step and number of a save: step_000012500-1 follows step_000012500."""
     step, _, number = folder.name.removeprefix("step_").partition("-")
     return (int(step), int(number or 0)) if step.isdigit() and (number or "0").isdigit() else (-1, 0)
-
-
-def _write(path: Path, text: str) -> None:
-    with open(path, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _sync(folder: Path) -> None:

@@ -6,6 +6,8 @@ import io
 import os
 from pathlib import Path
 
+from .files import write_whole
+
 ROWS = ("train.csv", "eval.csv")
 POINTS = "events.out.tfevents.*"
 
@@ -29,9 +31,7 @@ def cut_back(folder: Path, saved: dict[str, int]) -> None:
             continue
         kept = _foreign(data[:size], data[size:]) if path.suffix == ".csv" else b""
         if kept:
-            temporary = path.with_suffix(".tmp")
-            temporary.write_bytes(data[:size] + kept)
-            os.replace(temporary, path)
+            write_whole(path, data[:size] + kept)
         elif size:
             os.truncate(path, size)
         else:

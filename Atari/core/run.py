@@ -19,6 +19,7 @@ import yaml
 from . import machine
 from .config import Config, differences, digest, plain
 from .errors import UserError, file_trouble
+from .files import write_whole
 from .machine import Precision
 
 FREE = ("device", "compile", "threads", "runs", "checkpoint", "eval.video", "env_restarts")  # settings that a resumed run may change
@@ -52,7 +53,7 @@ class RunFolder:
         else:
             try:
                 self._begin_anew()
-                write_text(saved, yaml.safe_dump(self.config, sort_keys=False))
+                write_whole(saved, yaml.safe_dump(self.config, sort_keys=False))
             except OSError as error:
                 raise UserError(f"the run folder {path} cannot be written ({file_trouble(error)})") from error
 
@@ -80,11 +81,11 @@ class RunFolder:
         """Note in origin.json what works on this run from this step on: a run that is cut off has a source too."""
         file = self.path / "origin.json"
         before = json.loads(file.read_text()) if step > 0 and file.exists() else []
-        write_text(file, json.dumps([*before, {"step": step, **self._provenance(precision)}], indent=1))
+        write_whole(file, json.dumps([*before, {"step": step, **self._provenance(precision)}], indent=1))
 
     def finish(self, result: dict[str, Any], precision: Precision) -> None:
         """Write result.json: scores with all that is needed to know where they come from."""
-        write_text(self.path / "result.json", json.dumps({**result, **self._provenance(precision)}, indent=1))
+        write_whole(self.path / "result.json", json.dumps({**result, **self._provenance(precision)}, indent=1))
 
     def _provenance(self, precision: Precision) -> dict[str, Any]:
         return {
@@ -144,19 +145,6 @@ class Stop:
     @property
     def exit_code(self) -> int:
         return 128 + self.signal if self.signal else 0
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace the file as a whole, or not at all."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")  # two reports may be written at once
-    try:
-        with open(temporary, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def commit() -> str:
