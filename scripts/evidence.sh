@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The runs behind README's section Evidence, then ledger, report and videos. Type it again to go on after a stop.
+# The runs behind README's section Evidence, then ledger, readout, report and videos. Type it again to go on after a stop.
 #
 #   scripts/evidence.sh [small] [ablations] [worlds] [atari] [paper] [--seeds 1] [--runs runs] [--results results] [--dry-run]
 #
@@ -62,6 +62,11 @@ for stage in "${stages[@]}"; do
 done
 ((${#dry[@]})) && exit 0
 scripts/ledger.sh "$runs" --results "$results"
+looked=()
+for folder in "$runs"/{dmcontrol,atari}/*/{mlr,baseline}-*/*seed*/; do
+  if [[ -e $folder/result.json ]]; then looked+=("${folder%/}"); fi
+done
+((${#looked[@]})) && scripts/readout.sh "${looked[@]}" results="$results"
 if [[ $results != results ]]; then exec scripts/report.sh --results "$results" --figs "$results/figs"; fi
 for tree in dmcontrol atari; do
   for film in "$runs/$tree"/*/{mlr,madi}-*/seed1/video/final.mp4; do

@@ -5,7 +5,8 @@ import re
 from pathlib import Path
 
 import aggregates
-from aggregates import Published, Run, counted, method_name, ordered
+import readings
+from aggregates import OURS_FIRST, Published, Run, counted, method_name, ordered
 from ledger import DMCONTROL, Benchmark
 
 from DMControl.core.files import write_whole
@@ -85,6 +86,34 @@ def lead_table(report: Report, benchmarks: dict[Benchmark, list[Run]]) -> None:
             "Mean ± sample standard deviation of the differences between MLR and the Baseline of the same seed, which gives both the same "
             "first policy and the same random steps."
         )
+
+
+def readout_table(report: Report, heading: str) -> None:
+    """What a linear map reads from the latents, where scripts/readout.sh has looked."""
+    found: dict[tuple[str, ...], list[dict[str, str]]] = {}
+    for r in readings.read(report.results):
+        found.setdefault((r["benchmark"], r["task"], r["preset"], r["method"], r["name"]), []).append(r)
+
+    def order(key: tuple[str, ...]) -> tuple:
+        benchmark, task, preset, method, name = key
+        first = (readings.UNTRAINED, *OURS_FIRST)
+        return benchmark != "dmcontrol", preset_order(preset), task, name, first.index(method) if method in first else len(first), method
+
+    if not found:
+        return
+    rows = []
+    for key in sorted(found, key=order):
+        _, task, preset, method, name = key
+        r2, rank = ([float(r[column]) for r in found[key]] for column in ("r2", "rank"))
+        rows.append([task, preset, f"{method_name(method)} {name}".strip(), ours_text(r2, 2), number(sum(rank) / len(rank), 0)])
+    report.say(f"{heading} What a linear map reads from the latents")
+    report.table(["task", "preset", "encoder of", "R² of the simulator's state", "rank of the latents"], rows)
+    report.say(
+        "R² on episodes that the map was not fitted to, on the same frames for all runs of a task: 1 is all, 0 nothing. Mean over the "
+        "parts of the state (DMControl: positions and velocities; Atari: the bytes of the console's memory), ± sample standard deviation "
+        "over seeds. "
+        "*untrained*: before the first update. *rank*: effective rank, mean over seeds. Measured by `scripts/readout.sh`."
+    )
 
 
 def worlds_table(report: Report, benchmark: Benchmark, published: Published, runs: list[Run], preset: str) -> None:

@@ -7,7 +7,7 @@ import aggregates
 import marks
 from aggregates import BUDGETS, OURS_FIRST, Published, Run, method_name, ordered
 from ledger import DMCONTROL, Benchmark
-from pages import NO_RUN, UNITS, Report, lead_table, ours_text, preset_order, published_text, worlds_table
+from pages import NO_RUN, UNITS, Report, lead_table, ours_text, preset_order, published_text, readout_table, worlds_table
 from PIL import Image
 
 
@@ -37,6 +37,7 @@ def readme(report: Report, runs: dict[Benchmark, list[Run]], published: dict[Ben
     for benchmark, own in runs.items():
         for preset in sorted({r.preset for r in own}, key=preset_order):
             worlds_table(page, benchmark, published[benchmark], aggregates.main_runs(own, preset), preset)
+    readout_table(page, "####")
     videos = sorted((report.figs / "policies").glob("*.gif"))
     if videos:
         cells = [(f"![{v.stem}]({os.path.relpath(v, path.parent)})", caption(v)) for v in videos]

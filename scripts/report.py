@@ -27,6 +27,7 @@ from pages import (  # noqa: E402
     ours_text,
     preset_order,
     published_text,
+    readout_table,
     with_interval,
     worlds_table,
 )
@@ -321,6 +322,7 @@ def main(arguments: list[str]) -> int:
     for benchmark in BENCHMARKS:
         section(report, benchmark, published[benchmark], runs[benchmark])
     ablation_section(report, [a for b in BENCHMARKS for a in aggregates.ablations(b, published[b], runs[b])])
+    readout_table(report, "##")
     hardware(report, runs)
     report.write()
     if page is not None:

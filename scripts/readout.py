@@ -1,0 +1,271 @@
+"""What an encoder knows: how much of the simulator's state a linear map reads from its latents.
+
+python scripts/readout.py RUN_DIR ... [results=results] [device=auto] [threads=0]
+
+Runs of the same task and preset are compared on the same frames: each policy plays three episodes, with stretches of random actions.
+A ridge regression from latents to state is fitted on the first episodes, its strength chosen on the second, its R² taken on the third.
+State: on DMControl the task's own state vector, on Atari the bytes of the console's memory; of both what takes 8 values or more in each
+third. R² below 0 counts as 0; the score is the mean. Beside it the same for encoders before any training, and the effective rank of the
+latents, exp(entropy of their principal variances), which is 1 when all of them lie on a line.
+
+The rows of these tasks and presets in results/readout.csv are replaced; `scripts/report.sh` shows the file.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
+
+import numpy as np  # noqa: E402
+import readings  # noqa: E402
+import torch  # noqa: E402
+from ledger import Row  # noqa: E402
+from torch import Tensor  # noqa: E402
+
+from DMControl.core import machine  # noqa: E402
+from DMControl.core.config import Config  # noqa: E402
+from DMControl.core.errors import UserError, nearest, run_main  # noqa: E402
+from DMControl.core.frames import Frames  # noqa: E402
+from DMControl.core.run import read_config  # noqa: E402
+
+SEED = 20_000  # of the episodes: no run is trained or judged with it
+PARTS = ("fit", "choose", "test")  # one episode of every policy each
+LONGEST, KEPT = 2000, 200  # steps of an episode at most, and frames of it
+STRETCH = 8  # steps that are either all random or all the policy's
+VALUES = 8  # that a quantity takes at least, in each part
+STRENGTHS = np.logspace(-7, 0, 15)  # of the ridge, in units of the latents' variance
+
+
+class ControlSuite:
+    """A task of the DMControl tree, its policies and their latents."""
+
+    benchmark, shared = "dmcontrol", ("image", "action_repeat")
+
+    def __init__(self, config: Config, precision: machine.Precision) -> None:
+        from DMControl.renderer import choose_renderer
+
+        choose_renderer()
+        from DMControl.env import EVALUATE, Stack
+        from DMControl.evaluate import make_env
+        from DMControl.worlds.places import Place
+
+        self.precision, self.task = precision, config.task
+        self.env, self.stack = make_env(config, SEED, EVALUATE, Place("clean")), Stack(config.image.stack, precision.device)
+
+    def load(self, run: Path, config: Config) -> tuple[Any, int]:
+        from DMControl.evaluate import load_agent
+
+        agent, step = load_agent(run, config, self.env.action_dim, self.precision)
+        return agent, step * config.action_repeat
+
+    def untrained(self, config: Config) -> Any:
+        from DMControl.methods import make_agent
+
+        return make_agent(config, self.env.action_dim, self.precision)
+
+    def start(self, episode: int) -> None:
+        self.stack.start(self.env.reset(episode))
+
+    def observation(self) -> Frames:
+        return self.stack.observation()
+
+    def choose(self, agent: Any) -> np.ndarray:
+        return agent.act(self.observation(), sample=False)[0]
+
+    def random(self, rng: np.random.Generator) -> np.ndarray:
+        return rng.uniform(-1, 1, self.env.action_dim)
+
+    def follow(self, action: np.ndarray) -> None:
+        self.stack.push(self.env.step(action).frame)
+
+    def state(self) -> dict[str, float]:
+        seen = self.env.inner.task.get_observation(self.env.inner.physics)
+        return {f"{key}{i}": value for key, values in seen.items() for i, value in enumerate(np.ravel(values))}
+
+    def latent(self, agent: Any, images: Tensor) -> Tensor:
+        """What policy and Q functions read: (N, d)."""
+        crop = Frames.of_images(images).centre_crop(agent.crop)
+        return agent.critic.encoder(agent.critic_loss.see(crop, judging=True))
+
+
+class Console:
+    """A game of the Atari tree, its policies and their latents."""
+
+    benchmark, shared = "atari", ("env",)
+
+    def __init__(self, config: Config, precision: machine.Precision) -> None:
+        from Atari.env import EVALUATE, Stack
+        from Atari.evaluate import make_env
+
+        self.precision, self.task = precision, config.game
+        self.env, self.stack = make_env(config, SEED, EVALUATE), Stack(config.env.stack)
+
+    def load(self, run: Path, config: Config) -> tuple[Any, int]:
+        from Atari.evaluate import load_agent
+
+        agent, step = load_agent(run, config, self.env.n_actions, self.precision)
+        return agent, step * config.env.frame_skip
+
+    def untrained(self, config: Config) -> Any:
+        from Atari.methods import make_agent
+
+        return make_agent(config, self.env.n_actions, self.precision)
+
+    def start(self, episode: int) -> None:
+        self.stack.start(self.env.reset(episode))
+
+    def observation(self) -> Frames:
+        from Atari.env import observations
+
+        return observations([self.stack], self.precision.device)
+
+    def choose(self, agent: Any) -> int:
+        return int(agent.act(self.observation(), noisy=False)[0])
+
+    def random(self, rng: np.random.Generator) -> int:
+        return int(rng.integers(self.env.n_actions))
+
+    def follow(self, action: int) -> None:
+        self.stack.follow(self.env.step(action))
+
+    def state(self) -> dict[str, float]:
+        return {f"byte{i}": float(value) for i, value in enumerate(self.env.ale.getRAM())}
+
+    def latent(self, agent: Any, images: Tensor) -> Tensor:
+        """What the head reads: (N, d)."""
+        return agent.network.latent(images)
+
+
+Place = ControlSuite | Console
+
+
+def play(place: Place, agent: Any, episode: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, dict[str, float]]]:
+    """Observation (1, S*C, H, W) and state of every step of an episode; half of its stretches are random."""
+    place.start(episode)
+    random = (rng.random(LONGEST // STRETCH) < 0.5).repeat(STRETCH)  # of each step
+    for at_random in random:
+        yield place.observation().whole(), place.state()
+        place.follow(place.random(rng) if at_random else place.choose(agent))
+        if place.env.over:
+            return
+
+
+def collect(place: Place, agents: list[Any]) -> tuple[list[Tensor], list[np.ndarray], list[str]]:
+    """Images (n, S*C, H, W) uint8 and states (n, quantities) of each part, and the quantities' names."""
+    images, states, names = [], [], []
+    for part in range(len(PARTS)):
+        seen, known = [], []
+        for number, agent in enumerate(agents):
+            rng = np.random.default_rng((SEED, part, number))
+            steps = list(play(place, agent, part * len(agents) + number, rng))
+            for i in np.unique(np.linspace(0, len(steps) - 1, KEPT).astype(int)):
+                seen.append(steps[i][0].cpu())
+                known.append(list(steps[i][1].values()))
+                names = list(steps[i][1])
+        images.append(torch.cat(seen))
+        states.append(np.array(known, np.float64))
+    varied = [i for i in range(len(names)) if all(len(np.unique(s[:, i])) >= VALUES for s in states)]
+    if not varied:
+        raise UserError(f"{place.task}: nothing of its state takes {VALUES} values in every part: these episodes are too short")
+    return images, [s[:, varied] for s in states], [names[i] for i in varied]
+
+
+def readout(latents: list[np.ndarray], states: list[np.ndarray]) -> np.ndarray:
+    """R² of each quantity on the last part: ridge of the first, with the strength that is best on the second, quantity by quantity."""
+    mean, centre = latents[0].mean(0), states[0].mean(0)
+    fit, choose, test = (z - mean for z in latents)
+    left, values, right = np.linalg.svd(fit, full_matrices=False)
+    inside = left.T @ (states[0] - centre)
+    best, found = np.full(states[0].shape[1], -np.inf), np.zeros(states[0].shape[1])
+    for strength in STRENGTHS * (values**2).sum():
+        shrunk = np.divide(values, values**2 + strength, out=np.zeros_like(values), where=values > 0)
+        weights = right.T @ (shrunk[:, None] * inside)
+        chosen, tested = (_r2(z @ weights + centre, s) for z, s in ((choose, states[1]), (test, states[2])))
+        found = np.where(chosen > best, tested, found)
+        best = np.maximum(chosen, best)
+    return found
+
+
+def _r2(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
+    return 1 - ((predicted - true) ** 2).sum(0) / ((true - true.mean(0)) ** 2).sum(0)
+
+
+def effective_rank(latents: np.ndarray) -> float:
+    variances = np.linalg.svd(latents - latents.mean(0), compute_uv=False) ** 2
+    share = variances[variances > 0] / variances.sum()
+    return float(np.exp(-(share * np.log(share)).sum()))
+
+
+@torch.no_grad()
+def compare(place: Place, runs: dict[Path, Config]) -> Iterator[Row]:
+    """A row for every run, and one per seed for its encoder before the training."""
+    agents = {run: place.load(run, config) for run, config in runs.items()}
+    images, states, names = collect(place, [agent for agent, _ in agents.values()])
+
+    def row(agent: Any, config: Config, **own: str) -> Row:
+        latents = [torch.cat([place.latent(agent, x.to(place.precision.device)) for x in part.split(256)]) for part in images]
+        latents = [z.double().cpu().numpy() for z in latents]
+        found = readout(latents, states).clip(0)
+        return own | {
+            "benchmark": place.benchmark, "task": place.task, "preset": config.preset, "seed": str(config.seed),
+            "frames": str(sum(map(len, states))), "r2": f"{found.mean():.4f}", "rank": f"{effective_rank(latents[2]):.1f}",
+            "each": " ".join(f"{name}={value:.2f}" for name, value in zip(names, found, strict=True)),
+        }  # fmt: skip
+
+    for config in {config.seed: config for config in runs.values()}.values():
+        yield row(place.untrained(config), config, method=readings.UNTRAINED, name="", step="0")
+    for run, config in runs.items():
+        agent, step = agents[run]
+        yield row(agent, config, method=config.method, name=config.name, step=str(step))
+
+
+def groups(runs: list[Path]) -> dict[tuple[str, str, str], dict[Path, Config]]:
+    """Runs by benchmark, task and preset. What they look at must be the same."""
+    found: dict[tuple[str, str, str], dict[Path, Config]] = {}
+    for run in sorted(runs):
+        config = read_config(run)
+        kind, task = (ControlSuite, config.task) if "task" in config else (Console, config.game)
+        group = found.setdefault((kind.benchmark, task, config.preset), {})
+        for other, theirs in list(group.items())[:1]:
+            for key in kind.shared:
+                if config[key] != theirs[key]:
+                    raise UserError(f"{run} and {other} have different settings of {key}: they cannot look at the same frames")
+        group[run] = config
+    return found
+
+
+def main(arguments: list[str]) -> int:
+    options, runs = {"results": str(ROOT / "results"), "device": "auto", "threads": "0"}, []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not equals:
+            runs.append(Path(argument))
+        elif key in options and value:
+            options[key] = value
+        else:
+            raise UserError(f"argument {argument} is unknown: {nearest(key, options)}")
+    if not options["threads"].isdecimal():
+        raise UserError(f"threads={options['threads']} must be a whole number of at least 0")
+    if not runs:
+        raise UserError("say which runs: scripts/readout.sh runs/dmcontrol/<task>/*/seed*")
+    machine.set_threads(int(options["threads"]))
+    results = Path(options["results"])
+    for (benchmark, task, preset), members in groups(runs).items():
+        first = next(iter(members.values()))
+        precision = machine.choose_precision(first.precision, machine.choose_device(options["device"]))
+        place = (ControlSuite if benchmark == ControlSuite.benchmark else Console)(first, precision)
+        rows = []
+        for row in compare(place, members):
+            rows.append(row)
+            name = " ".join(filter(None, (row["method"], row["name"], f"seed {row['seed']}")))
+            print(f"{task}, {preset}, {name}: R2 {row['r2']}, rank {row['rank']}", flush=True)
+        file = readings.replace(results, rows)
+    print(f"all rows: {file}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)

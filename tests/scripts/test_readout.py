@@ -1,0 +1,112 @@
+"""What is said of an encoder's latents: the measure on data whose answer is known, then real runs of both trees."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import readings
+import torch
+from readout import Console, ControlSuite, collect, effective_rank, groups, main, readout
+
+from DMControl.core import machine
+from DMControl.core.errors import UserError
+from DMControl.core.run import read_config
+
+ARGUMENTS = {"DMControl": ("env_steps=1000",), "Atari": ("game=boxing",)}
+
+
+@pytest.fixture(scope="module")
+def runs(root, tmp_path_factory):
+    """A short run of each tree, by its name."""
+    folder = tmp_path_factory.mktemp("runs")
+    command = [sys.executable, "-m"]
+    shared = ("preset=debug", "eval.video=false", f"runs={folder}")
+    calls = [subprocess.Popen([*command, f"{tree}.train", *shared, *own], cwd=root) for tree, own in ARGUMENTS.items()]
+    assert [call.wait(timeout=300) for call in calls] == [0, 0]
+    return {"DMControl": folder / "dmcontrol/cartpole_swingup/mlr-debug/seed1", "Atari": folder / "atari/boxing/mlr-debug/seed1"}
+
+
+def test_r2_of_what_is_there_and_of_what_is_not():
+    """Fitted with fewer frames than latents have dimensions, so that a map without the right strength would invent anything."""
+    rng = np.random.default_rng(0)
+    latents = [rng.normal(size=(n, 80)) for n in (60, 200, 200)]
+    latents = [z @ np.diag(np.logspace(1, -2, 80)) for z in latents]  # the first directions are the large ones
+    states = [np.stack([z[:, 0] + 3 * z[:, 1] - 7, np.tanh(z[:, 0] / 30), rng.normal(size=len(z))], 1) for z in latents]
+    linear, bent, absent = readout(latents, states)
+    assert linear > 0.99 and 0.9 < bent < linear and absent < 0.05
+
+
+def test_each_part_has_its_own_use():
+    """The answer changes with the last part alone: what it holds is neither fitted nor chosen by."""
+    rng = np.random.default_rng(1)
+    latents = [rng.normal(size=(300, 5)) for _ in range(3)]
+    states = [z[:, :1] * 2 for z in latents]
+    assert readout(latents, states)[0] > 0.99
+    assert readout(latents, [*states[:2], -states[2]])[0] < -1
+    assert readout(latents, [states[0], -states[1], states[2]])[0] < 0.5, "the middle part asks for the strongest ridge"
+
+
+def test_effective_rank():
+    rng = np.random.default_rng(0)
+    line = rng.normal(size=(500, 1)) * np.array([[1.0, -2.0, 3.0]]) + 5
+    assert effective_rank(line) == pytest.approx(1)
+    assert effective_rank(rng.normal(size=(20_000, 6))) == pytest.approx(6, rel=0.01)
+
+
+def test_images_and_states_belong_together(runs):
+    """The pixels themselves tell where the cart and a boxer are; states of another step would not be read from them as well."""
+    precision = machine.choose_precision("fp32", machine.choose_device("cpu"))
+    for tree, kind, wanted in (("DMControl", ControlSuite, "position0"), ("Atari", Console, "byte33")):  # the cart; the black boxer
+        run = runs[tree]
+        config = read_config(run)
+        place = kind(config, precision)
+        images, states, names = collect(place, [place.load(run, config)[0]] * 2)
+        assert [len(i) for i in images] == [len(s) for s in states] and images[0].dtype == torch.uint8
+        column = names.index(wanted)
+        pixels = [torch.nn.functional.avg_pool2d(i.float(), 2).flatten(1).double().numpy() for i in images]
+        late = [np.roll(s, 25, 0) for s in states]
+        right, wrong = (readout(pixels, [s[:, [column]] for s in some])[0] for some in (states, late))
+        assert right > 0.5 and wrong < 0.2, (tree, right, wrong)
+
+
+def test_rows_of_real_runs(root, runs, tmp_path, capsys):
+    results = tmp_path / "results"
+    assert main([*map(str, runs.values()), f"results={results}", "threads=1"]) == 0
+    first = (results / "readout.csv").read_text()
+    rows = readings.read(results)
+    assert [(r["benchmark"], r["task"], r["method"], r["step"]) for r in rows] == [
+        ("atari", "boxing", "mlr", "960"), ("atari", "boxing", "untrained", "0"),
+        ("dmcontrol", "cartpole_swingup", "mlr", "1000"), ("dmcontrol", "cartpole_swingup", "untrained", "0"),
+    ]  # fmt: skip
+    printed = capsys.readouterr().out
+    for r in rows:
+        each = [float(part.partition("=")[2]) for part in r["each"].split()]
+        assert float(r["r2"]) == pytest.approx(np.mean(each), abs=0.01) and 0 < max(each) <= 1 and float(r["rank"]) > 1
+        assert f"R2 {r['r2']}, rank {r['rank']}" in printed
+    assert len({r["r2"] for r in rows}) == 4, "training has moved the encoders"
+
+    assert main([str(runs["DMControl"]), f"results={results}", "threads=1"]) == 0
+    assert (results / "readout.csv").read_text() == first, "the same again, and the other task's rows are kept"
+
+    report = [sys.executable, "scripts/report.py", "--results", str(results), "--figs", str(tmp_path / "figs")]
+    done = subprocess.run(report, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    score = float(rows[2]["r2"])
+    assert f"| cartpole_swingup | debug | MLR | {score:.2f} (1 seed) |" in (results / "REPORT.md").read_text()
+    (results / "readout.csv").write_text(first.replace(f",{rows[2]['r2']},", ",0.9999,"))
+    done = subprocess.run(report, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 2 and "is not as scripts/readout.sh wrote it" in done.stderr
+
+
+def test_what_cannot_be_compared_is_refused(runs, tmp_path):
+    other = tmp_path / "seed9"
+    other.mkdir()
+    config = (runs["DMControl"] / "config.yaml").read_text()
+    assert "action_repeat: 8" in config
+    (other / "config.yaml").write_text(config.replace("action_repeat: 8", "action_repeat: 4"))
+    with pytest.raises(UserError, match="different settings of action_repeat"):
+        groups([runs["DMControl"], other])
+    for arguments, says in (([], "say which runs"), (["device=cpu", "resluts=x", "a"], "results"), ([str(tmp_path)], "no config.yaml")):
+        with pytest.raises(UserError, match=says):
+            main(arguments)
