@@ -4,9 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import aggregates
+import comparisons
 import matplotlib
 import numpy as np
-from aggregates import Ablation, Curve, Matrix, Published, counted, method_name
+from aggregates import Curve, Matrix, Published, counted, method_name
 from ledger import DMCONTROL, Benchmark
 
 matplotlib.use("Agg")
@@ -190,7 +191,7 @@ def improvement(folder: Path, name: str, found: dict[str, tuple[float, tuple[flo
     save(figure, folder, name)
 
 
-def ablations(folder: Path, name: str, found: list[Ablation], step_text: Callable[[Ablation], str]) -> None:
+def ablations(folder: Path, name: str, found: list[comparisons.Ablation], step_text: Callable[[comparisons.Ablation], str]) -> None:
     """A panel per setting that was changed: each run a dot, their mean a bar; the method as it stands is filled. Dashed: the Baseline."""
     columns = min(4, len(found))
     rows = -(-len(found) // columns)
@@ -201,11 +202,11 @@ def ablations(folder: Path, name: str, found: list[Ablation], step_text: Callabl
         values = (
             sorted(ablation.values, key=float)
             if numeric
-            else sorted(ablation.values, key=lambda v: (v != aggregates.DEFAULTS[ablation.key], v))
+            else sorted(ablation.values, key=lambda v: (v != comparisons.DEFAULTS[ablation.key], v))
         )
         for place, value in enumerate(values):
             scores = ablation.values[value]
-            own = value == aggregates.DEFAULTS[ablation.key]
+            own = value == comparisons.DEFAULTS[ablation.key]
             axes.bar(place, np.mean(scores), color=colour, alpha=0.6 if own else 0.2, width=0.65)
             offsets = np.linspace(-0.15, 0.15, len(scores)) if len(scores) > 1 else [0.0]
             axes.plot(place + np.array(offsets), scores, "o", color=colour, markersize=4, markeredgecolor="white", linestyle="")
@@ -219,7 +220,7 @@ def ablations(folder: Path, name: str, found: list[Ablation], step_text: Callabl
             [f"{t}\n{counted(len(ablation.values[v]), 'run')}" for t, v in zip(labels, values, strict=True)],
             fontsize=8,
         )
-        axes.set_title(f"{aggregates.ABLATIONS[ablation.key]}\n{step_text(ablation)}", fontsize=8)
+        axes.set_title(f"{comparisons.ABLATIONS[ablation.key]}\n{step_text(ablation)}", fontsize=8)
         axes.set_ylabel(SCORE_LABEL[ablation.benchmark.name], fontsize=8)
         axes.tick_params(labelsize=8)
         tidy(axes)

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import aggregates
+import comparisons
 import readings
 from aggregates import OURS_FIRST, Published, Run, counted, method_name, ordered
 from ledger import DMCONTROL, Benchmark
@@ -76,7 +77,7 @@ def lead_table(report: Report, benchmarks: dict[Benchmark, list[Run]]) -> None:
     for benchmark, runs in benchmarks.items():
         digits = 0 if benchmark is DMCONTROL else 1
         for preset in sorted({r.preset for r in runs}, key=preset_order):
-            for lead in aggregates.leads(aggregates.main_runs(runs, preset)):
+            for lead in comparisons.leads(aggregates.main_runs(runs, preset)):
                 at = f"{lead.step:,} {UNITS[benchmark.name]}"
                 rows.append([lead.task, preset, at, ours_text(lead.last, digits, "+"), ours_text(lead.whole, digits, "+")])
     if rows:

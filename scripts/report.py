@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
 import aggregates  # noqa: E402
+import comparisons  # noqa: E402
 import figures  # noqa: E402
 from aggregates import AGGREGATE_NAMES, AGGREGATES, BUDGETS, OURS_FIRST, Curve, Published, Run, counted, method_name, ordered  # noqa: E402
 from ledger import ATARI, BENCHMARKS, DMCONTROL, Benchmark  # noqa: E402
@@ -250,7 +251,7 @@ def variants(report: Report, benchmark: Benchmark, runs: list[Run]) -> None:
     report.table([benchmark.task, "method", "preset", "name", "seed", UNITS[benchmark.name], "score", "settings"], rows)
 
 
-def ablation_section(report: Report, found: list[aggregates.Ablation]) -> None:
+def ablation_section(report: Report, found: list[comparisons.Ablation]) -> None:
     report.say("## Ablations")
     if not found:
         report.say(f"{NO_RUN} (needed: MLR with one setting changed, on a task where MLR as it stands has a run)")
@@ -260,7 +261,7 @@ def ablation_section(report: Report, found: list[aggregates.Ablation]) -> None:
     for a in found:
         for value, scores in a.values.items():
             text = f"{sum(scores) / len(scores):,.{1 if a.benchmark is DMCONTROL else 3}f} ({counted(len(scores), 'run')})"
-            own = " (as it stands)" if value == aggregates.DEFAULTS[a.key] else ""
+            own = " (as it stands)" if value == comparisons.DEFAULTS[a.key] else ""
             rows.append([f"`{a.key}={value}`{own}", a.benchmark.name, a.preset, ", ".join(a.tasks), f"{a.step:,}", text])
     report.table(["setting", "benchmark", "preset", "on", "steps", "score"], rows)
     figures.ablations(
@@ -321,7 +322,7 @@ def main(arguments: list[str]) -> int:
     )
     for benchmark in BENCHMARKS:
         section(report, benchmark, published[benchmark], runs[benchmark])
-    ablation_section(report, [a for b in BENCHMARKS for a in aggregates.ablations(b, published[b], runs[b])])
+    ablation_section(report, [a for b in BENCHMARKS for a in comparisons.ablations(b, published[b], runs[b])])
     readout_table(report, "##")
     hardware(report, runs)
     report.write()

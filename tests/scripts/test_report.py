@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import aggregates
+import comparisons
 import numpy as np
 import pytest
 from ledger import ATARI, BENCHMARKS, DMCONTROL
@@ -130,7 +131,7 @@ def test_mlr_is_compared_with_the_baseline_of_the_same_seed(invent, tmp_path):
         invent(tmp_path, DMCONTROL, "walker_walk", "baseline", 1, planned=500_000),
     ]
     ledger.write(tmp_path, DMCONTROL, rows)
-    (lead,) = aggregates.leads(aggregates.load_runs(tmp_path, DMCONTROL))
+    (lead,) = comparisons.leads(aggregates.load_runs(tmp_path, DMCONTROL))
     assert (lead.task, lead.step) == ("hopper_hop", 100_000) and lead.last == pytest.approx([100, 50], rel=1e-3)
     share = np.mean((1 - np.exp(-4 * np.linspace(0.1, 1, 10))) / (1 - np.exp(-4)))  # of the last score, over ten evaluations
     assert lead.whole == pytest.approx([100 * share, 50 * share], rel=1e-3)
@@ -149,7 +150,7 @@ def test_ablations_compare_at_a_step_that_all_have(published, invent, tmp_path):
     rows += [invent(tmp_path, DMCONTROL, "walker_walk", "mlr", 1, name="spatial", changed="mlr.mask.strategy=spatial")]  # nothing beside it
     rows += [invent(tmp_path, DMCONTROL, t, "baseline", s, score=200.0) for t, s in (("cheetah_run", 1), ("walker_walk", 2))]
     ledger.write(tmp_path, DMCONTROL, rows)
-    (found,) = aggregates.ablations(DMCONTROL, published[DMCONTROL], aggregates.load_runs(tmp_path, DMCONTROL))
+    (found,) = comparisons.ablations(DMCONTROL, published[DMCONTROL], aggregates.load_runs(tmp_path, DMCONTROL))
     assert (found.key, found.step, found.tasks) == ("mlr.mask.strategy", 50_000, ("cheetah_run",))
     assert {v: len(s) for v, s in found.values.items()} == {"cube": 2, "spatial": 1}
     half = 400 * (1 - np.exp(-2)) / (1 - np.exp(-4))
