@@ -14,7 +14,8 @@ from .core import config as configuration
 from .core import machine
 from .core.checkpoint import Checkpoints
 from .core.config import Config
-from .core.errors import UserError, nearest, run_main
+from .core.errors import UserError, run_main
+from .core.options import Options
 from .core.run import read_config
 from .core.writers import append_rows, video
 from .env import EVALUATE, Env, Stack, observations
@@ -77,27 +78,18 @@ def load_agent(path: Path, config: Config, n_actions: int, precision: machine.Pr
 
 
 def main(arguments: list[str]) -> int:
-    options = {"run": "", "episodes": "100", "video": "false", "device": "auto", "seed": "", "threads": "0"}
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        if key not in options or not value:
-            raise UserError(f"argument {argument} is unknown: write key=value with one of {', '.join(options)}; {nearest(key, options)}")
-        options[key] = value
-    for key, low, high in (("episodes", 1, 10_000), ("seed", 0, 2**31 - 1), ("threads", 0, 1024)):
-        if options[key] and not (options[key].isdecimal() and low <= int(options[key]) <= high):
-            raise UserError(f"{key}={options[key]} must be a whole number between {low} and {high}")
-    if options["video"].lower() not in ("true", "false"):
-        raise UserError(f"video={options['video']} must be true or false")
+    options = Options(arguments, {"run": "", "episodes": "100", "video": "false", "device": "auto", "seed": "", "threads": "0"})
+    episodes, threads, film = options.whole("episodes", 1, 10_000), options.whole("threads", 0, 1024), options.flag("video")
+    chosen = options.whole("seed") if options["seed"] else None
     if not options["run"]:
         raise UserError("say which run: python -m Atari.evaluate run=runs/atari/<game>/<method>-<preset>/seed<k>")
     path = Path(options["run"])
     config = read_config(path)
     configuration.check_saved(config, CONFIGS, RANGES, path / "config.yaml")
     precision = machine.choose_precision(config.precision, machine.choose_device(options["device"]))
-    machine.set_threads(int(options["threads"]))
-    film = options["video"].lower() == "true"
+    machine.set_threads(threads)
     # starts apart from those that the run's own evaluations used, unless the user asks for the same seed
-    seed, episodes = int(options["seed"]) if options["seed"] else config.seed + 10_000, int(options["episodes"])
+    seed = config.seed + 10_000 if chosen is None else chosen
     agent, step = load_agent(path, config, make_env(config, seed, EVALUATE).n_actions, precision)
     results, pictures = evaluate(agent, config, episodes, seed, film)
     frame = step * config.env.frame_skip

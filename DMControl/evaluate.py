@@ -18,7 +18,8 @@ from .core import config as configuration
 from .core import machine
 from .core.checkpoint import Checkpoints
 from .core.config import Config, plain
-from .core.errors import UserError, nearest, run_main
+from .core.errors import UserError, run_main
+from .core.options import Options
 from .core.run import read_config
 from .core.writers import append_rows, video
 from .logger import EVAL_COLUMNS, columns
@@ -82,19 +83,11 @@ def load_agent(path: Path, config: Config, action_dim: int, precision: machine.P
 
 
 def main(arguments: list[str]) -> int:
-    options = {"run": "", "episodes": "10", "video": "false", "device": "auto", "seed": "", "threads": "0"}
+    defaults = {"run": "", "episodes": "10", "video": "false", "device": "auto", "seed": "", "threads": "0"}
     folders = {"data.video": "", "data.davis": ""}
-    options |= folders | {"worlds": "", "intensities": ",".join(f"{i:g}" for i in INTENSITIES)}
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        if key not in options or not value:
-            raise UserError(f"argument {argument} is unknown: write key=value with one of {', '.join(options)}; {nearest(key, options)}")
-        options[key] = value
-    for key, low, high in (("episodes", 1, 10_000), ("seed", 0, 2**31 - 1), ("threads", 0, 1024)):
-        if options[key] and not (options[key].isdecimal() and low <= int(options[key]) <= high):
-            raise UserError(f"{key}={options[key]} must be a whole number between {low} and {high}")
-    if options["video"].lower() not in ("true", "false"):
-        raise UserError(f"video={options['video']} must be true or false")
+    options = Options(arguments, defaults | folders | {"worlds": "", "intensities": ",".join(f"{i:g}" for i in INTENSITIES)})
+    episodes, threads, film = options.whole("episodes", 1, 10_000), options.whole("threads", 0, 1024), options.flag("video")
+    chosen_seed = options.whole("seed") if options["seed"] else None
     if not options["run"]:
         raise UserError("say which run: python -m DMControl.evaluate run=runs/dmcontrol/<task>/<method>-<preset>/seed<k>")
     path = Path(options["run"])
@@ -103,26 +96,19 @@ def main(arguments: list[str]) -> int:
     config["data"].update({k.removeprefix("data."): options[k] for k in folders if options[k]})
     check_data(config.data, ("video", "davis"))  # overlay images are for training
     chosen = options["worlds"].split(",") if options["worlds"] else [config.world]
-    single = [config.intensity] if not options["worlds"] else None  # its own world, at its own intensity
-    try:
-        intensities = single or [float(i) for i in options["intensities"].split(",")]
-    except ValueError as error:
-        raise UserError(f"intensities={options['intensities']} must be numbers such as 0.1,0.5") from error
-    wanted = places(chosen, intensities)
+    wanted = places(chosen, options.numbers("intensities") if options["worlds"] else [config.intensity])  # else its own, at its own
     precision = machine.choose_precision(config.precision, machine.choose_device(options["device"]))
-    machine.set_threads(int(options["threads"]))
+    machine.set_threads(threads)
     print(f"renderer: {choose_renderer()}")
     from .env import EVALUATE, Stack
     from .worlds.make import make as make_world
 
-    film = options["video"].lower() == "true"
     # initial states apart from those that the run's own evaluations used, unless the user asks for the same seed
-    seed = int(options["seed"]) if options["seed"] else config.seed + 10_000
+    seed = config.seed + 10_000 if chosen_seed is None else chosen_seed
     for place in wanted:  # what a world lacks is missed before the first episode
         make_world(place, config.data)
     env = make_env(config, seed, EVALUATE, wanted[0])
     agent, step = load_agent(path, config, env.action_dim, precision)
-    episodes = int(options["episodes"])
     stack = Stack(config.image.stack, precision.device)
     env_step = step * config.action_repeat
     print(f"{config.task} {config.method} at {env_step:,} env steps, {episodes} episodes, seed {seed}:")

@@ -21,7 +21,8 @@ import torch  # noqa: E402
 
 from DMControl.core import machine  # noqa: E402
 from DMControl.core.config import Config  # noqa: E402
-from DMControl.core.errors import UserError, nearest, run_main  # noqa: E402
+from DMControl.core.errors import UserError, run_main  # noqa: E402
+from DMControl.core.options import Options  # noqa: E402
 from DMControl.core.run import read_config  # noqa: E402
 from DMControl.core.writers import video  # noqa: E402
 from DMControl.env import EVALUATE, Stack  # noqa: E402
@@ -66,32 +67,19 @@ def draw(columns: list[np.ndarray], titles: list[str], heading: str, path: Path)
 
 
 def main(arguments: list[str]) -> int:
-    options = {"figure": "", "worlds": ",".join(WORLDS), "intensities": "0.1", "steps": "100", "device": "auto", "threads": "0"}
+    defaults = {"figure": "", "worlds": ",".join(WORLDS), "intensities": "0.1", "steps": "100", "device": "auto", "threads": "0"}
     folders = {"data.video": "", "data.davis": ""}
-    runs = [a for a in arguments if "=" not in a]
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if not equals:
-            continue
-        if key not in options | folders or not value:
-            raise UserError(f"argument {argument} is unknown: {nearest(key, [*options, *folders])}")
-        (options if key in options else folders)[key] = value
-    if len(runs) != 1:
+    options = Options(arguments, defaults | folders, words=True)
+    steps, threads = options.whole("steps", 1), options.whole("threads", 0, 1024)
+    if len(options.words) != 1:
         raise UserError("say which run: scripts/masks.sh runs/dmcontrol/<task>/madi-<preset>/seed<k>")
-    for key, low in (("steps", 1), ("threads", 0)):
-        if not options[key].isdecimal() or int(options[key]) < low:
-            raise UserError(f"{key}={options[key]} must be a whole number of at least {low}")
-    try:
-        intensities = [float(i) for i in options["intensities"].split(",")]
-    except ValueError as error:
-        raise UserError(f"intensities={options['intensities']} must be numbers such as 0.1,0.5") from error
-    wanted = places(options["worlds"].split(","), intensities)
-    path = Path(runs[0])
+    wanted = places(options["worlds"].split(","), options.numbers("intensities"))
+    path = Path(options.words[0])
     config = read_config(path)
-    config["data"].update({k.removeprefix("data."): v for k, v in folders.items() if v})
+    config["data"].update({k.removeprefix("data."): options[k] for k in folders if options[k]})
     check_data(config.data, ("video", "davis"))  # overlay images are for training
     precision = machine.choose_precision(config.precision, machine.choose_device(options["device"]))
-    machine.set_threads(int(options["threads"]))
+    machine.set_threads(threads)
     env = make_env(config, config.seed, EVALUATE, Place("clean"))
     agent, step = load_agent(path, config, env.action_dim, precision)
     env.close()
@@ -102,7 +90,7 @@ def main(arguments: list[str]) -> int:
     target.mkdir(exist_ok=True)
     with torch.no_grad():
         for place in wanted:
-            seen, fps = look(agent, config, place, int(options["steps"]), precision.device)
+            seen, fps = look(agent, config, place, steps, precision.device)
             chosen = np.linspace(0, len(seen) - 1, min(SHOWN, len(seen))).astype(int)
             titles = [f"step {i}" for i in chosen]
             draw([seen[i] for i in chosen], titles, f"{heading}, {label(place, config.data)}", target / f"{place}.png")

@@ -27,8 +27,9 @@ from torch import Tensor  # noqa: E402
 
 from DMControl.core import machine  # noqa: E402
 from DMControl.core.config import Config  # noqa: E402
-from DMControl.core.errors import UserError, nearest, run_main  # noqa: E402
+from DMControl.core.errors import UserError, run_main  # noqa: E402
 from DMControl.core.frames import Frames  # noqa: E402
+from DMControl.core.options import Options  # noqa: E402
 from DMControl.core.run import read_config  # noqa: E402
 
 SEED = 20_000  # of the episodes: no run is trained or judged with it
@@ -238,22 +239,12 @@ def groups(runs: list[Path]) -> dict[tuple[str, str, str], dict[Path, Config]]:
 
 
 def main(arguments: list[str]) -> int:
-    options, runs = {"results": str(ROOT / "results"), "device": "auto", "threads": "0"}, []
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if not equals:
-            runs.append(Path(argument))
-        elif key in options and value:
-            options[key] = value
-        else:
-            raise UserError(f"argument {argument} is unknown: {nearest(key, options)}")
-    if not options["threads"].isdecimal():
-        raise UserError(f"threads={options['threads']} must be a whole number of at least 0")
-    if not runs:
+    options = Options(arguments, {"results": str(ROOT / "results"), "device": "auto", "threads": "0"}, words=True)
+    if not options.words:
         raise UserError("say which runs: scripts/readout.sh runs/dmcontrol/<task>/*/seed*")
-    machine.set_threads(int(options["threads"]))
+    machine.set_threads(options.whole("threads", 0, 1024))
     results = Path(options["results"])
-    for (benchmark, task, preset), members in groups(runs).items():
+    for (benchmark, task, preset), members in groups([Path(word) for word in options.words]).items():
         first = next(iter(members.values()))
         precision = machine.choose_precision(first.precision, machine.choose_device(options["device"]))
         place = (ControlSuite if benchmark == ControlSuite.benchmark else Console)(first, precision)
