@@ -74,12 +74,17 @@ def load_agent(path: Path, config: Config, action_dim: int, precision: machine.P
     if saved is None:
         raise UserError(f"{path} holds no saved policy yet: let the run reach its first checkpoint")
     manifest, parts = saved
-    if "strong" in config:  # acting overlays nothing: the images that the training took may be gone
-        config = Config(plain(config))
-        config["strong"]["augment"] = "none"
-    agent = make_agent(config, action_dim, precision)
+    agent = make_agent(for_acting(config), action_dim, precision)
     agent.load_networks(parts["agent"])
     return agent, manifest["step"]
+
+
+def for_acting(config: Config) -> Config:
+    """Acting overlays nothing: the images that the training took may be gone."""
+    config = Config(plain(config))
+    if "strong" in config:
+        config["strong"]["augment"] = "none"
+    return config
 
 
 def main(arguments: list[str]) -> int:

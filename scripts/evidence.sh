@@ -64,9 +64,9 @@ done
 scripts/ledger.sh "$runs" --results "$results"
 looked=()
 for folder in "$runs"/{dmcontrol,atari}/*/{mlr,baseline}-*/*seed*/; do
-  if [[ -e $folder/result.json ]]; then looked+=("${folder%/}"); fi
+  if [[ -e $folder/result.json && -e $folder/checkpoint ]]; then looked+=("${folder%/}"); fi
 done
-((${#looked[@]})) && scripts/readout.sh "${looked[@]}" results="$results"
+if ((${#looked[@]})); then scripts/readout.sh "${looked[@]}" results="$results" || echo "evidence: no readout; the rest goes on" >&2; fi
 if [[ $results != results ]]; then exec scripts/report.sh --results "$results" --figs "$results/figs"; fi
 for tree in dmcontrol atari; do
   for film in "$runs/$tree"/*/{mlr,madi}-*/seed1/video/final.mp4; do

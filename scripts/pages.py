@@ -91,29 +91,31 @@ def lead_table(report: Report, benchmarks: dict[Benchmark, list[Run]]) -> None:
 
 def readout_table(report: Report, heading: str) -> None:
     """What a linear map reads from the latents, where scripts/readout.sh has looked."""
-    found: dict[tuple[str, ...], list[dict[str, str]]] = {}
+    found: dict[tuple, list[dict[str, str]]] = {}
     for r in readings.read(report.results):
-        found.setdefault((r["benchmark"], r["task"], r["preset"], r["method"], r["name"]), []).append(r)
+        found.setdefault((r["benchmark"], r["task"], r["preset"], r["method"], r["name"], int(r["step"])), []).append(r)
 
-    def order(key: tuple[str, ...]) -> tuple:
-        benchmark, task, preset, method, name = key
+    def order(key: tuple) -> tuple:
+        benchmark, task, preset, method, name, step = key
         first = (readings.UNTRAINED, *OURS_FIRST)
-        return benchmark != "dmcontrol", preset_order(preset), task, name, first.index(method) if method in first else len(first), method
+        place = first.index(method) if method in first else len(first)
+        return benchmark != "dmcontrol", preset_order(preset), task, name, place, method, -step
 
     if not found:
         return
     rows = []
     for key in sorted(found, key=order):
-        _, task, preset, method, name = key
+        benchmark, task, preset, method, name, step = key
         r2, rank = ([float(r[column]) for r in found[key]] for column in ("r2", "rank"))
-        rows.append([task, preset, f"{method_name(method)} {name}".strip(), ours_text(r2, 2), number(sum(rank) / len(rank), 0)])
+        after = f"{step:,} {UNITS[benchmark]}" if step else ""
+        rows.append([task, preset, f"{method_name(method)} {name}".strip(), after, ours_text(r2, 2), number(sum(rank) / len(rank), 0)])
     report.say(f"{heading} What a linear map reads from the latents")
-    report.table(["task", "preset", "encoder of", "R² of the simulator's state", "rank of the latents"], rows)
+    report.table(["task", "preset", "encoder of", "after", "R² of the simulator's state", "rank of the latents"], rows)
     report.say(
-        "R² on episodes that the map was not fitted to, on the same frames for all runs of a task: 1 is all, 0 nothing. Mean over the "
-        "parts of the state (DMControl: positions and velocities; Atari: the bytes of the console's memory), ± sample standard deviation "
-        "over seeds. "
-        "*untrained*: before the first update. *rank*: effective rank, mean over seeds. Measured by `scripts/readout.sh`."
+        "R² on episodes that the map was not fitted to, the same for all runs of a task and drawn once: 1 is all, 0 nothing or less. Mean "
+        "over the parts of the state (DMControl: positions and velocities; Atari: the bytes of the console's memory), ± sample standard "
+        "deviation over seeds. *untrained*: before the first update. *rank*: effective rank, mean over seeds. Measured by "
+        "`scripts/readout.sh`."
     )
 
 

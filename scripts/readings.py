@@ -17,9 +17,12 @@ def read(results: Path) -> list[Row]:
     file = results / "readout.csv"
     if not file.exists():
         return []
-    with open(file, newline="") as handle:
-        reader = csv.DictReader(handle)
-        columns, rows = tuple(reader.fieldnames or ()), list(reader)
+    try:
+        with open(file, newline="") as handle:
+            reader = csv.DictReader(handle)
+            columns, rows = tuple(reader.fieldnames or ()), list(reader)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise UserError(f"{file} cannot be read ({error}): take it back from the repository, or delete it and measure again") from error
     if columns != COLUMNS or any(None in r or None in r.values() or checksum(r, COLUMNS) != r["checksum"] for r in rows):
         raise UserError(f"{file} is not as scripts/readout.sh wrote it: take it back from the repository, or delete it and measure again")
     return rows

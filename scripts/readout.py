@@ -2,18 +2,21 @@
 
 python scripts/readout.py RUN_DIR ... [results=results] [device=auto] [threads=0]
 
-Runs of the same task and preset are compared on the same frames: each policy plays three episodes, with stretches of random actions.
-A ridge regression from latents to state is fitted on the first episodes, its strength chosen on the second, its R² taken on the third.
-State: on DMControl the task's own state vector, on Atari the bytes of the console's memory; of both what takes 8 values or more in each
-third. R² below 0 counts as 0; the score is the mean. Beside it the same for encoders before any training, and the effective rank of the
-latents, exp(entropy of their principal variances), which is 1 when all of them lie on a line.
+Runs of the same task and preset are compared on the same frames: 72 episodes in the clean world, dealt out to their policies in turn, half
+of the time with random actions, of 1,000 steps at most. A ridge regression from latents to state is fitted on the first third of the
+episodes, its strength chosen on the second, its R² taken on the last. State: on DMControl the task's own state vector, on Atari the bytes
+of the console's memory; of both what takes 8 values or more in each third. R² below 0 counts as 0; the score is the mean. Beside it the
+same for encoders before any training, and the effective rank of the latents in the last third, exp(entropy of their principal variances),
+which is 1 when all of them lie on a line.
 
-The rows of these tasks and presets in results/readout.csv are replaced; `scripts/report.sh` shows the file.
+Name all runs of a task in one call: its rows, and no others, take the place of all that results/readout.csv has of that task and preset.
+`scripts/report.sh` shows the file.
 """
 
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,24 +29,30 @@ from ledger import Row  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from DMControl.core import machine  # noqa: E402
-from DMControl.core.config import Config  # noqa: E402
+from DMControl.core.config import Config, check_saved  # noqa: E402
 from DMControl.core.errors import UserError, run_main  # noqa: E402
 from DMControl.core.frames import Frames  # noqa: E402
 from DMControl.core.options import Options  # noqa: E402
 from DMControl.core.run import read_config  # noqa: E402
 
-SEED = 20_000  # of the episodes: no run is trained or judged with it
-PARTS = ("fit", "choose", "test")  # one episode of every policy each
-LONGEST, KEPT = 2000, 200  # steps of an episode at most, and frames of it
+SEED = 20_000  # of the episodes; no run is trained or judged with it unless told to
+PARTS, EPISODES = 3, 24  # fit, choose, test; episodes of each, however many runs there are
+LONGEST, KEPT = 1000, 100  # steps of an episode at most, and frames of it
 STRETCH = 8  # steps that are either all random or all the policy's
 VALUES = 8  # that a quantity takes at least, in each part
-STRENGTHS = np.logspace(-7, 0, 15)  # of the ridge, in units of the latents' variance
+STRENGTHS = np.logspace(-7, 0, 15)  # of the ridge, in units of the latents' summed squares
 
 
 class ControlSuite:
     """A task of the DMControl tree, its policies and their latents."""
 
     benchmark, shared = "dmcontrol", ("image", "action_repeat")
+
+    @staticmethod
+    def settings() -> ModuleType:
+        from DMControl import settings
+
+        return settings
 
     def __init__(self, config: Config, precision: machine.Precision) -> None:
         from DMControl.renderer import choose_renderer
@@ -63,9 +72,10 @@ class ControlSuite:
         return agent, step * config.action_repeat
 
     def untrained(self, config: Config) -> Any:
+        from DMControl.evaluate import for_acting
         from DMControl.methods import make_agent
 
-        return make_agent(config, self.env.action_dim, self.precision)
+        return make_agent(for_acting(config), self.env.action_dim, self.precision)
 
     def start(self, episode: int) -> None:
         self.stack.start(self.env.reset(episode))
@@ -87,7 +97,7 @@ class ControlSuite:
         return {f"{key}{i}": value for key, values in seen.items() for i, value in enumerate(np.ravel(values))}
 
     def latent(self, agent: Any, images: Tensor) -> Tensor:
-        """What policy and Q functions read: (N, d)."""
+        """What the Q functions read and MLR trains, (N, d). The policy has a head of its own on the same convolutions."""
         crop = Frames.of_images(images).centre_crop(agent.crop)
         return agent.critic.encoder(agent.critic_loss.see(crop, judging=True))
 
@@ -96,6 +106,12 @@ class Console:
     """A game of the Atari tree, its policies and their latents."""
 
     benchmark, shared = "atari", ("env",)
+
+    @staticmethod
+    def settings() -> ModuleType:
+        from Atari import settings
+
+        return settings
 
     def __init__(self, config: Config, precision: machine.Precision) -> None:
         from Atari.env import EVALUATE, Stack
@@ -140,28 +156,27 @@ class Console:
         return agent.network.latent(images)
 
 
-Place = ControlSuite | Console
+Source = ControlSuite | Console
 
 
-def play(place: Place, agent: Any, episode: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, dict[str, float]]]:
+def play(source: Source, agent: Any, episode: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, dict[str, float]]]:
     """Observation (1, S*C, H, W) and state of every step of an episode; half of its stretches are random."""
-    place.start(episode)
+    source.start(episode)
     random = (rng.random(LONGEST // STRETCH) < 0.5).repeat(STRETCH)  # of each step
     for at_random in random:
-        yield place.observation().whole(), place.state()
-        place.follow(place.random(rng) if at_random else place.choose(agent))
-        if place.env.over:
+        yield source.observation().whole(), source.state()
+        source.follow(source.random(rng) if at_random else source.choose(agent))
+        if source.env.over:
             return
 
 
-def collect(place: Place, agents: list[Any]) -> tuple[list[Tensor], list[np.ndarray], list[str]]:
+def collect(source: Source, agents: list[Any]) -> tuple[list[Tensor], list[np.ndarray], list[str]]:
     """Images (n, S*C, H, W) uint8 and states (n, quantities) of each part, and the quantities' names."""
     images, states, names = [], [], []
-    for part in range(len(PARTS)):
+    for part in range(PARTS):
         seen, known = [], []
-        for number, agent in enumerate(agents):
-            rng = np.random.default_rng((SEED, part, number))
-            steps = list(play(place, agent, part * len(agents) + number, rng))
+        for number in range(part * EPISODES, (part + 1) * EPISODES):
+            steps = list(play(source, agents[number % len(agents)], number, np.random.default_rng((SEED, number))))
             for i in np.unique(np.linspace(0, len(steps) - 1, KEPT).astype(int)):
                 seen.append(steps[i][0].cpu())
                 known.append(list(steps[i][1].values()))
@@ -170,7 +185,7 @@ def collect(place: Place, agents: list[Any]) -> tuple[list[Tensor], list[np.ndar
         states.append(np.array(known, np.float64))
     varied = [i for i in range(len(names)) if all(len(np.unique(s[:, i])) >= VALUES for s in states)]
     if not varied:
-        raise UserError(f"{place.task}: nothing of its state takes {VALUES} values in every part: these episodes are too short")
+        raise UserError(f"{source.task}: nothing of its state takes {VALUES} values in every part: these episodes are too short")
     return images, [s[:, varied] for s in states], [names[i] for i in varied]
 
 
@@ -178,7 +193,7 @@ def readout(latents: list[np.ndarray], states: list[np.ndarray]) -> np.ndarray:
     """R² of each quantity on the last part: ridge of the first, with the strength that is best on the second, quantity by quantity."""
     mean, centre = latents[0].mean(0), states[0].mean(0)
     fit, choose, test = (z - mean for z in latents)
-    left, values, right = np.linalg.svd(fit, full_matrices=False)
+    left, values, right = (x.numpy() for x in torch.linalg.svd(torch.from_numpy(fit), full_matrices=False))
     inside = left.T @ (states[0] - centre)
     best, found = np.full(states[0].shape[1], -np.inf), np.zeros(states[0].shape[1])
     for strength in STRENGTHS * (values**2).sum():
@@ -195,42 +210,49 @@ def _r2(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
 
 
 def effective_rank(latents: np.ndarray) -> float:
-    variances = np.linalg.svd(latents - latents.mean(0), compute_uv=False) ** 2
+    variances = torch.linalg.svdvals(torch.from_numpy(latents - latents.mean(0))).numpy() ** 2
     share = variances[variances > 0] / variances.sum()
     return float(np.exp(-(share * np.log(share)).sum()))
 
 
 @torch.no_grad()
-def compare(place: Place, runs: dict[Path, Config]) -> Iterator[Row]:
-    """A row for every run, and one per seed for its encoder before the training."""
-    agents = {run: place.load(run, config) for run, config in runs.items()}
-    images, states, names = collect(place, [agent for agent, _ in agents.values()])
+def compare(source: Source, runs: dict[Path, Config]) -> Iterator[Row]:
+    """A row for every run, and one per seed for an encoder before the training: the Baseline's, where there is one."""
+    agents = {run: source.load(run, config) for run, config in runs.items()}
+    images, states, names = collect(source, [agent for agent, _ in agents.values()])
 
     def row(agent: Any, config: Config, **own: str) -> Row:
-        latents = [torch.cat([place.latent(agent, x.to(place.precision.device)) for x in part.split(256)]) for part in images]
+        latents = [torch.cat([source.latent(agent, x.to(source.precision.device)) for x in part.split(256)]) for part in images]
         latents = [z.double().cpu().numpy() for z in latents]
+        if not all(np.isfinite(z).all() for z in latents):
+            raise UserError(f"{source.task}, {config.method}, seed {config.seed}: its latents are not finite numbers")
         found = readout(latents, states).clip(0)
         return own | {
-            "benchmark": place.benchmark, "task": place.task, "preset": config.preset, "seed": str(config.seed),
+            "benchmark": source.benchmark, "task": source.task, "preset": config.preset, "seed": str(config.seed),
             "frames": str(sum(map(len, states))), "r2": f"{found.mean():.4f}", "rank": f"{effective_rank(latents[2]):.1f}",
             "each": " ".join(f"{name}={value:.2f}" for name, value in zip(names, found, strict=True)),
         }  # fmt: skip
 
-    for config in {config.seed: config for config in runs.values()}.values():
-        yield row(place.untrained(config), config, method=readings.UNTRAINED, name="", step="0")
+    last_first = sorted(runs.values(), key=lambda c: (c.method == "baseline", not c.name))
+    for config in {config.seed: config for config in last_first}.values():
+        yield row(source.untrained(config), config, method=readings.UNTRAINED, name="", step="0")
     for run, config in runs.items():
         agent, step = agents[run]
         yield row(agent, config, method=config.method, name=config.name, step=str(step))
 
 
-def groups(runs: list[Path]) -> dict[tuple[str, str, str], dict[Path, Config]]:
-    """Runs by benchmark, task and preset. What they look at must be the same."""
-    found: dict[tuple[str, str, str], dict[Path, Config]] = {}
+def groups(runs: list[Path]) -> dict[tuple[type[Source], str, str], dict[Path, Config]]:
+    """Runs by benchmark, task and preset. What they look at must be the same, and none may count twice."""
+    found: dict[tuple[type[Source], str, str], dict[Path, Config]] = {}
     for run in sorted(runs):
         config = read_config(run)
-        kind, task = (ControlSuite, config.task) if "task" in config else (Console, config.game)
-        group = found.setdefault((kind.benchmark, task, config.preset), {})
-        for other, theirs in list(group.items())[:1]:
+        kind = ControlSuite if "task" in config else Console
+        settings = kind.settings()
+        check_saved(config, settings.CONFIGS, settings.RANGES, run / "config.yaml")
+        group = found.setdefault((kind, config.task if kind is ControlSuite else config.game, config.preset), {})
+        for other, theirs in group.items():
+            if (config.method, config.name, config.seed) == (theirs.method, theirs.name, theirs.seed):
+                raise UserError(f"{run} and {other} are the same method, name and seed: one run counts once")
             for key in kind.shared:
                 if config[key] != theirs[key]:
                     raise UserError(f"{run} and {other} have different settings of {key}: they cannot look at the same frames")
@@ -244,12 +266,12 @@ def main(arguments: list[str]) -> int:
         raise UserError("say which runs: scripts/readout.sh runs/dmcontrol/<task>/*/seed*")
     machine.set_threads(options.whole("threads", 0, 1024))
     results = Path(options["results"])
-    for (benchmark, task, preset), members in groups([Path(word) for word in options.words]).items():
+    readings.read(results)  # what is wrong with it is said before the work
+    for (kind, task, preset), members in groups([Path(word) for word in options.words]).items():
         first = next(iter(members.values()))
         precision = machine.choose_precision(first.precision, machine.choose_device(options["device"]))
-        place = (ControlSuite if benchmark == ControlSuite.benchmark else Console)(first, precision)
-        rows = []
-        for row in compare(place, members):
+        source, rows = kind(first, precision), []
+        for row in compare(source, members):
             rows.append(row)
             name = " ".join(filter(None, (row["method"], row["name"], f"seed {row['seed']}")))
             print(f"{task}, {preset}, {name}: R2 {row['r2']}, rank {row['rank']}", flush=True)

@@ -7,13 +7,19 @@ import numpy as np
 import pytest
 import readings
 import torch
-from readout import Console, ControlSuite, collect, effective_rank, groups, main, readout
+from readout import LONGEST, STRETCH, Console, ControlSuite, collect, effective_rank, groups, main, play, readout
 
 from DMControl.core import machine
 from DMControl.core.errors import UserError
+from DMControl.core.frames import Frames
 from DMControl.core.run import read_config
 
 ARGUMENTS = {"DMControl": ("env_steps=1000",), "Atari": ("game=boxing",)}
+
+
+@pytest.fixture(autouse=True)
+def _few_episodes(monkeypatch):
+    monkeypatch.setattr("readout.EPISODES", 2)
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +58,49 @@ def test_effective_rank():
     line = rng.normal(size=(500, 1)) * np.array([[1.0, -2.0, 3.0]]) + 5
     assert effective_rank(line) == pytest.approx(1)
     assert effective_rank(rng.normal(size=(20_000, 6))) == pytest.approx(6, rel=0.01)
+
+
+class Counter:
+    """A source whose picture and state are the number of steps so far; it is its own environment."""
+
+    length = 40
+
+    def __init__(self):
+        self.env, self.chosen = self, {"random": 0, "policy": 0}
+
+    @property
+    def over(self):
+        return self.step >= self.length
+
+    def start(self, episode):
+        self.step = 0
+
+    def observation(self):
+        return Frames.of_images(torch.full((1, 1, 1, 1), self.step, dtype=torch.int64))
+
+    def state(self):
+        return {"step": self.step}
+
+    def random(self, rng):
+        self.chosen["random"] += 1
+        return 1
+
+    def choose(self, agent):
+        self.chosen["policy"] += 1
+        return 1
+
+    def follow(self, action):
+        self.step += action
+
+
+def test_an_episode_pairs_each_observation_with_its_state():
+    source = Counter()
+    seen = list(play(source, None, 0, np.random.default_rng(0)))
+    assert [(image.item(), state["step"]) for image, state in seen] == [(i, i) for i in range(40)]
+    assert sum(source.chosen.values()) == 40
+    source.length = 5000
+    assert len(list(play(source, None, 0, np.random.default_rng(0)))) == LONGEST
+    assert abs(source.chosen["random"] - source.chosen["policy"]) < LONGEST / 3 and source.chosen["random"] > STRETCH
 
 
 def test_images_and_states_belong_together(runs):
@@ -93,7 +142,7 @@ def test_rows_of_real_runs(root, runs, tmp_path, capsys):
     done = subprocess.run(report, cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     score = float(rows[2]["r2"])
-    assert f"| cartpole_swingup | debug | MLR | {score:.2f} (1 seed) |" in (results / "REPORT.md").read_text()
+    assert f"| cartpole_swingup | debug | MLR | 1,000 env steps | {score:.2f} (1 seed) |" in (results / "REPORT.md").read_text()
     (results / "readout.csv").write_text(first.replace(f",{rows[2]['r2']},", ",0.9999,"))
     done = subprocess.run(report, cwd=root, capture_output=True, text=True)
     assert done.returncode == 2 and "is not as scripts/readout.sh wrote it" in done.stderr
@@ -103,10 +152,19 @@ def test_what_cannot_be_compared_is_refused(runs, tmp_path):
     other = tmp_path / "seed9"
     other.mkdir()
     config = (runs["DMControl"] / "config.yaml").read_text()
-    assert "action_repeat: 8" in config
-    (other / "config.yaml").write_text(config.replace("action_repeat: 8", "action_repeat: 4"))
-    with pytest.raises(UserError, match="different settings of action_repeat"):
-        groups([runs["DMControl"], other])
+    assert "\naction_repeat: 8\n" in config and "\nseed: 1\n" in config
+    repeat = config.replace("\naction_repeat: 8\n", "\naction_repeat: 4\n")
+    for text, says in (
+        (config, "one run counts once"),
+        (repeat.replace("\nseed: 1\n", "\nseed: 2\n"), "different settings of action_repeat"),
+        (config.replace("\naction_repeat: 8\n", "\naction_repeat: eight\n"), "action_repeat"),
+    ):
+        (other / "config.yaml").write_text(text)
+        with pytest.raises(UserError, match=says):
+            groups([runs["DMControl"], other])
+    (tmp_path / "readout.csv").write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match="cannot be read"):
+        main([str(runs["DMControl"]), f"results={tmp_path}"])
     for arguments, says in (([], "say which runs"), (["device=cpu", "resluts=x", "a"], "results"), ([str(tmp_path)], "no config.yaml")):
         with pytest.raises(UserError, match=says):
             main(arguments)
