@@ -211,7 +211,8 @@ def _r2(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
 
 def effective_rank(latents: np.ndarray) -> float:
     variances = torch.linalg.svdvals(torch.from_numpy(latents - latents.mean(0))).numpy() ** 2
-    share = variances[variances > 0] / variances.sum()
+    share = variances / max(variances.sum(), np.finfo(float).tiny)
+    share = share[share > 1e-12]  # less is rounding
     return float(np.exp(-(share * np.log(share)).sum()))
 
 

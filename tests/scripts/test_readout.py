@@ -58,6 +58,8 @@ def test_effective_rank():
     line = rng.normal(size=(500, 1)) * np.array([[1.0, -2.0, 3.0]]) + 5
     assert effective_rank(line) == pytest.approx(1)
     assert effective_rank(rng.normal(size=(20_000, 6))) == pytest.approx(6, rel=0.01)
+    dead = np.hstack([line, np.full((500, 2), 4.0), rng.normal(size=(500, 1)) * 1e-159])
+    assert effective_rank(dead) == pytest.approx(1) and effective_rank(dead[:, 3:5]) == 1
 
 
 class Counter:
