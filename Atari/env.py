@@ -94,13 +94,9 @@ class Env:
     def step(self, action: int) -> Step:
         if self.over:
             raise UserError("the game is over: call reset() before the next step")
-        taken = self.steps
-        try:
-            score, lost = self._advance(int(action))
-            frame = self._frame()
-        except Exception:
-            del self.actions[taken:]
-            raise
+        score, lost = self._advance(int(action))
+        frame = self._frame()
+        self.actions.append(int(action))  # last, so that a crash leaves them as they were
         blank = lost and self.episodic_life
         reward = float(np.sign(score)) if self.clip_reward else score
         return Step(frame, reward, score, self.over or blank, blank, self.over)
@@ -122,6 +118,7 @@ class Env:
         self._start(self.episode)
         for action in state["actions"].tolist():
             self._advance(action)
+            self.actions.append(action)
 
     def _load(self) -> None:
         self.ale.loadROM(self.rom)
@@ -145,7 +142,6 @@ class Env:
     def _advance(self, action: int) -> tuple[float, bool]:
         """One step of the game: the raw score, and whether a life was lost and another is left."""
         code = self.action_set[action]
-        self.actions.append(action)
         score = float(sum(self.ale.act(code) for _ in range(self.frame_skip - 1)))
         self.ale.getScreenGrayscale(self.screens[0])
         score += self.ale.act(code)
@@ -156,7 +152,7 @@ class Env:
                 self.screens[0] = 0  # nothing of the lost life stays in the picture
         self.ale.getScreenGrayscale(self.screens[1])
         self.score += score
-        self.over = self.ale.game_over() or self.steps >= self.max_steps
+        self.over = self.ale.game_over() or self.steps + 1 >= self.max_steps
         return score, lost
 
     def _leave_lost_life(self) -> None:

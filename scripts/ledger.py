@@ -59,23 +59,30 @@ def checksum(row: Row, columns: tuple[str, ...]) -> str:
     return hashlib.sha256("\x1f".join(row[c] for c in columns if c != "checksum").encode()).hexdigest()[:12]
 
 
-def read(results: Path, benchmark: Benchmark) -> list[Row]:
-    """All rows, each proven to be as it was written, with its curve."""
-    file = results / f"{benchmark.name}.csv"
+def read_rows(file: Path, columns: tuple[str, ...], edited: str) -> list[Row]:
+    """The rows of a table, each as it was written; none where there is no file. `edited`: what to do with one that was edited."""
     if not file.exists():
         return []
     try:
         with open(file, newline="") as handle:
             reader = csv.DictReader(handle)
-            columns, rows = tuple(reader.fieldnames or ()), list(reader)
+            found, rows = tuple(reader.fieldnames or ()), list(reader)
     except (csv.Error, UnicodeDecodeError) as error:
         raise UserError(f"{file} cannot be read ({error}): take it back from the repository") from error
-    if columns != benchmark.columns:
-        raise UserError(f"{file} must have the columns {','.join(benchmark.columns)}: take it back from the repository")
-    edited = "rows are written by scripts/ledger.sh only; take it back from the repository, or delete the line and collect the run again"
+    if found != columns:
+        raise UserError(f"{file} must have the columns {','.join(columns)}: take it back from the repository")
     for number, row in enumerate(rows, 2):
-        if None in row or None in row.values() or checksum(row, benchmark.columns) != row["checksum"]:
+        if None in row or None in row.values() or checksum(row, columns) != row["checksum"]:
             raise UserError(f"{file}, line {number}: the row does not match its checksum; {edited}")
+    return rows
+
+
+def read(results: Path, benchmark: Benchmark) -> list[Row]:
+    """All rows, each proven to be as it was written, with its curve."""
+    file = results / f"{benchmark.name}.csv"
+    edited = "rows are written by scripts/ledger.sh only; take it back from the repository, or delete the line and collect the run again"
+    rows = read_rows(file, benchmark.columns, edited)
+    for number, row in enumerate(rows, 2):
         curve = results / benchmark.curve_file(row)
         if not curve.exists() or hashlib.sha256(curve.read_bytes()).hexdigest()[:12] != row["curve"]:
             raise UserError(f"{curve} is missing or does not match line {number} of {file}; {edited}")

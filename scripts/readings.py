@@ -4,9 +4,8 @@ import csv
 import io
 from pathlib import Path
 
-from ledger import Row, checksum
+from ledger import Row, checksum, read_rows
 
-from DMControl.core.errors import UserError
 from DMControl.core.files import write_whole
 
 COLUMNS = ("benchmark", "task", "preset", "method", "name", "seed", "step", "frames", "r2", "rank", "each", "checksum")
@@ -14,18 +13,8 @@ UNTRAINED = "untrained"  # the method of an encoder as it was drawn
 
 
 def read(results: Path) -> list[Row]:
-    file = results / "readout.csv"
-    if not file.exists():
-        return []
-    try:
-        with open(file, newline="") as handle:
-            reader = csv.DictReader(handle)
-            columns, rows = tuple(reader.fieldnames or ()), list(reader)
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise UserError(f"{file} cannot be read ({error}): take it back from the repository, or delete it and measure again") from error
-    if columns != COLUMNS or any(None in r or None in r.values() or checksum(r, COLUMNS) != r["checksum"] for r in rows):
-        raise UserError(f"{file} is not as scripts/readout.sh wrote it: take it back from the repository, or delete it and measure again")
-    return rows
+    edited = "rows are written by scripts/readout.sh only; take it back from the repository, or delete the file and measure again"
+    return read_rows(results / "readout.csv", COLUMNS, edited)
 
 
 def replace(results: Path, rows: list[Row]) -> Path:

@@ -147,7 +147,7 @@ def test_rows_of_real_runs(root, runs, tmp_path, capsys):
     assert f"| cartpole_swingup | debug | MLR | 1,000 env steps | {score:.2f} (1 seed) |" in (results / "REPORT.md").read_text()
     (results / "readout.csv").write_text(first.replace(f",{rows[2]['r2']},", ",0.9999,"))
     done = subprocess.run(report, cwd=root, capture_output=True, text=True)
-    assert done.returncode == 2 and "is not as scripts/readout.sh wrote it" in done.stderr
+    assert done.returncode == 2 and "rows are written by scripts/readout.sh only" in done.stderr
 
 
 def test_what_cannot_be_compared_is_refused(runs, tmp_path):

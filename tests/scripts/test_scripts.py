@@ -63,7 +63,7 @@ def test_bench(root, tmp_path):
 def test_published_work_per_update():
     """The formulas give the figures that the work in an update was counted to."""
     sys.path.insert(0, "scripts")
-    from bench import dmcontrol_flops
+    from work import dmcontrol_flops
 
     from DMControl.renderer import choose_renderer
 

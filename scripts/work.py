@@ -1,0 +1,56 @@
+"""Floating-point work of an update as the official code does it: convolutions and matrix products."""
+
+import itertools
+from typing import Any
+
+
+def dmcontrol_flops(config: Any, action_dim: int) -> float:
+    """GFLOP of a mean update as published: convolutions and matrix products, multiply-add = 2."""
+    sides, side = [], config.image.crop
+    for stride in config.encoder.strides:
+        side = (side - 3) // stride + 1
+        sides.append(side)
+    f, d, hidden, n = config.encoder.filters, config.encoder.dim, config.sac.hidden, config.sac.batch_size
+    first = sides[0] ** 2 * f * 27 * config.image.stack  # 3 x 3 x 3S inputs of each of F filters
+    head = f * sides[-1] ** 2 * d
+    e = first + sum(s**2 for s in sides[1:]) * f * f * 9 + head
+    q = (d + action_dim) * hidden + hidden**2 + hidden
+    p = d * hidden + hidden**2 + 2 * hidden * action_dim
+    critic = n * ((e + p) + (e + 2 * q) + (e + 2 * q) + 2 * (e + 2 * q) - first)
+    actor = n * (2 * e + 2 * head + 3 * p + 6 * q) / config.sac.actor_every
+    mlr = 0
+    if "mlr" in config:
+        b, t = config.mlr.batch_size, config.mlr.window
+        blocks = config.mlr.decoder.depth * (16 * t * d**2 + 8 * t**2 * d)
+        mlr = b * (t * e + 2 * t * e - t * first + t * e + 3 * blocks + 14 * t * d * config.mlr.hidden + 2 * t * action_dim * d)
+    if "svea" in config and config.strong.augment != "none":  # the augmented half
+        critic += n * 3 * (e + 2 * q)
+    if "masker" in config and config.masker.get("enabled", True):
+        m, pixels = config.masker, config.image.stack * config.image.crop**2
+        widths = [3] + [m.width] * (m.depth - 1) + [1]
+        per_image = pixels * 9 * sum(i * o for i, o in itertools.pairwise(widths))
+        halves = 2 if "svea" in config and config.strong.augment != "none" else 1
+        critic += n * per_image * (1 + 3 * halves)
+        actor += n * per_image / config.sac.actor_every
+        mlr += 2 * config.mlr.batch_size * config.mlr.window * per_image if "mlr" in config else 0
+    return 2 * (critic + mlr + actor) / 1e9
+
+
+def atari_flops(config: Any, agent: Any) -> float:
+    """GFLOP of an update as published."""
+    side, channels, e, first = config.env.size, config.env.stack, 0, 0
+    for filters, kernel, stride in zip(config.encoder.filters, config.encoder.kernels, config.encoder.strides, strict=True):
+        side = (side - kernel) // stride + 1
+        e += side**2 * filters * channels * kernel**2
+        first = first or e
+        channels = filters
+    d, hidden, b = side**2 * channels, config.rainbow.hidden, config.rainbow.batch_size
+    head = 2 * 2 * d * hidden + 2 * hidden * config.rainbow.atoms * (1 + agent.n_actions)  # means and noise
+    total = b * (2 * (e + head) + 3 * (e + head) - first)
+    if "mlr" in config:
+        t, w = config.mlr.window, config.mlr.decoder.width or d
+        blocks = config.mlr.decoder.depth * (16 * t * w**2 + 8 * t**2 * w) + (0 if w == d else 3 * t * d * w)
+        total += b * (
+            t * e + 3 * t * e - t * first + 3 * blocks + 4 * t * d * 2 * hidden + 3 * t * (2 * hidden) ** 2 + 3 * t * agent.n_actions * d
+        )
+    return 2 * total / 1e9
