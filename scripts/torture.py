@@ -25,6 +25,7 @@ from faults import EXTRA, FAULTS, crowd, stall  # noqa: E402
 from victims import Row, Tree, Victim  # noqa: E402
 
 from DMControl.core.errors import UserError, run_main  # noqa: E402
+from DMControl.core.options import Options  # noqa: E402
 from DMControl.renderer import choose_renderer, probe  # noqa: E402
 
 
@@ -67,19 +68,14 @@ def print_table(table: dict[str, list[Row]]) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    count, options = 50, {"tree": "dmcontrol,atari", "faults": ",".join([*FAULTS, *EXTRA]), "seed": "0"}
-    for argument in arguments:
-        key, _, value = argument.partition("=")
-        if argument.isdecimal() and int(argument) > 0:
-            count = int(argument)
-        elif key in options and value:
-            options[key] = value
-        else:
-            raise UserError(f"argument {argument} is unknown: give a count, tree=, faults= or seed=")
-    names, chosen = options["tree"].split(","), options["faults"].split(",")
-    if not set(names) <= {"dmcontrol", "atari"} or not set(chosen) <= {*FAULTS, *EXTRA} or not options["seed"].isdecimal():
-        raise UserError(f"tree= is dmcontrol or atari, faults= any of {', '.join([*FAULTS, *EXTRA])}, seed= a whole number")
-    dice, start = random.Random(int(options["seed"])), time.monotonic()
+    options = Options(arguments, {"tree": "dmcontrol,atari", "faults": ",".join([*FAULTS, *EXTRA]), "seed": "0"}, words=True)
+    names, chosen, seed = options["tree"].split(","), options["faults"].split(","), options.whole("seed")
+    if len(options.words) > 1 or not all(word.isdecimal() and int(word) > 0 for word in options.words):
+        raise UserError(f"{' '.join(options.words)}: give one count, and tree=, faults= or seed=")
+    if not set(names) <= {"dmcontrol", "atari"} or not set(chosen) <= {*FAULTS, *EXTRA}:
+        raise UserError(f"tree= is dmcontrol or atari, faults= any of {', '.join([*FAULTS, *EXTRA])}")
+    count = int(options.words[0]) if options.words else 50
+    dice, start = random.Random(seed), time.monotonic()
     trees, notes = plant(names), []
     table: dict[str, list[Row]] = {tree.name: [] for tree in trees}
     base = Path(tempfile.mkdtemp(prefix="torture"))
@@ -110,7 +106,7 @@ def main(arguments: list[str]) -> int:
     if any(table.values()):
         print_table(table)
     failed = sum(row.tried - row.survived for rows in table.values() for row in rows)
-    notes.append(f"{time.monotonic() - start:.0f} s, seed {options['seed']}; {failed or 'none'} not survived")
+    notes.append(f"{time.monotonic() - start:.0f} s, seed {seed}; {failed or 'none'} not survived")
     print("\n" + "\n".join(notes))
     return int(failed > 0)
 

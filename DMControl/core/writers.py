@@ -12,6 +12,8 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
+from .files import write_whole
+
 
 class Csv:
     """Rows of fixed columns. After a resume, rows past the resumed step are cut off."""
@@ -22,12 +24,11 @@ class Csv:
         if path.exists() and resumed_at is not None:
             with open(path, newline="") as file:
                 rows = [r for r in csv.DictReader(file) if r.get(key, "").isdigit() and int(r[key]) <= resumed_at]
-        temporary = path.with_suffix(".tmp")
-        with open(temporary, "w", newline="") as file:
-            writer = csv.DictWriter(file, columns, extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(rows)
-        os.replace(temporary, path)
+        kept = io.StringIO()
+        writer = csv.DictWriter(kept, columns, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_whole(path, kept.getvalue())
         self.file = open(path, "a", newline="")
         self.writer = csv.DictWriter(self.file, columns, extrasaction="ignore")
 

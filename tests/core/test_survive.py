@@ -236,3 +236,11 @@ def test_a_damaged_result_is_one_line(tmp_path, text):
     (tmp_path / "result.json").write_text(text)
     with pytest.raises(UserError, match="is damaged: the run had finished"):
         _ = RunFolder(tmp_path, Config({"a": 1})).result
+
+
+def test_what_a_killed_write_left_goes_when_the_run_goes_on(tmp_path):
+    run = RunFolder(tmp_path, Config({"a": 1}))
+    left = tmp_path / "result.json.123.tmp"
+    left.write_text("{")
+    run.begin(machine.choose_precision("fp32", CPU), 0)
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".lock", "config.yaml", "origin.json"]
