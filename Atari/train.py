@@ -17,6 +17,7 @@ from .core import machine, multirun
 from .core.config import Config
 from .core.errors import UserError, run_main
 from .core.progress import Bar, Every, Until
+from .core.reconstruction import GAUGED
 from .core.run import RunFolder
 from .core.trainer import Run, require_disk
 from .env import TRAIN, Env
@@ -153,8 +154,9 @@ class Trainer(Run):
         objective, generator = self.agent.objective, self.agent.generator
         if objective is not None and len(self.replay) > 0:
             stream = generator.get_state()  # pictures leave the run's own stream as it was
-            self.logger.pictures(self.frame, objective.pictures(self.replay.sample(1, 1.0).window, generator))
-            self.logger.gauges(self.frame, objective.gauges(generator))
+            window = self.replay.sample(GAUGED, 1.0).window
+            self.logger.pictures(self.frame, objective.pictures(window, generator))
+            self.logger.gauges(self.frame, objective.gauges(window, generator))
             generator.set_state(stream)
         mean = sum(e["episode_return"] for e in self.final) / len(self.final)
         self.bar.say(f"eval at {self.frame:>9,} frames: score {mean:9.1f} over {len(self.final)} games")

@@ -3,9 +3,9 @@
 python -m DMControl.evaluate run=runs/dmcontrol/cartpole_swingup/mlr-small/seed1 episodes=10 video=true
 python -m DMControl.evaluate run=RUN_DIR worlds=clean,color_easy,color_hard,video_easy,video_hard,distracting_cs intensities=0.1,0.5
 
-worlds: where to judge it (default: the world of its training); intensities: of distracting_cs (default: all eight);
-data.video, data.davis: folders of footage (default: the run's). Each episode
-is a row of eval.csv; of several worlds, a table and a bar plot are left in the run folder.
+episodes: in each world (default: as many as the run's own evaluations have, 10 at least); worlds: where to judge it (default: the world
+of its training); intensities: of distracting_cs (default: all eight); data.video, data.davis: folders of footage (default: the run's).
+Each episode is a row of eval.csv; of several worlds, a table and a bar plot are left in the run folder.
 """
 
 from collections.abc import Callable, Iterator
@@ -88,16 +88,20 @@ def for_acting(config: Config) -> Config:
 
 
 def main(arguments: list[str]) -> int:
-    defaults = {"run": "", "episodes": "10", "video": "false", "device": "auto", "seed": "", "threads": "0"}
+    defaults = {"run": "", "episodes": "", "video": "false", "device": "auto", "seed": "", "threads": "0"}
     folders = {"data.video": "", "data.davis": ""}
     options = Options(arguments, defaults | folders | {"worlds": "", "intensities": ",".join(f"{i:g}" for i in INTENSITIES)})
-    episodes, threads, film = options.whole("episodes", 1, 10_000), options.whole("threads", 0, 1024), options.flag("video")
+    threads, film = options.whole("threads", 0, 1024), options.flag("video")
+    chosen_episodes = options.whole("episodes", 1, 10_000) if options["episodes"] else None
     chosen_seed = options.whole("seed") if options["seed"] else None
     if not options["run"]:
         raise UserError("say which run: python -m DMControl.evaluate run=runs/dmcontrol/<task>/<method>-<preset>/seed<k>")
     path = Path(options["run"])
     config = read_config(path)
     configuration.check_saved(config, CONFIGS, RANGES, path / "config.yaml")
+    episodes = chosen_episodes or max(10, config.eval.episodes)
+    # initial states apart from those that the run's own evaluations used, unless the user asks for the same seed
+    seed = config.seed + 10_000 if chosen_seed is None else chosen_seed
     config["data"].update({k.removeprefix("data."): options[k] for k in folders if options[k]})
     check_data(config.data, ("video", "davis"))  # overlay images are for training
     chosen = options["worlds"].split(",") if options["worlds"] else [config.world]
@@ -108,8 +112,6 @@ def main(arguments: list[str]) -> int:
     from .env import EVALUATE, Stack
     from .worlds.make import make as make_world
 
-    # initial states apart from those that the run's own evaluations used, unless the user asks for the same seed
-    seed = config.seed + 10_000 if chosen_seed is None else chosen_seed
     for place in wanted:  # what a world lacks is missed before the first episode
         make_world(place, config.data)
     env = make_env(config, seed, EVALUATE, wanted[0])

@@ -45,8 +45,8 @@ def read_config(arguments: list[str]) -> Config:
 
     pairs = [(SHORT.get(key, key), equals + text) for key, equals, text in (a.partition("=") for a in arguments)]
     typed = {key.lstrip("+") for key, text in pairs if text}
-    own = set(configuration.choices(CONFIGS, "task"))
-    stand_ins = {("task", name): "other" for name in TASKS if name not in own}
+    own = set(configuration.choices(CONFIGS, "task"))  # a task without a file of its own takes its domain's, or other.yaml
+    stand_ins = {("task", name): domain if domain in own else "other" for name, (domain, _) in TASKS.items() if name not in own}
     config = configuration.load(CONFIGS, [key + text for key, text in pairs], ("task", "method", "preset"), stand_ins)
     configuration.check_ranges(config, RANGES)
     flat = dict(configuration.flatten(config))

@@ -17,6 +17,7 @@ from .core import machine, multirun
 from .core.config import Config
 from .core.errors import UserError, run_main
 from .core.progress import Bar, Every, Until
+from .core.reconstruction import GAUGED
 from .core.run import RunFolder
 from .core.trainer import Run, require_disk
 from .needs import capacity, memory
@@ -178,9 +179,9 @@ class Trainer(Run):
         objective = self.agent.objective
         if objective is not None and len(self.replay) > 2 * objective.window:
             generator = torch.Generator(self.device).manual_seed(self.env_step)  # pictures leave the run's own stream alone
-            window = self.replay.sample_windows(4, objective.window, generator)
+            window = self.replay.sample_windows(GAUGED, objective.window, generator)
             self.logger.pictures(self.env_step, objective.pictures(window, generator))
-            self.logger.gauges(self.env_step, objective.gauges(generator))
+            self.logger.gauges(self.env_step, objective.gauges(window, generator))
         mean = sum(e["episode_return"] for e in self.final) / len(self.final)
         self.bar.say(f"eval at {self.env_step:>9,} env steps: return {mean:7.1f} over {len(self.final)} episodes")
         self.evaluated_at = self.env_step

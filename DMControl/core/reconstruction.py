@@ -15,6 +15,7 @@ from .masks import Masks
 from .momentum import Momentum
 
 Metrics = dict[str, Tensor]
+GAUGED = 16  # windows that an evaluation looks at
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Objective(Protocol):
 
     def pictures(self, window: Window, generator: torch.Generator) -> dict[str, Tensor]: ...
 
-    def gauges(self, generator: torch.Generator) -> dict[str, float]: ...  # read at each evaluation
+    def gauges(self, window: Window, generator: torch.Generator) -> dict[str, float]: ...  # read at each evaluation
 
 
 class Reconstruction(nn.Module):
@@ -113,19 +114,25 @@ class Reconstruction(nn.Module):
             yield Part(window[start:stop], own.flatten(0, 1), masked_view[rows], target_view[rows])
 
     def loss(self, part: Part) -> tuple[Tensor, Metrics]:
-        b, k = part.window.action.shape[:2]
-        masked = self.augment.view(part.window.obs, part.masked_view, part.hidden)  # mask, then augment: (B*K, C, h, w)
-        clear = self.augment.view(part.window.obs, part.target_view)
-        states = self.encoder(masked).view(b, k, -1)  # encode: (B, K, d)
-        actions = None if self.embed_action is None else self.embed_action(part.window.action)
-        decoded = self.decoder(states, actions)  # decode: (B, K, d)
-        predicted = self.prediction(self.projection(decoded))  # project and predict
-        targets = self.targets(clear).view(b, k, -1)
-        assert decoded.shape == states.shape and predicted.shape == targets.shape, f"{decoded.shape}, {predicted.shape}, {targets.shape}"
-        loss = self.compare(predicted, targets)  # (B, K)
+        states, actions, targets = self.see(part)
+        loss = self.compare(self.predict(states, actions), targets)  # (B, K)
         good = (part.window.weight > 0).float()
         per_window = loss.mean(1)  # (B,)
         return per_window, {"loss/mlr": (per_window.detach() * good).sum() / good.sum().clamp_min(1.0)}
+
+    def see(self, part: Part) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Masked states (B, K, d), action tokens (B, K, d), targets (B, K, p)."""
+        b, k = part.window.action.shape[:2]
+        masked = self.augment.view(part.window.obs, part.masked_view, part.hidden)  # mask, then augment: (B*K, C, h, w)
+        clear = self.augment.view(part.window.obs, part.target_view)
+        states = self.encoder(masked).view(b, k, -1)  # encode
+        actions = None if self.embed_action is None else self.embed_action(part.window.action)
+        return states, actions, self.targets(clear).view(b, k, -1)
+
+    def predict(self, states: Tensor, actions: Tensor | None) -> Tensor:
+        decoded = self.decoder(states, actions)  # decode: (B, K, d)
+        assert decoded.shape == states.shape, f"{decoded.shape}, {states.shape}"
+        return self.prediction(self.projection(decoded))  # project and predict: (B, K, p)
 
     @torch.no_grad()
     def targets(self, clear: Tensor) -> Tensor:
@@ -136,6 +143,7 @@ class Reconstruction(nn.Module):
 
     def compare(self, predicted: Tensor, targets: Tensor) -> Tensor:
         """Squared distance of the unit vectors, 2 - 2 cos, per step; of the pixels themselves in pixel space."""
+        assert predicted.shape == targets.shape, f"{predicted.shape}, {targets.shape}"
         if self.pixel_targets:
             return (predicted - targets).square().mean(-1)
         return distance(predicted, targets)
@@ -154,10 +162,18 @@ class Reconstruction(nn.Module):
         frames = Frames(one.obs.store, one.obs.index[:, -1:]).whole()
         return {"frames": frames, "masked": frames * ~hidden[:, None]}
 
-    def gauges(self, generator: torch.Generator) -> dict[str, float]:
-        """The hidden share of a fresh mask, and how far the momentum branch is behind."""
+    @torch.no_grad()
+    def gauges(self, window: Window, generator: torch.Generator) -> dict[str, float]:
+        """The hidden share of a fresh mask; how far the momentum branch is behind; and the loss, beside what it is where each window
+        is answered from another one's states and actions: where the two are alike, the answer does not depend on what was seen."""
         hidden = self.masks.draw(1, generator).float().mean().item()
-        return {"mlr/mask_ratio": hidden, "mlr/target_distance": self.momentum.distance()}
+        seen = [self.see(part) for part in self.parts(window, generator)]
+        states, targets = torch.cat([s for s, _, _ in seen]), torch.cat([t for _, _, t in seen])
+        actions = None if self.embed_action is None else torch.cat([a for _, a, _ in seen])
+        elsewhere = states.roll(1, 0), None if actions is None else actions.roll(1, 0)
+        own, other = (self.compare(self.predict(s, a), targets)[window.weight > 0].mean() for s, a in ((states, actions), elsewhere))
+        losses = {"mlr/loss_own": own.item(), "mlr/loss_other": other.item()}
+        return {"mlr/mask_ratio": hidden, "mlr/target_distance": self.momentum.distance(), **losses}
 
 
 def distance(predicted: Tensor, targets: Tensor) -> Tensor:

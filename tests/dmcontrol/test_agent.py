@@ -192,3 +192,36 @@ def test_no_good_window_means_no_step_into_nothing():
             replay.add(np.zeros(2, np.float32), 0.0, False, t == 2, np.zeros((40, 40, 3), np.uint8))
     agent.update(replay)
     assert all(torch.isfinite(p).all() for p in agent.critic.parameters())
+
+
+def test_gauges_tell_whether_the_answer_depends_on_what_was_seen():
+    agent = make("mlr.target=pixels")  # which cannot collapse
+    replay, o = Replay(500, 40, 3, 40, 2, CPU, agent.generator), agent.objective
+    rng = np.random.default_rng(0)
+    colours = [np.full((40, 40, 3), colour, np.uint8) for colour in rng.integers(0, 256, (10, 3))]
+    for t in range(400):  # each episode has a colour of its own
+        if t % 40 == 0:
+            replay.start(colours[t // 40])
+        replay.add(rng.uniform(-1, 1, 2).astype(np.float32), 0.0, False, t % 40 == 39, colours[t // 40])
+    window = replay.sample_windows(64, o.window, torch.Generator().manual_seed(3))
+
+    def gauges(chunk=None):
+        o.chunk = chunk
+        return o.gauges(window, torch.Generator().manual_seed(1))
+
+    first = gauges()
+    assert abs(first["mlr/loss_own"] - first["mlr/loss_other"]) < 0.02, "before the training nothing is told apart"
+    assert gauges(chunk=1) == pytest.approx(first, rel=1e-4)
+    generator, o.chunk = torch.Generator().manual_seed(1), None
+    o.masks.draw(1, generator)
+    (part,) = o.parts(window, generator)
+    assert first["mlr/loss_own"] == pytest.approx(o.loss(part)[1]["loss/mlr"].item(), rel=1e-5), "the training's own loss"
+    for _ in range(150):
+        agent.update_objective(replay)
+    trained = gauges()
+    assert trained["mlr/loss_own"] < 0.7 * trained["mlr/loss_other"], trained
+    with torch.no_grad():
+        for p in o.prediction[-1].parameters():
+            p.fill_(1.0 if p.dim() == 1 else 0.0)
+    blind = gauges()
+    assert blind["mlr/loss_own"] == pytest.approx(blind["mlr/loss_other"], rel=1e-6), "an answer that is always the same"

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -222,6 +223,16 @@ class TestCommandLine:
         assert [(r["env_step"], r["seed"]) for r in found[-2:]] == [("2000", "10001")] * 2  # beside the run's own
         assert [r["seed"] for r in found[:6]] == ["1"] * 6
         assert list((run / "video").glob("evaluate_*.mp4"))
+
+    def test_evaluate_judges_as_many_episodes_as_the_run_did(self, finished, root, tmp_path, capsys, monkeypatch):
+        monkeypatch.chdir(root)
+        for own, judged in ((11, 11), (2, 10)):
+            run = shutil.copytree(finished[1], tmp_path / str(own))
+            config = (run / "config.yaml").read_text()
+            assert "\n  episodes: 2\n" in config
+            (run / "config.yaml").write_text(config.replace("\n  episodes: 2\n", f"\n  episodes: {own}\n"))
+            assert evaluation.main([f"run={run}"]) == 0
+            assert f", {judged} episodes, seed 10001" in capsys.readouterr().out
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
     def test_a_signal_saves_and_the_same_command_goes_on(self, tmp_path, root, number):
