@@ -8,7 +8,7 @@ from ledger import Row, checksum, read_rows
 
 from DMControl.core.files import write_whole
 
-COLUMNS = ("benchmark", "task", "preset", "method", "name", "seed", "step", "frames", "r2", "rank", "each", "checksum")
+COLUMNS = ("benchmark", "task", "preset", "method", "name", "seed", "step", "frames", "r2", "rank", "loss", "other", "each", "checksum")
 UNTRAINED = "untrained"  # the method of an encoder as it was drawn
 
 

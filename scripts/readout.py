@@ -6,8 +6,9 @@ Runs of the same task and preset are compared on the same frames: 72 episodes in
 of the time with random actions, of 1,000 steps at most. A ridge regression from latents to state is fitted on the first third of the
 episodes, its strength chosen on the second, its R² taken on the last. State: on DMControl the task's own state vector, on Atari the bytes
 of the console's memory; of both what takes 8 values or more in each third. R² below 0 counts as 0; the score is the mean. Beside it the
-same for encoders before any training, and the effective rank of the latents in the last third, exp(entropy of their principal variances),
-which is 1 when all of them lie on a line.
+same for encoders before any training; the effective rank of the latents in the last third, exp(entropy of their principal variances),
+which is 1 when all of them lie on a line; and MLR's loss on a window of each episode of that third, as it is and where each window is
+answered from another one's masked frames and actions: where the two are alike, MLR's answer does not depend on what it sees.
 
 Name all runs of a task in one call: its rows, and no others, take the place of all that results/readout.csv has of that task and preset.
 `scripts/report.sh` shows the file.
@@ -15,6 +16,7 @@ Name all runs of a task in one call: its rows, and no others, take the place of 
 
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -33,11 +35,13 @@ from DMControl.core.config import Config, check_saved  # noqa: E402
 from DMControl.core.errors import UserError, run_main  # noqa: E402
 from DMControl.core.frames import Frames  # noqa: E402
 from DMControl.core.options import Options  # noqa: E402
+from DMControl.core.reconstruction import Window  # noqa: E402
 from DMControl.core.run import read_config  # noqa: E402
 
 SEED = 20_000  # of the episodes; no run is trained or judged with it unless told to
 PARTS, EPISODES = 3, 24  # fit, choose, test; episodes of each, however many runs there are
 LONGEST, KEPT = 1000, 100  # steps of an episode at most, and frames of it
+MIDDLE, MASKS = 16, 8  # consecutive steps in the middle of an episode, for MLR's windows; masks that these are seen through
 STRETCH = 8  # steps that are either all random or all the policy's
 VALUES = 8  # that a quantity takes at least, in each part
 STRENGTHS = np.logspace(-7, 0, 15)  # of the ridge, in units of the latents' summed squares
@@ -159,20 +163,31 @@ class Console:
 Source = ControlSuite | Console
 
 
-def play(source: Source, agent: Any, episode: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, dict[str, float]]]:
-    """Observation (1, S*C, H, W) and state of every step of an episode; half of its stretches are random."""
+def play(source: Source, agent: Any, episode: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, dict[str, float], Any]]:
+    """Observation (1, S*C, H, W), state and action of every step of an episode; half of its stretches are random."""
     source.start(episode)
     random = (rng.random(LONGEST // STRETCH) < 0.5).repeat(STRETCH)  # of each step
     for at_random in random:
-        yield source.observation().whole(), source.state()
-        source.follow(source.random(rng) if at_random else source.choose(agent))
+        image, state = source.observation().whole(), source.state()
+        action = source.random(rng) if at_random else source.choose(agent)
+        yield image, state, action
+        source.follow(action)
         if source.env.over:
             return
 
 
-def collect(source: Source, agents: list[Any]) -> tuple[list[Tensor], list[np.ndarray], list[str]]:
-    """Images (n, S*C, H, W) uint8 and states (n, quantities) of each part, and the quantities' names."""
-    images, states, names = [], [], []
+@dataclass
+class Seen:
+    """What the episodes showed, part by part."""
+
+    images: list[Tensor]  # of each part (n, S*C, H, W) uint8
+    states: list[np.ndarray]  # of each part (n, quantities)
+    names: list[str]  # of the quantities
+    stretches: list[tuple[Tensor, Tensor]]  # of the last part's episodes: consecutive observations and actions, MIDDLE of each
+
+
+def collect(source: Source, agents: list[Any]) -> Seen:
+    images, states, names, stretches = [], [], [], []
     for part in range(PARTS):
         seen, known = [], []
         for number in range(part * EPISODES, (part + 1) * EPISODES):
@@ -181,12 +196,17 @@ def collect(source: Source, agents: list[Any]) -> tuple[list[Tensor], list[np.nd
                 seen.append(steps[i][0].cpu())
                 known.append(list(steps[i][1].values()))
                 names = list(steps[i][1])
+            middle = steps[max(0, len(steps) - MIDDLE) // 2 :][:MIDDLE]
+            if part == PARTS - 1 and len(middle) == MIDDLE:
+                stretches.append(
+                    (torch.cat([image.cpu() for image, _, _ in middle]), torch.from_numpy(np.array([a for _, _, a in middle])))
+                )
         images.append(torch.cat(seen))
         states.append(np.array(known, np.float64))
     varied = [i for i in range(len(names)) if all(len(np.unique(s[:, i])) >= VALUES for s in states)]
     if not varied:
         raise UserError(f"{source.task}: nothing of its state takes {VALUES} values in every part: these episodes are too short")
-    return images, [s[:, varied] for s in states], [names[i] for i in varied]
+    return Seen(images, [s[:, varied] for s in states], [names[i] for i in varied], stretches)
 
 
 def readout(latents: list[np.ndarray], states: list[np.ndarray]) -> np.ndarray:
@@ -216,22 +236,39 @@ def effective_rank(latents: np.ndarray) -> float:
     return float(np.exp(-(share * np.log(share)).sum()))
 
 
+def answers(agent: Any, stretches: list[tuple[Tensor, Tensor]], device: torch.device) -> tuple[str, str]:
+    """MLR's loss on a window of each stretch, as it is and with the windows' inputs exchanged; nothing where there is no MLR."""
+    if agent.objective is None or not 2 <= agent.objective.window <= MIDDLE or len(stretches) < 2:
+        return "", ""
+    k = agent.objective.window
+    images = torch.cat([image[:k] for image, _ in stretches]).to(device)
+    actions = torch.stack([action[:k] for _, action in stretches]).to(device)
+    actions = actions.float() if actions.is_floating_point() else actions
+    window = Window(Frames.of_images(images), actions, torch.ones(len(actions), device=device))
+    generator = torch.Generator(device).manual_seed(SEED)
+    found = [agent.objective.gauges(window, generator) for _ in range(MASKS)]
+    own, other = (sum(f[f"mlr/loss_{name}"] for f in found) / MASKS for name in ("own", "other"))
+    return f"{own:.4f}", f"{other:.4f}"
+
+
 @torch.no_grad()
 def compare(source: Source, runs: dict[Path, Config]) -> Iterator[Row]:
     """A row for every run, and one per seed for an encoder before the training: the Baseline's, where there is one."""
     agents = {run: source.load(run, config) for run, config in runs.items()}
-    images, states, names = collect(source, [agent for agent, _ in agents.values()])
+    seen = collect(source, [agent for agent, _ in agents.values()])
 
     def row(agent: Any, config: Config, **own: str) -> Row:
-        latents = [torch.cat([source.latent(agent, x.to(source.precision.device)) for x in part.split(256)]) for part in images]
+        latents = [torch.cat([source.latent(agent, x.to(source.precision.device)) for x in part.split(256)]) for part in seen.images]
         latents = [z.double().cpu().numpy() for z in latents]
         if not all(np.isfinite(z).all() for z in latents):
             raise UserError(f"{source.task}, {config.method}, seed {config.seed}: its latents are not finite numbers")
-        found = readout(latents, states).clip(0)
+        found = readout(latents, seen.states).clip(0)
+        loss, other = answers(agent, seen.stretches, source.precision.device)
         return own | {
             "benchmark": source.benchmark, "task": source.task, "preset": config.preset, "seed": str(config.seed),
-            "frames": str(sum(map(len, states))), "r2": f"{found.mean():.4f}", "rank": f"{effective_rank(latents[2]):.1f}",
-            "each": " ".join(f"{name}={value:.2f}" for name, value in zip(names, found, strict=True)),
+            "frames": str(sum(map(len, seen.states))), "r2": f"{found.mean():.4f}", "rank": f"{effective_rank(latents[2]):.1f}",
+            "loss": loss, "other": other,
+            "each": " ".join(f"{name}={value:.2f}" for name, value in zip(seen.names, found, strict=True)),
         }  # fmt: skip
 
     last_first = sorted(runs.values(), key=lambda c: (c.method == "baseline", not c.name))
@@ -275,7 +312,8 @@ def main(arguments: list[str]) -> int:
         for row in compare(source, members):
             rows.append(row)
             name = " ".join(filter(None, (row["method"], row["name"], f"seed {row['seed']}")))
-            print(f"{task}, {preset}, {name}: R2 {row['r2']}, rank {row['rank']}", flush=True)
+            print(f"{task}, {preset}, {name}: R2 {row['r2']}, rank {row['rank']}", end="")
+            print(f", MLR's loss {row['loss']}, of another window {row['other']}" if row["loss"] else "", flush=True)
         file = readings.replace(results, rows)
     print(f"all rows: {file}")
     return 0

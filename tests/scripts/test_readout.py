@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import readings
 import torch
-from readout import LONGEST, STRETCH, Console, ControlSuite, collect, effective_rank, groups, main, play, readout
+from readout import LONGEST, MIDDLE, STRETCH, Console, ControlSuite, collect, effective_rank, groups, main, play, readout
 
 from DMControl.core import machine
 from DMControl.core.errors import UserError
@@ -85,20 +85,21 @@ class Counter:
 
     def random(self, rng):
         self.chosen["random"] += 1
-        return 1
+        return self.step
 
     def choose(self, agent):
         self.chosen["policy"] += 1
-        return 1
+        return self.step
 
     def follow(self, action):
-        self.step += action
+        assert action == self.step
+        self.step += 1
 
 
 def test_an_episode_pairs_each_observation_with_its_state():
     source = Counter()
     seen = list(play(source, None, 0, np.random.default_rng(0)))
-    assert [(image.item(), state["step"]) for image, state in seen] == [(i, i) for i in range(40)]
+    assert [(image.item(), state["step"], action) for image, state, action in seen] == [(i, i, i) for i in range(40)]
     assert sum(source.chosen.values()) == 40
     source.length = 5000
     assert len(list(play(source, None, 0, np.random.default_rng(0)))) == LONGEST
@@ -112,13 +113,17 @@ def test_images_and_states_belong_together(runs):
         run = runs[tree]
         config = read_config(run)
         place = kind(config, precision)
-        images, states, names = collect(place, [place.load(run, config)[0]] * 2)
+        seen = collect(place, [place.load(run, config)[0]] * 2)
+        images, states, names = seen.images, seen.states, seen.names
         assert [len(i) for i in images] == [len(s) for s in states] and images[0].dtype == torch.uint8
         column = names.index(wanted)
         pixels = [torch.nn.functional.avg_pool2d(i.float(), 2).flatten(1).double().numpy() for i in images]
         late = [np.roll(s, 25, 0) for s in states]
         right, wrong = (readout(pixels, [s[:, [column]] for s in some])[0] for some in (states, late))
         assert right > 0.5 and wrong < 0.2, (tree, right, wrong)
+        assert [(i.shape[1:], i.dtype, len(i), len(a)) for i, a in seen.stretches] == [
+            (images[0].shape[1:], torch.uint8, MIDDLE, MIDDLE)
+        ] * 2
 
 
 def test_rows_of_real_runs(root, runs, tmp_path, capsys):
@@ -135,6 +140,8 @@ def test_rows_of_real_runs(root, runs, tmp_path, capsys):
         each = [float(part.partition("=")[2]) for part in r["each"].split()]
         assert float(r["r2"]) == pytest.approx(np.mean(each), abs=0.01) and 0 < max(each) <= 1 and float(r["rank"]) > 1
         assert f"R2 {r['r2']}, rank {r['rank']}" in printed
+        assert all(r[key] == "" or 0 < float(r[key]) < 4 for key in ("loss", "other"))
+    assert [bool(r["loss"]) and bool(r["other"]) for r in rows if r["method"] == "mlr"] == [True, True]
     assert len({r["r2"] for r in rows}) == 4, "training has moved the encoders"
 
     assert main([str(runs["DMControl"]), f"results={results}", "threads=1"]) == 0
@@ -144,7 +151,11 @@ def test_rows_of_real_runs(root, runs, tmp_path, capsys):
     done = subprocess.run(report, cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     score = float(rows[2]["r2"])
-    assert f"| cartpole_swingup | debug | MLR | 1,000 env steps | {score:.2f} (1 seed) |" in (results / "REPORT.md").read_text()
+    losses = " / ".join(f"{float(rows[2][key]):.3f}" for key in ("loss", "other"))
+    (line,) = (
+        x for x in (results / "REPORT.md").read_text().splitlines() if x.startswith("| cartpole_swingup | debug | MLR | 1,000 env steps |")
+    )
+    assert f"| {score:.2f} (1 seed) |" in line and line.endswith(f"| {losses} |")
     (results / "readout.csv").write_text(first.replace(f",{rows[2]['r2']},", ",0.9999,"))
     done = subprocess.run(report, cwd=root, capture_output=True, text=True)
     assert done.returncode == 2 and "rows are written by scripts/readout.sh only" in done.stderr
@@ -167,6 +178,10 @@ def test_what_cannot_be_compared_is_refused(runs, tmp_path):
     (tmp_path / "readout.csv").write_bytes(b"\xff\xfe")
     with pytest.raises(UserError, match="cannot be read"):
         main([str(runs["DMControl"]), f"results={tmp_path}"])
-    for arguments, says in (([], "say which runs"), (["device=cpu", "resluts=x", "a"], "results"), ([str(tmp_path)], "no config.yaml")):
+    for arguments, says in (
+        ([], "say which runs"),
+        (["device=cpu", "resluts=x", "a"], "results"),
+        ([str(tmp_path), f"results={tmp_path / 'none'}"], "no config.yaml"),
+    ):
         with pytest.raises(UserError, match=says):
             main(arguments)
