@@ -11,6 +11,7 @@ import shlex
 import sys
 
 import numpy as np
+import torch
 
 from . import games
 from .core import machine, multirun
@@ -29,28 +30,32 @@ from .replay import Replay
 from .settings import CONFIGS, read_config, run_path
 
 
+def make_replay(config: Config, device: torch.device, generator: torch.Generator) -> Replay:
+    return Replay(
+        capacity(config),
+        size=config.env.size,
+        stack=config.env.stack,
+        window=window_of(config),
+        n_step=config.rainbow.n_step,
+        discount=config.rainbow.discount,
+        alpha=config.replay.alpha,
+        device=device,
+        generator=generator,
+    )
+
+
 class Trainer(Run):
     ACTION = np.int64
 
     def __init__(self, config: Config, command: str) -> None:
         super().__init__(config)
-        env, rainbow, path = config.env, config.rainbow, run_path(config)
+        rainbow, path = config.rainbow, run_path(config)
         self.env = self.make_env()
         need = memory(config, self.env.n_actions, self.precision)
         machine.require(self.device, need)
         require_disk(config.runs, path, need["replay"], need["networks"])
         self.agent = make_agent(config, self.env.n_actions, self.precision)
-        self.replay = Replay(
-            capacity(config),
-            size=env.size,
-            stack=env.stack,
-            window=window_of(config),
-            n_step=rainbow.n_step,
-            discount=rainbow.discount,
-            alpha=config.replay.alpha,
-            device=self.device,
-            generator=self.agent.generator,
-        )
+        self.replay = make_replay(config, self.device, self.agent.generator)
         if rainbow.random_steps <= self.replay.reserve:
             raise UserError(f"rainbow.random_steps={rainbow.random_steps} must exceed 1 + n_step + mlr.window = {self.replay.reserve}")
         self.pictures: list = []

@@ -63,7 +63,7 @@ done
 ((${#dry[@]})) && exit 0
 scripts/ledger.sh "$runs" --results "$results"
 looked=()
-for folder in "$runs"/{dmcontrol,atari}/*/{mlr,baseline}-*/*seed*/; do
+for folder in "$runs"/{dmcontrol,atari}/*/*-*/*seed*/; do
   if [[ -e $folder/result.json && -e $folder/checkpoint ]]; then looked+=("${folder%/}"); fi
 done
 if ((${#looked[@]})); then scripts/readout.sh "${looked[@]}" results="$results" || echo "evidence: no readout; the rest goes on" >&2; fi

@@ -1,0 +1,101 @@
+"""What MLR's decoder learns from an encoder that stands still: is the answer in what the masked frames leave?
+
+scripts/decoder.sh RUN_DIR [updates=600] [steps=1500] [untrained=false] [device=auto] [threads=0] [mlr.mask.strategy=temporal ...]
+
+RUN_DIR: a finished run of the Atari tree, with or without MLR. Its encoder and head are taken over and stay as they are (untrained=true:
+as they were drawn); its policy plays; only the parts that MLR adds are trained, with the settings of the run's preset and those given.
+Printed: how much of the targets' variance is due to the frame, the rest being due to its random shift and intensity; then, as the updates
+go by, MLR's loss on fixed windows, and the same where each window is answered from another one's masked frames and actions.
+"""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT)]
+
+import torch  # noqa: E402
+from torch.nn import functional as F  # noqa: E402
+
+from Atari import settings  # noqa: E402
+from Atari.core import machine  # noqa: E402
+from Atari.core.config import check_saved  # noqa: E402
+from Atari.core.errors import UserError, run_main  # noqa: E402
+from Atari.core.options import Options  # noqa: E402
+from Atari.core.reconstruction import Reconstruction, Window  # noqa: E402
+from Atari.core.run import read_config  # noqa: E402
+from Atari.env import TRAIN  # noqa: E402
+from Atari.evaluate import load_agent, make_env  # noqa: E402
+from Atari.methods import make_agent  # noqa: E402
+from Atari.train import make_replay  # noqa: E402
+
+OWN = {"updates": "600", "steps": "1500", "untrained": "false", "device": "auto", "threads": "0"}
+VIEWS, WINDOWS, LINES = 16, 32, 6  # of a frame; that are looked at; that are printed
+SEED = 20_000
+
+
+@torch.no_grad()
+def share_of_frames(objective: Reconstruction, window: Window, generator: torch.Generator) -> float:
+    """1 - (squared distance from a frame's mean target) / (from the mean of all): unit vectors, on views that the means have not seen."""
+    drawn = (objective.augment.draw(len(window.obs), window.obs.channels, generator) for _ in range(VIEWS))
+    targets = torch.stack([F.normalize(objective.targets(objective.augment.view(window.obs, view)), dim=-1) for view in drawn])
+    known, fresh = targets.chunk(2)  # (views, frames, p)
+    of_frame, of_all = F.normalize(known.mean(0), dim=-1), F.normalize(known.mean((0, 1)), dim=-1)
+    return float(1 - (fresh - of_frame).square().sum() / (fresh - of_all).square().sum())
+
+
+def main(arguments: list[str]) -> int:
+    mine = [a for a in arguments if "=" not in a or a.partition("=")[0] in OWN]
+    options = Options(mine, OWN, words=True)
+    updates, steps, untrained = options.whole("updates"), options.whole("steps", 100), options.flag("untrained")
+    if len(options.words) != 1:
+        raise UserError("say which run: scripts/decoder.sh runs/atari/<game>/<method>-<preset>/seed<k>")
+    run = Path(options.words[0])
+    saved = read_config(run)
+    if "game" not in saved:
+        raise UserError(f"{run} is no run of the Atari tree")
+    check_saved(saved, settings.CONFIGS, settings.RANGES, run / "config.yaml")
+    given = [f"game={saved.game}", "method=mlr", f"preset={saved.preset}", f"seed={saved.seed}", f"replay.capacity={steps}"]
+    config = settings.read_config([*given, *(a for a in arguments if a not in mine)])
+    config["encoder"], config["env"] = saved.encoder, saved.env
+    precision = machine.choose_precision(saved.precision, machine.choose_device(options["device"]))
+    machine.set_threads(options.whole("threads", 0, 1024))
+
+    env = make_env(config, saved.seed, TRAIN)
+    agent = make_agent(config, env.n_actions, precision)
+    if not untrained:
+        player, _ = load_agent(run, saved, env.n_actions, precision)
+        agent.network.load_state_dict(player.network.state_dict())
+    objective, generator = agent.objective, torch.Generator(precision.device).manual_seed(SEED)
+    objective.after_step()  # the targets are what the encoder is
+    for p in agent.network.parameters():
+        p.requires_grad_(False)
+    optimizer = torch.optim.Adam(list(objective.trained()), config.rainbow.lr, eps=config.rainbow.adam_eps)
+
+    replay = make_replay(config, precision.device, generator)
+    replay.start(env.reset())
+    for _ in range(steps):
+        action = int(agent.act(replay.newest(), epsilon=float(untrained))[0])
+        result = env.step(action)
+        replay.add(action, result)
+        if result.over:
+            replay.start(env.reset())
+    looked_at = replay.sample(WINDOWS, 1.0).window
+    print(f"{saved.game}, {'an untrained encoder' if untrained else run}:")
+    print(
+        f"targets: {share_of_frames(objective, looked_at, generator):.2f} of their variance due to the frame, the rest to the view",
+        flush=True,
+    )
+    for update in range(updates + 1):
+        if update % max(1, updates // LINES) == 0:
+            seen = objective.gauges(looked_at, torch.Generator(precision.device).manual_seed(SEED))
+            print(f"update {update:5}: loss {seen['mlr/loss_own']:.4f}, of another window {seen['mlr/loss_other']:.4f}", flush=True)
+        optimizer.zero_grad()
+        for part in objective.parts(replay.sample(config.rainbow.batch_size, 1.0).window, generator):
+            (objective.loss(part)[0].sum() / config.rainbow.batch_size).backward()
+        optimizer.step()
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# What MLR's decoder learns from a saved encoder that stands still: scripts/decoder.sh RUN_DIR [updates=600] [key=value ...]
+set -euo pipefail
+source "$(dirname "$0")/setup.sh"
+exec .venv/bin/python scripts/decoder.py "$@"
