@@ -3,9 +3,10 @@
 scripts/decoder.sh RUN_DIR [updates=600] [steps=1500] [untrained=false] [device=auto] [threads=0] [mlr.mask.strategy=temporal ...]
 
 RUN_DIR: a finished run of the Atari tree, with or without MLR. Its encoder and head are taken over and stay as they are (untrained=true:
-as they were drawn); its policy plays; only the parts that MLR adds are trained, with the settings of the run's preset and those given.
-Printed: how much of the targets' variance is due to the frame, the rest being due to its random shift and intensity; then, as the updates
-go by, MLR's loss on fixed windows, and the same where each window is answered from another one's masked frames and actions.
+as they were drawn), and so do the targets; its policy plays, with one action in ten at random; only the parts that MLR adds are trained,
+with the settings of the run's preset and those given. Printed: how much of the variance of the targets' directions is due to the frame, the
+rest being due to its random shift and intensity; then, as the updates go by, MLR's loss on windows of games that are not trained on: own,
+as it is; other, where the decoder is given another window's masked frames and actions; constant, where the mean target answers all.
 """
 
 import sys
@@ -19,7 +20,7 @@ from torch.nn import functional as F  # noqa: E402
 
 from Atari import settings  # noqa: E402
 from Atari.core import machine  # noqa: E402
-from Atari.core.config import check_saved  # noqa: E402
+from Atari.core.config import Config, check_saved  # noqa: E402
 from Atari.core.errors import UserError, run_main  # noqa: E402
 from Atari.core.options import Options  # noqa: E402
 from Atari.core.reconstruction import Reconstruction, Window  # noqa: E402
@@ -27,10 +28,13 @@ from Atari.core.run import read_config  # noqa: E402
 from Atari.env import TRAIN  # noqa: E402
 from Atari.evaluate import load_agent, make_env  # noqa: E402
 from Atari.methods import make_agent  # noqa: E402
+from Atari.rainbow import Rainbow  # noqa: E402
+from Atari.replay import Replay  # noqa: E402
 from Atari.train import make_replay  # noqa: E402
 
 OWN = {"updates": "600", "steps": "1500", "untrained": "false", "device": "auto", "threads": "0"}
-VIEWS, WINDOWS, LINES = 16, 32, 6  # of a frame; that are looked at; that are printed
+OF_THE_RUN = ("game", "method", "preset", "seed", "replay.capacity", "mlr.tau", "mlr.momentum", "rainbow.hidden", "rainbow.atoms")
+VIEWS, WINDOWS, LINES = 16, 64, 6  # of a frame; that are looked at; that are printed
 SEED = 20_000
 
 
@@ -44,10 +48,23 @@ def share_of_frames(objective: Reconstruction, window: Window, generator: torch.
     return float(1 - (fresh - of_frame).square().sum() / (fresh - of_all).square().sum())
 
 
+def play(agent: Rainbow, config: Config, seed: int, steps: int, epsilon: float) -> Replay:
+    env, generator = make_env(config, seed, TRAIN), torch.Generator(agent.device).manual_seed(seed)
+    replay = make_replay(config, agent.device, generator)
+    replay.start(env.reset())
+    for _ in range(steps):
+        action = int(agent.act(replay.newest(), epsilon=epsilon, noisy=False)[0])
+        result = env.step(action)
+        replay.add(action, result)
+        if result.over:
+            replay.start(env.reset())
+    return replay
+
+
 def main(arguments: list[str]) -> int:
     mine = [a for a in arguments if "=" not in a or a.partition("=")[0] in OWN]
     options = Options(mine, OWN, words=True)
-    updates, steps, untrained = options.whole("updates"), options.whole("steps", 100), options.flag("untrained")
+    updates, steps, untrained = options.whole("updates"), options.whole("steps", 200), options.flag("untrained")
     if len(options.words) != 1:
         raise UserError("say which run: scripts/decoder.sh runs/atari/<game>/<method>-<preset>/seed<k>")
     run = Path(options.words[0])
@@ -55,41 +72,42 @@ def main(arguments: list[str]) -> int:
     if "game" not in saved:
         raise UserError(f"{run} is no run of the Atari tree")
     check_saved(saved, settings.CONFIGS, settings.RANGES, run / "config.yaml")
+    rest = [a for a in arguments if a not in mine]
+    for key in (a.partition("=")[0] for a in rest):
+        if key in OF_THE_RUN or key.startswith(("encoder.", "env.")):
+            raise UserError(f"key {key} is the run's: it cannot be set here")
     given = [f"game={saved.game}", "method=mlr", f"preset={saved.preset}", f"seed={saved.seed}", f"replay.capacity={steps}"]
-    config = settings.read_config([*given, *(a for a in arguments if a not in mine)])
+    config = settings.read_config([*given, "mlr.tau=1", *rest])
     config["encoder"], config["env"] = saved.encoder, saved.env
+    config["rainbow"] |= {key: saved.rainbow[key] for key in ("hidden", "atoms")}
     precision = machine.choose_precision(saved.precision, machine.choose_device(options["device"]))
     machine.set_threads(options.whole("threads", 0, 1024))
 
-    env = make_env(config, saved.seed, TRAIN)
-    agent = make_agent(config, env.n_actions, precision)
+    n_actions = make_env(config, saved.seed, TRAIN).n_actions
+    agent = make_agent(config, n_actions, precision)
     if not untrained:
-        player, _ = load_agent(run, saved, env.n_actions, precision)
+        player, _ = load_agent(run, saved, n_actions, precision)
         agent.network.load_state_dict(player.network.state_dict())
     objective, generator = agent.objective, torch.Generator(precision.device).manual_seed(SEED)
-    objective.after_step()  # the targets are what the encoder is
+    objective.after_step()  # with tau 1: the targets are what the encoder is
     for p in agent.network.parameters():
         p.requires_grad_(False)
     optimizer = torch.optim.Adam(list(objective.trained()), config.rainbow.lr, eps=config.rainbow.adam_eps)
 
-    replay = make_replay(config, precision.device, generator)
-    replay.start(env.reset())
-    for _ in range(steps):
-        action = int(agent.act(replay.newest(), epsilon=float(untrained))[0])
-        result = env.step(action)
-        replay.add(action, result)
-        if result.over:
-            replay.start(env.reset())
-    looked_at = replay.sample(WINDOWS, 1.0).window
+    epsilon = 1.0 if untrained else 0.1
+    replay = play(agent, config, SEED, steps, epsilon)
+    fresh = play(agent, config, SEED + 1, steps, epsilon).sample(WINDOWS, 1.0).window
     print(f"{saved.game}, {'an untrained encoder' if untrained else run}:")
     print(
-        f"targets: {share_of_frames(objective, looked_at, generator):.2f} of their variance due to the frame, the rest to the view",
-        flush=True,
+        f"targets: {share_of_frames(objective, fresh, generator):.2f} of their variance due to the frame, the rest to the view", flush=True
     )
     for update in range(updates + 1):
         if update % max(1, updates // LINES) == 0:
-            seen = objective.gauges(looked_at, torch.Generator(precision.device).manual_seed(SEED))
-            print(f"update {update:5}: loss {seen['mlr/loss_own']:.4f}, of another window {seen['mlr/loss_other']:.4f}", flush=True)
+            seen = objective.gauges(fresh, torch.Generator(precision.device).manual_seed(SEED))
+            losses = ", ".join(f"{name} {seen[f'mlr/loss_{name}']:.4f}" for name in ("own", "other", "constant"))
+            print(f"update {update:5}: {losses}", flush=True)
+        if update == updates:
+            break
         optimizer.zero_grad()
         for part in objective.parts(replay.sample(config.rainbow.batch_size, 1.0).window, generator):
             (objective.loss(part)[0].sum() / config.rainbow.batch_size).backward()

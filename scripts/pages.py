@@ -108,21 +108,30 @@ def readout_table(report: Report, heading: str) -> None:
         benchmark, task, preset, method, name, step = key
         r2, rank = ([float(r[column]) for r in found[key]] for column in ("r2", "rank"))
         after = f"{step:,} {UNITS[benchmark]}" if step else ""
-        losses = [sum(float(r[column]) for r in found[key]) / len(r2) for column in ("loss", "other") if all(r[column] for r in found[key])]
-        answer = " / ".join(f"{loss:.3f}" for loss in losses)
+        losses = [[float(r[column]) for r in found[key]] for column in readings.LOSSES if all(r[column] for r in found[key])]
+        answer = " / ".join(f"{sum(values) / len(values):#.3g}" for values in losses)
         encoder = f"{method_name(method)} {name}".strip()
         rows.append([task, preset, encoder, after, ours_text(r2, 2), number(sum(rank) / len(rank), 0), answer])
     report.say(f"{heading} What a linear map reads from the latents")
     report.table(
-        ["task", "preset", "encoder of", "after", "R² of the simulator's state", "rank of the latents", "MLR's loss, own / other window"],
+        [
+            "task",
+            "preset",
+            "encoder of",
+            "after",
+            "R² of the simulator's state",
+            "rank of the latents",
+            "MLR's loss: own / other / constant",
+        ],
         rows,
     )
     report.say(
         "R² on episodes that the map was not fitted to, the same for all runs of a task and drawn once: 1 is all, 0 nothing or less. Mean "
         "over the parts of the state (DMControl: positions and velocities; Atari: the bytes of the console's memory), ± sample standard "
-        "deviation over seeds. *untrained*: before the first update. *rank*: effective rank, mean over seeds. *own / other window*: MLR's "
-        "loss at the end, mean over seeds, and the same where each window is answered from another one's masked frames and actions; where "
-        "the two are alike, MLR's answer does not depend on what it sees. Measured by `scripts/readout.sh`."
+        "deviation over seeds. *untrained*: before the first update. *rank*: effective rank, mean over seeds. *own*: MLR's loss on "
+        "windows of these episodes, mean over seeds; *other*: the same where the decoder is given other windows' masked frames and "
+        "actions; *constant*: where the mean target answers all. As far as *own* and *other* are equal, MLR's answer does not depend on "
+        "its input. Losses of other masks, or of pixels, have other scales. Measured by `scripts/readout.sh`."
     )
 
 

@@ -8,7 +8,8 @@ from ledger import Row, checksum, read_rows
 
 from DMControl.core.files import write_whole
 
-COLUMNS = ("benchmark", "task", "preset", "method", "name", "seed", "step", "frames", "r2", "rank", "loss", "other", "each", "checksum")
+LOSSES = ("own", "other", "constant")  # of MLR, on windows of these episodes
+COLUMNS = ("benchmark", "task", "preset", "method", "name", "seed", "step", "frames", "r2", "rank", *LOSSES, "each", "checksum")
 UNTRAINED = "untrained"  # the method of an encoder as it was drawn
 
 

@@ -7,8 +7,8 @@ of the time with random actions, of 1,000 steps at most. A ridge regression from
 episodes, its strength chosen on the second, its R² taken on the last. State: on DMControl the task's own state vector, on Atari the bytes
 of the console's memory; of both what takes 8 values or more in each third. R² below 0 counts as 0; the score is the mean. Beside it the
 same for encoders before any training; the effective rank of the latents in the last third, exp(entropy of their principal variances),
-which is 1 when all of them lie on a line; and MLR's loss on a window of each episode of that third, as it is and where each window is
-answered from another one's masked frames and actions: where the two are alike, MLR's answer does not depend on what it sees.
+which is 1 when all of them lie on a line; and MLR's loss on a window of each episode of that third: own, as it is; other, where the decoder
+is given other windows' masked frames and actions; constant, where the mean target answers all.
 
 Name all runs of a task in one call: its rows, and no others, take the place of all that results/readout.csv has of that task and preset.
 `scripts/report.sh` shows the file.
@@ -41,7 +41,7 @@ from DMControl.core.run import read_config  # noqa: E402
 SEED = 20_000  # of the episodes; no run is trained or judged with it unless told to
 PARTS, EPISODES = 3, 24  # fit, choose, test; episodes of each, however many runs there are
 LONGEST, KEPT = 1000, 100  # steps of an episode at most, and frames of it
-MIDDLE, MASKS = 16, 8  # consecutive steps in the middle of an episode, for MLR's windows; masks that these are seen through
+MASKS = 8  # that MLR's windows are seen through
 STRETCH = 8  # steps that are either all random or all the policy's
 VALUES = 8  # that a quantity takes at least, in each part
 STRENGTHS = np.logspace(-7, 0, 15)  # of the ridge, in units of the latents' summed squares
@@ -183,11 +183,12 @@ class Seen:
     images: list[Tensor]  # of each part (n, S*C, H, W) uint8
     states: list[np.ndarray]  # of each part (n, quantities)
     names: list[str]  # of the quantities
-    stretches: list[tuple[Tensor, Tensor]]  # of the last part's episodes: consecutive observations and actions, MIDDLE of each
+    stretches: list[tuple[Tensor, Tensor]]  # of the last part's episodes: consecutive observations and actions, from anywhere in it
 
 
 def collect(source: Source, agents: list[Any]) -> Seen:
     images, states, names, stretches = [], [], [], []
+    length = max((agent.objective.window for agent in agents if agent.objective is not None), default=0)
     for part in range(PARTS):
         seen, known = [], []
         for number in range(part * EPISODES, (part + 1) * EPISODES):
@@ -196,10 +197,11 @@ def collect(source: Source, agents: list[Any]) -> Seen:
                 seen.append(steps[i][0].cpu())
                 known.append(list(steps[i][1].values()))
                 names = list(steps[i][1])
-            middle = steps[max(0, len(steps) - MIDDLE) // 2 :][:MIDDLE]
-            if part == PARTS - 1 and len(middle) == MIDDLE:
+            if part == PARTS - 1 and 0 < length <= len(steps):
+                start = np.random.default_rng((SEED, number, 1)).integers(len(steps) - length + 1)
+                stretch = steps[start : start + length]
                 stretches.append(
-                    (torch.cat([image.cpu() for image, _, _ in middle]), torch.from_numpy(np.array([a for _, _, a in middle])))
+                    (torch.cat([image.cpu() for image, _, _ in stretch]), torch.from_numpy(np.array([a for _, _, a in stretch])))
                 )
         images.append(torch.cat(seen))
         states.append(np.array(known, np.float64))
@@ -236,10 +238,10 @@ def effective_rank(latents: np.ndarray) -> float:
     return float(np.exp(-(share * np.log(share)).sum()))
 
 
-def answers(agent: Any, stretches: list[tuple[Tensor, Tensor]], device: torch.device) -> tuple[str, str]:
-    """MLR's loss on a window of each stretch, as it is and with the windows' inputs exchanged; nothing where there is no MLR."""
-    if agent.objective is None or not 2 <= agent.objective.window <= MIDDLE or len(stretches) < 2:
-        return "", ""
+def answers(agent: Any, stretches: list[tuple[Tensor, Tensor]], device: torch.device) -> dict[str, str]:
+    """MLR's loss on a window of each stretch: as it is, with other windows' inputs, of the best constant; nothing where there is no MLR."""
+    if agent.objective is None or len(stretches) < 2:
+        return dict.fromkeys(readings.LOSSES, "")
     k = agent.objective.window
     images = torch.cat([image[:k] for image, _ in stretches]).to(device)
     actions = torch.stack([action[:k] for _, action in stretches]).to(device)
@@ -247,8 +249,7 @@ def answers(agent: Any, stretches: list[tuple[Tensor, Tensor]], device: torch.de
     window = Window(Frames.of_images(images), actions, torch.ones(len(actions), device=device))
     generator = torch.Generator(device).manual_seed(SEED)
     found = [agent.objective.gauges(window, generator) for _ in range(MASKS)]
-    own, other = (sum(f[f"mlr/loss_{name}"] for f in found) / MASKS for name in ("own", "other"))
-    return f"{own:.4f}", f"{other:.4f}"
+    return {name: f"{sum(f[f'mlr/loss_{name}'] for f in found) / MASKS:.4f}" for name in readings.LOSSES}
 
 
 @torch.no_grad()
@@ -263,11 +264,10 @@ def compare(source: Source, runs: dict[Path, Config]) -> Iterator[Row]:
         if not all(np.isfinite(z).all() for z in latents):
             raise UserError(f"{source.task}, {config.method}, seed {config.seed}: its latents are not finite numbers")
         found = readout(latents, seen.states).clip(0)
-        loss, other = answers(agent, seen.stretches, source.precision.device)
         return own | {
             "benchmark": source.benchmark, "task": source.task, "preset": config.preset, "seed": str(config.seed),
             "frames": str(sum(map(len, seen.states))), "r2": f"{found.mean():.4f}", "rank": f"{effective_rank(latents[2]):.1f}",
-            "loss": loss, "other": other,
+            **answers(agent, seen.stretches, source.precision.device),
             "each": " ".join(f"{name}={value:.2f}" for name, value in zip(seen.names, found, strict=True)),
         }  # fmt: skip
 
@@ -313,7 +313,7 @@ def main(arguments: list[str]) -> int:
             rows.append(row)
             name = " ".join(filter(None, (row["method"], row["name"], f"seed {row['seed']}")))
             print(f"{task}, {preset}, {name}: R2 {row['r2']}, rank {row['rank']}", end="")
-            print(f", MLR's loss {row['loss']}, of another window {row['other']}" if row["loss"] else "", flush=True)
+            print("".join(f", {key} {row[key]}" for key in readings.LOSSES if row[key]), flush=True)
         file = readings.replace(results, rows)
     print(f"all rows: {file}")
     return 0

@@ -15,7 +15,7 @@ from .masks import Masks
 from .momentum import Momentum
 
 Metrics = dict[str, Tensor]
-GAUGED = 16  # windows that an evaluation looks at
+GAUGED, OTHERS = 16, 4  # windows that an evaluation looks at; others that each is answered from
 
 
 @dataclass(frozen=True)
@@ -164,16 +164,24 @@ class Reconstruction(nn.Module):
 
     @torch.no_grad()
     def gauges(self, window: Window, generator: torch.Generator) -> dict[str, float]:
-        """The hidden share of a fresh mask; how far the momentum branch is behind; and the loss, beside what it is where each window
-        is answered from another one's states and actions: where the two are alike, the answer does not depend on what was seen."""
-        hidden = self.masks.draw(1, generator).float().mean().item()
+        """The hidden share of a fresh mask; how far the momentum branch is behind; and, where windows without a frame in common are at
+        hand, the loss as it is, where each is answered from another one's states and actions, and where the mean target is the answer
+        to all: own and other are alike where the answer does not depend on what was seen, all three are 0 where all targets are one."""
+        found = {"mlr/mask_ratio": self.masks.draw(1, generator).float().mean().item(), "mlr/target_distance": self.momentum.distance()}
+        good, frames = window.weight > 0, window.obs.index.view(len(window), -1)
         seen = [self.see(part) for part in self.parts(window, generator)]
-        states, targets = torch.cat([s for s, _, _ in seen]), torch.cat([t for _, _, t in seen])
-        actions = None if self.embed_action is None else torch.cat([a for _, a, _ in seen])
-        elsewhere = states.roll(1, 0), None if actions is None else actions.roll(1, 0)
-        own, other = (self.compare(self.predict(s, a), targets)[window.weight > 0].mean() for s, a in ((states, actions), elsewhere))
-        losses = {"mlr/loss_own": own.item(), "mlr/loss_other": other.item()}
-        return {"mlr/mask_ratio": hidden, "mlr/target_distance": self.momentum.distance(), **losses}
+        states, targets, frames = torch.cat([s for s, _, _ in seen])[good], torch.cat([t for _, _, t in seen])[good], frames[good]
+        actions = None if self.embed_action is None else torch.cat([a for _, a, _ in seen])[good]
+        other = []
+        for away in range(1, min(len(frames), 1 + OTHERS)):
+            loss = self.compare(self.predict(states.roll(away, 0), None if actions is None else actions.roll(away, 0)), targets)
+            apart = (frames[:, :, None] != frames.roll(away, 0)[:, None, :]).flatten(1).all(1)
+            other.append(loss[apart].flatten())
+        if sum(map(len, other)) == 0:
+            return found
+        constant = self.compare(targets.mean((0, 1)).expand_as(targets), targets)
+        losses = {"own": self.compare(self.predict(states, actions), targets), "other": torch.cat(other), "constant": constant}
+        return found | {f"mlr/loss_{name}": loss.mean().item() for name, loss in losses.items()}
 
 
 def distance(predicted: Tensor, targets: Tensor) -> Tensor:

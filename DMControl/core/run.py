@@ -80,7 +80,7 @@ class RunFolder:
     def begin(self, precision: Precision, step: int) -> None:
         """Note in origin.json what works on this run from this step on: a run that is cut off has a source too."""
         for left in self.path.glob("*.tmp"):  # by a write that was killed
-            left.unlink()
+            left.unlink(missing_ok=True)
         file = self.path / "origin.json"
         before = json.loads(file.read_text()) if step > 0 and file.exists() else []
         write_whole(file, json.dumps([*before, {"step": step, **self._provenance(precision)}], indent=1))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import readings
 import torch
-from readout import LONGEST, MIDDLE, STRETCH, Console, ControlSuite, collect, effective_rank, groups, main, play, readout
+from readout import LONGEST, STRETCH, Console, ControlSuite, collect, effective_rank, groups, main, play, readout
 
 from DMControl.core import machine
 from DMControl.core.errors import UserError
@@ -121,9 +121,8 @@ def test_images_and_states_belong_together(runs):
         late = [np.roll(s, 25, 0) for s in states]
         right, wrong = (readout(pixels, [s[:, [column]] for s in some])[0] for some in (states, late))
         assert right > 0.5 and wrong < 0.2, (tree, right, wrong)
-        assert [(i.shape[1:], i.dtype, len(i), len(a)) for i, a in seen.stretches] == [
-            (images[0].shape[1:], torch.uint8, MIDDLE, MIDDLE)
-        ] * 2
+        k = config.mlr.window
+        assert [(i.shape[1:], i.dtype, len(i), len(a)) for i, a in seen.stretches] == [(images[0].shape[1:], torch.uint8, k, k)] * 2
 
 
 def test_rows_of_real_runs(root, runs, tmp_path, capsys):
@@ -140,8 +139,8 @@ def test_rows_of_real_runs(root, runs, tmp_path, capsys):
         each = [float(part.partition("=")[2]) for part in r["each"].split()]
         assert float(r["r2"]) == pytest.approx(np.mean(each), abs=0.01) and 0 < max(each) <= 1 and float(r["rank"]) > 1
         assert f"R2 {r['r2']}, rank {r['rank']}" in printed
-        assert all(r[key] == "" or 0 < float(r[key]) < 4 for key in ("loss", "other"))
-    assert [bool(r["loss"]) and bool(r["other"]) for r in rows if r["method"] == "mlr"] == [True, True]
+        assert all(0 <= float(r[key]) < 4 if r[key] else r["method"] == "untrained" for key in readings.LOSSES)
+    assert [all(r[key] for key in readings.LOSSES) for r in rows if r["method"] == "mlr"] == [True, True]
     assert len({r["r2"] for r in rows}) == 4, "training has moved the encoders"
 
     assert main([str(runs["DMControl"]), f"results={results}", "threads=1"]) == 0
@@ -151,7 +150,7 @@ def test_rows_of_real_runs(root, runs, tmp_path, capsys):
     done = subprocess.run(report, cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     score = float(rows[2]["r2"])
-    losses = " / ".join(f"{float(rows[2][key]):.3f}" for key in ("loss", "other"))
+    losses = " / ".join(f"{float(rows[2][key]):#.3g}" for key in readings.LOSSES)
     (line,) = (
         x for x in (results / "REPORT.md").read_text().splitlines() if x.startswith("| cartpole_swingup | debug | MLR | 1,000 env steps |")
     )
