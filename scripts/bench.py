@@ -194,9 +194,9 @@ class AtariBench:
     def __init__(self, arguments: list[str]) -> None:
         from Atari.env import TRAIN
         from Atari.evaluate import make_env
-        from Atari.methods import make_agent, window_of
-        from Atari.replay import Replay
+        from Atari.methods import make_agent
         from Atari.settings import read_config
+        from Atari.train import make_replay
 
         self.config = config = read_config(["game=alien", *arguments])
         self.device = machine.choose_device(config.device)
@@ -204,17 +204,7 @@ class AtariBench:
         machine.set_threads(config.threads)
         self.env = make_env(config, 0, TRAIN)
         self.agent = make_agent(config, self.env.n_actions, self.precision)
-        self.replay = Replay(
-            min(config.replay.capacity, config.steps),
-            size=config.env.size,
-            stack=config.env.stack,
-            window=window_of(config),
-            n_step=config.rainbow.n_step,
-            discount=config.rainbow.discount,
-            alpha=config.replay.alpha,
-            device=self.device,
-            generator=self.agent.generator,
-        )
+        self.replay = make_replay(config, self.device, self.agent.generator)
         self.replay.start(self.env.reset())
         rng = np.random.default_rng(0)
         for _ in range(2000):
