@@ -66,7 +66,7 @@ def follow(agent, update, modules, updates: int = 6) -> list[tuple[dict, list]]:
     return out
 
 
-def agree(one, two, loss: float, parameter: float) -> None:
+def assert_agreement(one, two, loss: float, parameter: float) -> None:
     """Losses within `loss`, relatively; parameters on average within `parameter`."""
     moved = 0.0
     for (losses, weights), (others, expected) in zip(one, two, strict=True):

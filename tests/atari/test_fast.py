@@ -60,7 +60,7 @@ def test_fast_is_plain(monkeypatch, setting, layout):
         network.trunk.planar_gradients = layout == "planar"
     fast = follow(agent, replay)
     expected = plain_updates(monkeypatch, *[a for a in setting if not a.startswith("mlr.chunk")])
-    plain.agree(fast, expected, loss=1e-3, parameter=2e-6)
+    plain.assert_agreement(fast, expected, loss=1e-3, parameter=2e-6)
 
 
 def test_bf16_follows_plain_fp32(monkeypatch):

@@ -131,7 +131,7 @@ def skip_initialisation():
         torch.nn.init.kaiming_uniform_ = uniform
 
 
-def close(ours, theirs, tolerance=1e-4):
+def assert_close(ours, theirs, tolerance=1e-4):
     """Relative to the largest number of the array."""
     theirs = torch.as_tensor(np.asarray(theirs)).double()
     difference = (ours.detach().double() - theirs).abs().max()
@@ -188,34 +188,34 @@ def test_latents(g, case, run):
     image = case.part.window.obs.whole().view(b, t, *case.part.window.obs.whole().shape[1:])[:, 0]
     rl = case.agent.network.latent(image)
     first = g["rl_latent_first64"].shape[-1]
-    close(rl[:, :first], g["rl_latent_first64"])
+    assert_close(rl[:, :first], g["rl_latent_first64"])
     for name in ("masked", "target"):
         latent = run[f"{name}_latent"].view(b, t, -1)
-        close(latent[..., :first], g[f"{name}_latent_first64"])
-        close(latent.double().sum(-1), g[f"{name}_latent_sum"])
+        assert_close(latent[..., :first], g[f"{name}_latent_first64"])
+        assert_close(latent.double().sum(-1), g[f"{name}_latent_sum"])
 
 
 def test_tokens(g, case, run):
     first = g["tokens_in_first8"].shape[-1]
-    close(run["tokens_in"][..., :first], g["tokens_in_first8"])
+    assert_close(run["tokens_in"][..., :first], g["tokens_in_first8"])
     blocks = len(case.objective.decoder.blocks)
     if blocks > 1:
-        close(run["block0"][..., :first], g["tokens_mid_first8"])
+        assert_close(run["block0"][..., :first], g["tokens_mid_first8"])
     out = run[f"block{blocks - 1}"]
-    close(out[..., :first], g["tokens_out_first8"])
-    close(out.norm(dim=-1), g["tokens_out_norm"])
+    assert_close(out[..., :first], g["tokens_out_first8"])
+    assert_close(out.norm(dim=-1), g["tokens_out_norm"])
 
 
 def test_heads(g, case, run):
     first = g["projection_first8"].shape[-1]
     for name in ("projection", "prediction"):
-        close(run[name][..., :first], g[f"{name}_first8"])
-    close(run["target_projection"].view(g["target_projection"].shape), g["target_projection"])
+        assert_close(run[name][..., :first], g[f"{name}_first8"])
+    assert_close(run["target_projection"].view(g["target_projection"].shape), g["target_projection"])
 
 
 def test_loss(g, case, run):
-    close(run["loss"].t(), g["mlr_loss"])
-    close(run["per_window"].mean(), g["mlr_loss_mean"])
+    assert_close(run["loss"].t(), g["mlr_loss"])
+    assert_close(run["per_window"].mean(), g["mlr_loss_mean"])
 
 
 def test_gradients(g, case, run):
@@ -230,11 +230,11 @@ def test_gradients(g, case, run):
         "prediction": objective.prediction.parameters(),
     } | {f"block{i}": block.parameters() for i, block in enumerate(objective.decoder.blocks)}
     for name, parameters in groups.items():
-        close(norm(parameters), g[f"gradnorm/{name}"], 1e-3)
-    close(norm(network.parameters()), g["gradnorm_stem"], 1e-3)
+        assert_close(norm(parameters), g[f"gradnorm/{name}"], 1e-3)
+    assert_close(norm(network.parameters()), g["gradnorm_stem"], 1e-3)
     ours = {official: parameter for parameter, official in case.pairs()}
     for key in (key for key in g if key.startswith("grad_first8/")):
-        close(ours[key.split("/", 1)[1]].grad.flatten()[: len(g[key])], g[key], 1e-3)
+        assert_close(ours[key.split("/", 1)[1]].grad.flatten()[: len(g[key])], g[key], 1e-3)
     assert head.value_hidden.sigma_weight.grad is None and head.advantage_hidden.sigma_weight.grad is None
 
 
@@ -245,12 +245,12 @@ def test_repaired_input(g, case):
     with torch.no_grad():
         case.objective.loss(case.part)
     case.objective.encoder, case.objective.compare = kept, kept_compare
-    close(seen[0].t(), g["mlr_loss_if_masked_branch_in_0_1"])
+    assert_close(seen[0].t(), g["mlr_loss_if_masked_branch_in_0_1"])
 
 
 def test_q_head(g, case):
     whole = case.part.window.obs.whole()
     image = whole.view(case.b, case.t, *whole.shape[1:])[:, 0]
     with torch.no_grad():
-        close(case.agent.network(image, noisy=True), g["log_pred_ps"])
-        close(case.agent.network(image, noisy=False), g["log_pred_ps_no_noise"])
+        assert_close(case.agent.network(image, noisy=True), g["log_pred_ps"])
+        assert_close(case.agent.network(image, noisy=False), g["log_pred_ps_no_noise"])

@@ -24,7 +24,7 @@ def slow_stack(log, j, depth):
     return [log.frame[j - back] if back <= log.age[j] else 0 for back in range(depth - 1, -1, -1)]
 
 
-def check_sample(replay, log, lost=0):
+def assert_sample(replay, log, lost=0):
     """Every number of a batch, recomputed in plain Python. `lost`: transitions below it must not come."""
     depth, k, n = replay.stack, replay.window, replay.n_step
     batch = replay.sample(64, beta=0.5)
@@ -57,7 +57,7 @@ def check_sample(replay, log, lost=0):
 def test_windows_returns_and_stacks(make_replay, story, ends, n_step, window, stack):
     replay = make_replay(n_step=n_step, window=window, stack=stack)
     log = story(replay, ends)
-    check_sample(replay, log)
+    assert_sample(replay, log)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -68,7 +68,7 @@ def test_ring(make_replay, story, ends, capacity, stack):
     log = story(replay, ends)
     last_frame = len(ends) - (ends[-1] == 2)  # its number: a frame is pending unless the game is over
     lost = max(0, last_frame - replay.slots + stack) if last_frame >= replay.slots else 0
-    check_sample(replay, log, lost)
+    assert_sample(replay, log, lost)
     alive = torch.nonzero(replay.leaf.flatten() > 0).flatten()
     wanted = sorted(j % replay.slots for j in range(lost, len(ends) - replay.reserve))
     assert alive.tolist() == wanted and len(replay) == len(wanted)
@@ -81,9 +81,9 @@ def test_long_ring(make_replay, story):
     replay = make_replay(capacity=50)
     ends = np.random.default_rng(0).choice([0, 0, 0, 0, 0, 1, 2], size=777).tolist()
     log = story(replay, ends)
-    batch = check_sample(replay, log, 777 - 54)
+    batch = assert_sample(replay, log, 777 - 54)
     replay.update_priorities(batch.slot, torch.linspace(0.1, 9, 64))
-    check_sample(replay, log, 777 - 54)
+    assert_sample(replay, log, 777 - 54)
 
 
 def test_newest_steps_cannot_be_sampled(make_replay, story):

@@ -88,7 +88,7 @@ def norm(parameters) -> Tensor:
     return torch.cat([g.flatten() for g in grads]).norm()
 
 
-def close(ours: Tensor, theirs, relative: float) -> None:
+def assert_close(ours: Tensor, theirs, relative: float) -> None:
     """Equal to `relative` of the size of the array: of each entry, and of the largest one where entries are near 0."""
     theirs = tensor(theirs).to(ours.dtype)
     torch.testing.assert_close(ours.detach(), theirs, rtol=relative, atol=relative * float(theirs.abs().max()) * 0.1 + 1e-9)

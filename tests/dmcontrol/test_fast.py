@@ -74,7 +74,7 @@ def test_fast_is_plain(monkeypatch, setting, layout):
     fast = follow(agent, replay)
     chosen = [a for a in setting if not a.startswith("chunk")]
     expected = plain_updates(monkeypatch, *chosen, *(BATCHES if "method=baseline" not in setting else BATCHES[:1]))
-    plain.agree(fast, expected, loss=1e-3, parameter=2e-6)
+    plain.assert_agreement(fast, expected, loss=1e-3, parameter=2e-6)
 
 
 def test_bf16_follows_plain_fp32(monkeypatch):
@@ -232,4 +232,4 @@ def test_fast_is_plain_on_a_gpu(monkeypatch):
     agent, replay = make(*BATCHES, "compile=false", device=device)
     assert agent.critic_optimizer.on_device
     fast = follow(agent, replay)
-    plain.agree(fast, plain_updates(monkeypatch, *BATCHES, "compile=false", device=device), loss=1e-2, parameter=2e-5)
+    plain.assert_agreement(fast, plain_updates(monkeypatch, *BATCHES, "compile=false", device=device), loss=1e-2, parameter=2e-5)

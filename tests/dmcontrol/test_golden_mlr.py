@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from official import below, close, interleave, make_decoder, make_encoder, make_mlp, norm, tensor, to_ours
+from official import assert_close, below, interleave, make_decoder, make_encoder, make_mlp, norm, tensor, to_ours
 from torch import nn
 
 from DMControl.core.augment import Augmentation, Gather, View
@@ -110,57 +110,57 @@ def test_encoders(case):
     o, g = case.objective, case.g
     masked = o.augment.view(case.part.window.obs, case.part.masked_view, case.part.hidden)
     clear = o.augment.view(case.part.window.obs, case.part.target_view)
-    close(case.time_major(o.encoder(masked)), g["encoder_out"], 1e-4)
-    close(case.time_major(o.target_encoder(clear)), g["target_encoder_out"], 1e-4)
+    assert_close(case.time_major(o.encoder(masked)), g["encoder_out"], 1e-4)
+    assert_close(case.time_major(o.target_encoder(clear)), g["target_encoder_out"], 1e-4)
 
 
 def test_decoder_token_by_token(case):
     o, g = case.objective, case.g
-    close(o.decoder.positions, g["position_table"], 1e-5)
+    assert_close(o.decoder.positions, g["position_table"], 1e-5)
     states = tensor(g["encoder_out"]).transpose(0, 1)
     actions = o.embed_action(case.part.window.action)
     tokens = o.decoder.tokens(states, actions)
-    close(interleave(tokens), g["tokens_in"], 1e-4)
+    assert_close(interleave(tokens), g["tokens_in"], 1e-4)
     x = o.decoder.blocks[0](tokens)
-    close(interleave(x), g["tokens_after_block1"], 1e-4)
+    assert_close(interleave(x), g["tokens_after_block1"], 1e-4)
     for block in o.decoder.blocks[1:]:
         x = block(x)
-    close(interleave(x), g["tokens_out"], 1e-4)
+    assert_close(interleave(x), g["tokens_out"], 1e-4)
     decoded = o.decoder(states, actions)
-    close(decoded, g["tokens_out"][:, ::2], 1e-4)
+    assert_close(decoded, g["tokens_out"][:, ::2], 1e-4)
     projected = o.projection(decoded)
-    close(projected.transpose(0, 1), g["proj"], 1e-4)
-    close(o.prediction(projected).transpose(0, 1), g["pred"], 1e-4)
+    assert_close(projected.transpose(0, 1), g["proj"], 1e-4)
+    assert_close(o.prediction(projected).transpose(0, 1), g["pred"], 1e-4)
 
 
 def test_targets_and_distance(case):
     o, g = case.objective, case.g
-    close(o.target_projection(tensor(g["target_encoder_out"])), g["target_proj"], 1e-4)
-    close(o.compare(tensor(g["pred"]), tensor(g["target_proj"])), g["loss_per_frame"], 1e-4)
+    assert_close(o.target_projection(tensor(g["target_encoder_out"])), g["target_proj"], 1e-4)
+    assert_close(o.compare(tensor(g["pred"]), tensor(g["target_proj"])), g["loss_per_frame"], 1e-4)
 
 
 def test_loss_and_gradients(case):
     o, g = case.objective, case.g
     loss, metrics = o.loss(case.part)
-    close(loss, g["loss_per_frame"].mean(0), 1e-4)
-    close(loss.mean(), g["loss"], 1e-4)
-    close(metrics["loss/mlr"], g["loss"], 1e-4)
+    assert_close(loss, g["loss_per_frame"].mean(0), 1e-4)
+    assert_close(loss.mean(), g["loss"], 1e-4)
+    assert_close(metrics["loss/mlr"], g["loss"], 1e-4)
     loss.mean().backward()
     for name, parameters in case.names().items():
-        close(norm(parameters), g[f"gradnorm/{name}"], 1e-3)
-    close(norm(o.trained()), g["grad_norm_total"], 1e-3)
+        assert_close(norm(parameters), g[f"gradnorm/{name}"], 1e-3)
+    assert_close(norm(o.trained()), g["grad_norm_total"], 1e-3)
     for key in (k for k in g if k.startswith("grad/")):
         name = key.removeprefix("grad/")
-        close(case.official(name).grad, case.as_ours(name, g[key]), 1e-3)
+        assert_close(case.official(name).grad, case.as_ours(name, g[key]), 1e-3)
     assert all(p.grad is None for m in (o.target_encoder, o.target_projection) for p in m.parameters())
 
 
 def test_intensity(golden):
     case = Case(golden("dmc_mlr"), intensity=True)
     loss, _ = case.objective.loss(case.part)
-    close(loss.mean(), case.g["loss_with_intensity"], 1e-4)
+    assert_close(loss.mean(), case.g["loss_with_intensity"], 1e-4)
     loss.mean().backward()
-    close(norm(case.objective.trained()), case.g["grad_norm_total_with_intensity"], 1e-3)
+    assert_close(norm(case.objective.trained()), case.g["grad_norm_total_with_intensity"], 1e-3)
 
 
 def test_parts_add_up_to_the_whole(case):
@@ -171,7 +171,7 @@ def test_parts_add_up_to_the_whole(case):
         part = Part(whole.window[b : b + 1], whole.hidden[rows], whole.masked_view[rows], whole.target_view[rows])
         loss, _ = o.loss(part)
         (loss.sum() / case.b).backward()
-    close(norm(o.trained()), case.g["grad_norm_total"], 1e-3)
+    assert_close(norm(o.trained()), case.g["grad_norm_total"], 1e-3)
 
 
 def test_optimiser_step(case):
@@ -182,13 +182,13 @@ def test_optimiser_step(case):
     optimizer.zero_grad()
     loss.mean().backward()
     grad_norm = optimizer.step()
-    close(grad_norm, g["grad_norm_total"], 1e-3)
+    assert_close(grad_norm, g["grad_norm_total"], 1e-3)
     assert optimizer.inner.param_groups[0]["lr"] == pytest.approx(float(g["lr_first_step"]), rel=1e-6)
     for key in (k for k in g if k.startswith("after_step/")):
         name = key.removeprefix("after_step/")
         before, after = case.as_ours(name, g["w/" + name]), case.as_ours(name, g[key])
         ours = case.official(name).detach()
-        close(ours, g[key], 1e-5)
+        assert_close(ours, g[key], 1e-5)
         # the step itself, where the stored fp32 numbers can show it
         moved = (after - before).abs() > 1e-8
         assert moved.any() and torch.equal(torch.sign(ours - before)[moved], torch.sign(after - before)[moved])

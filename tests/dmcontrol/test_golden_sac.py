@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from official import below, close, load_head, make_encoder, make_mlp, norm, tensor
+from official import assert_close, below, load_head, make_encoder, make_mlp, norm, tensor
 from torch import nn
 
 from DMControl.core.config import Config
@@ -64,10 +64,10 @@ def test_target_entropy_is_minus_the_action_dimension(case):
 def test_critic(case):
     agent, g = case
     target = agent.target_value(g["next_obs"], g["reward"], g["not_done"], g["noise_next"])
-    close(target, g["target_Q"], 1e-4)
+    assert_close(target, g["target_Q"], 1e-4)
     q1, q2 = agent.critic(g["obs"], g["action"])
-    close(q1, g["current_Q1"], 1e-4)
-    close(q2, g["current_Q2"], 1e-4)
+    assert_close(q1, g["current_Q1"], 1e-4)
+    assert_close(q2, g["current_Q2"], 1e-4)
 
 
 def test_critic_update_of_the_agent(case):
@@ -83,34 +83,34 @@ def test_critic_update_of_the_agent(case):
     batch = Batch(Frames.of_images(g["obs"]), g["action"], g["reward"], Frames.of_images(g["next_obs"]), g["not_done"])
     view = agent.augment.draw(len(g["obs"]), batch.obs.channels, agent.generator)
     metrics = agent.update_critic(batch, view)
-    close(metrics["loss/critic"], g["critic_loss"], 1e-4)
-    close(norm(agent.critic.encoder.parameters()), g["gradnorm/critic_encoder"], 1e-3)
-    close(norm(agent.critic.q1.parameters()), g["gradnorm/critic_Q1"], 1e-3)
-    close(norm(agent.critic.q2.parameters()), g["gradnorm/critic_Q2"], 1e-3)
-    close(agent.critic.encoder.trunk.convs[0].weight.grad, g["grad/critic_encoder.convs.0.weight"], 1e-3)
-    close(agent.critic.encoder.head.ln.bias.grad, g["grad/critic_encoder.ln.bias"], 1e-3)
+    assert_close(metrics["loss/critic"], g["critic_loss"], 1e-4)
+    assert_close(norm(agent.critic.encoder.parameters()), g["gradnorm/critic_encoder"], 1e-3)
+    assert_close(norm(agent.critic.q1.parameters()), g["gradnorm/critic_Q1"], 1e-3)
+    assert_close(norm(agent.critic.q2.parameters()), g["gradnorm/critic_Q2"], 1e-3)
+    assert_close(agent.critic.encoder.trunk.convs[0].weight.grad, g["grad/critic_encoder.convs.0.weight"], 1e-3)
+    assert_close(agent.critic.encoder.head.ln.bias.grad, g["grad/critic_encoder.ln.bias"], 1e-3)
 
     agent._normal = lambda n: g["noise_actor"]
     metrics = agent.update_actor(batch.obs, view)
-    close(metrics["loss/actor"], g["actor_loss"], 1e-4)
-    close(metrics["loss/alpha"], g["alpha_loss"], 1e-4)
-    close(norm(agent.actor.policy.parameters()), g["gradnorm/actor_trunk"], 1e-3)
-    close(norm(agent.actor.head.fc.parameters()), g["gradnorm/actor_encoder_fc"], 1e-3)
-    close(norm(agent.actor.head.ln.parameters()), g["gradnorm/actor_encoder_ln"], 1e-3)
-    close(agent.log_alpha.grad, g["grad/log_alpha"], 1e-3)
+    assert_close(metrics["loss/actor"], g["actor_loss"], 1e-4)
+    assert_close(metrics["loss/alpha"], g["alpha_loss"], 1e-4)
+    assert_close(norm(agent.actor.policy.parameters()), g["gradnorm/actor_trunk"], 1e-3)
+    assert_close(norm(agent.actor.head.fc.parameters()), g["gradnorm/actor_encoder_fc"], 1e-3)
+    assert_close(norm(agent.actor.head.ln.parameters()), g["gradnorm/actor_encoder_ln"], 1e-3)
+    assert_close(agent.log_alpha.grad, g["grad/log_alpha"], 1e-3)
 
 
 def test_actor(case):
     agent, g = case
     features = agent.critic.encoder.trunk(g["obs"])
     mean, action, log_pi, log_std = agent.actor(features, g["noise_actor"])
-    close(mean, g["actor_mu"], 1e-4)
-    close(action, g["actor_pi"], 1e-4)
-    close(log_pi, g["actor_log_pi"], 1e-4)
-    close(log_std, g["actor_log_std"], 1e-4)
+    assert_close(mean, g["actor_mu"], 1e-4)
+    assert_close(action, g["actor_pi"], 1e-4)
+    assert_close(log_pi, g["actor_log_pi"], 1e-4)
+    assert_close(log_std, g["actor_log_std"], 1e-4)
     q1, q2 = agent.critic.values(agent.critic.encoder.head(features), action)
-    close(q1, g["actor_Q1"], 1e-4)
-    close(q2, g["actor_Q2"], 1e-4)
+    assert_close(q1, g["actor_Q1"], 1e-4)
+    assert_close(q2, g["actor_Q2"], 1e-4)
 
 
 def test_actor_loss_moves_no_convolution(case):
