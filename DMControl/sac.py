@@ -292,7 +292,7 @@ class SAC:
 def _chunk(images: int, device: torch.device) -> int:
     if images:
         return images
-    return 64 if device.type == "cpu" else 1 << 30  # 128 takes 0.3 GB more at the paper preset, and measured no faster
+    return 128 if device.type == "cpu" else 1 << 30
 
 
 @contextmanager

@@ -80,7 +80,7 @@ def main(arguments: list[str]) -> int:
     config = settings.read_config([*given, "mlr.tau=1", *rest])
     config["encoder"], config["env"] = saved.encoder, saved.env
     config["rainbow"] |= {key: saved.rainbow[key] for key in ("hidden", "atoms")}
-    precision = machine.choose_precision(saved.precision, machine.choose_device(options["device"]))
+    precision = machine.choose_precision("fp32", machine.choose_device(options["device"]))
     machine.set_threads(options.whole("threads", 0, 1024))
 
     n_actions = make_env(config, saved.seed, TRAIN).n_actions

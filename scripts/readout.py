@@ -8,7 +8,7 @@ episodes, its strength chosen on the second, its R² taken on the last. State: o
 of the console's memory; of both what takes 8 values or more in each third. R² below 0 counts as 0; the score is the mean. Beside it the
 same for encoders before any training; the effective rank of the latents in the last third, exp(entropy of their principal variances),
 which is 1 when all of them lie on a line; and MLR's loss on a window of each episode of that third: own, as it is; other, where the decoder
-is given other windows' masked frames and actions; constant, where the mean target answers all.
+is given other windows' masked frames and actions; constant, where the mean target answers all. All in fp32, on any hardware.
 
 Name all runs of a task in one call: its rows, and no others, take the place of all that results/readout.csv has of that task and preset.
 `scripts/report.sh` shows the file.
@@ -306,9 +306,8 @@ def main(arguments: list[str]) -> int:
     results = Path(options["results"])
     readings.read(results)  # what is wrong with it is said before the work
     for (kind, task, preset), members in groups([Path(word) for word in options.words]).items():
-        first = next(iter(members.values()))
-        precision = machine.choose_precision(first.precision, machine.choose_device(options["device"]))
-        source, rows = kind(first, precision), []
+        precision = machine.choose_precision("fp32", machine.choose_device(options["device"]))
+        source, rows = kind(next(iter(members.values())), precision), []
         for row in compare(source, members):
             rows.append(row)
             name = " ".join(filter(None, (row["method"], row["name"], f"seed {row['seed']}")))

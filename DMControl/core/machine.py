@@ -52,8 +52,14 @@ def has_bf16(device: torch.device) -> bool:
     """Whether bf16 is computed by the hardware: torch emulates it elsewhere, a hundred times slower."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    flags = Path("/proc/cpuinfo")
-    return flags.exists() and any(f in flags.read_text() for f in ("avx512_bf16", "amx_bf16"))
+    return bool({"avx512_bf16", "amx_bf16"} & cpu_flags())
+
+
+def cpu_flags() -> set[str]:
+    """What an x86 processor can do, as Linux names it; nothing elsewhere."""
+    info = Path("/proc/cpuinfo")
+    lines = [line for line in info.read_text().splitlines() if line.startswith("flags")] if info.exists() else []
+    return set(lines[0].split(":", 1)[1].split()) if lines else set()
 
 
 def planar_gradients(precision: Precision, filters: int) -> bool:
@@ -61,11 +67,10 @@ def planar_gradients(precision: Precision, filters: int) -> bool:
 
     So it is for wide ones on x86 without AVX-512: oneDNN's weight gradient reaches half the rate there (scripts/bench.py layouts).
     """
-    flags = Path("/proc/cpuinfo")
-    if precision.device.type != "cpu" or precision.dtype != torch.float32 or filters < 64 or not flags.exists():
+    if precision.device.type != "cpu" or precision.dtype != torch.float32 or filters < 64:
         return False
-    text = flags.read_text()
-    return "avx2" in text and "avx512f" not in text
+    flags = cpu_flags()
+    return "avx2" in flags and "avx512f" not in flags
 
 
 def choose_precision(name: str, device: torch.device) -> Precision:
@@ -161,5 +166,7 @@ def describe(device: torch.device) -> str:
     if info.exists():
         models = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
         name = models[0] if models else name
-    threads = torch.get_num_threads()
-    return f"{name}, {threads} thread{'s' * (threads > 1)}"
+    known = (("amx_bf16", "AMX"), ("avx512_bf16", "AVX-512-BF16"), ("avx512f", "AVX-512"), ("avx2", "AVX2"))
+    flags, threads = cpu_flags(), torch.get_num_threads()
+    vectors = next((f" with {label}" for flag, label in known if flag in flags), "")  # clouds hide the model's name
+    return f"{name}{vectors}, {threads} thread{'s' * (threads > 1)}"
