@@ -55,17 +55,21 @@ def has_bf16(device: torch.device) -> bool:
     return bool({"avx512_bf16", "amx_bf16"} & cpu_flags())
 
 
-def cpu_flags() -> set[str]:
-    """What an x86 processor can do, as Linux names it; nothing elsewhere."""
+def cpu_info(key: str) -> str:
+    """What Linux says of the first processor under this word: "flags" of an x86, "model name"; nothing elsewhere."""
     info = Path("/proc/cpuinfo")
-    lines = [line for line in info.read_text().splitlines() if line.startswith("flags")] if info.exists() else []
-    return set(lines[0].split(":", 1)[1].split()) if lines else set()
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(key)), "")
+
+
+def cpu_flags() -> set[str]:
+    return set(cpu_info("flags").split())
 
 
 def planar_gradients(precision: Precision, filters: int) -> bool:
     """Whether convolutions that are trained run faster plane by plane than channels_last.
 
-    So it is for wide ones on x86 without AVX-512: oneDNN's weight gradient reaches half the rate there (scripts/bench.py layouts).
+    So it is for wide ones on x86 without AVX-512: oneDNN's weight gradient reaches half the rate there.
     """
     if precision.device.type != "cpu" or precision.dtype != torch.float32 or filters < 64:
         return False
@@ -161,11 +165,7 @@ def describe(device: torch.device) -> str:
     """The hardware in a few words, for the ledger and the tables."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    name = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        models = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        name = models[0] if models else name
+    name = cpu_info("model name") or platform.processor() or platform.machine()
     known = (("amx_bf16", "AMX"), ("avx512_bf16", "AVX-512-BF16"), ("avx512f", "AVX-512"), ("avx2", "AVX2"))
     flags, threads = cpu_flags(), torch.get_num_threads()
     vectors = next((f" with {label}" for flag, label in known if flag in flags), "")  # clouds hide the model's name
