@@ -260,6 +260,7 @@ class Rainbow:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.recorder.forget()
         self.optimizer.load_state_dict(state["optimizer"])
         self.updates = state["updates"]
         machine.restore(self.generator, state["generator"])

@@ -270,6 +270,7 @@ class SAC:
         return {"optimizers": optimizers, "updates": self.updates, "generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.recorder.forget()
         for name, optimizer in self._optimizers().items():
             optimizer.load_state_dict(state["optimizers"][name])
         self.updates = state["updates"]

@@ -77,3 +77,12 @@ def assert_agreement(one, two, loss: float, parameter: float) -> None:
             assert (a - b).abs().mean() <= parameter, (a.shape, (a - b).abs().mean())
         moved = max((a - b).abs().max().item() for a, b in zip(weights, one[0][1], strict=True))
     assert moved > 100 * parameter  # there was something to disagree on
+
+
+def apart(one, two) -> tuple[float, float]:
+    """How far the parameters are from each other at the end, and how far the second ones have come: means."""
+
+    def mean(weights, others):
+        return torch.cat([(a - b).flatten().abs() for a, b in zip(weights, others, strict=True)]).mean().item()
+
+    return mean(one[-1][1], two[-1][1]), mean(two[-1][1], two[0][1])

@@ -56,6 +56,11 @@ class Recorder:
         graph.replay()
         return {name: value.clone() for name, value in metrics.items()}, dict(rest)  # what was recorded stays as it is
 
+    def forget(self) -> None:
+        """What was recorded reads tensors that are no longer in use."""
+        self.plain.clear()
+        self.recorded.clear()
+
     def _aside(self, work: Callable[[], Any]) -> Any:
         """On the stream of the recording."""
         self.stream.wait_stream(torch.cuda.current_stream(self.device))

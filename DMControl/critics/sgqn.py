@@ -89,8 +89,7 @@ class SGQN(TD):
 
     def draw(self, batch: Batch, generator: torch.Generator) -> Fill:
         """One random grey between the darkest and the brightest value of the batch."""
-        frames = batch.obs.store[batch.obs.index.flatten().to(batch.obs.store.device)]
-        low, high = (extreme.to(generator.device).float() for extreme in frames.aminmax())
+        low, high = (extreme.float() for extreme in batch.obs.whole().aminmax())
         return Fill(low + (high - low) * torch.rand((), generator=generator, device=generator.device))
 
     def loss(self, critic: "Critic", part: Part, choices: Fill) -> tuple[Tensor, Metrics]:

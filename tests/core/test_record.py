@@ -15,27 +15,29 @@ CPU = torch.device("cpu")
 
 
 class Cuda:
-    """A recording keeps the function and calls it when it is played. `invalid`: what was called in between broke the recording."""
+    """While it records nothing is computed; a recording computes when it is played. `invalid`: a call in between broke it."""
 
-    def __init__(self, monkeypatch, work):
+    def __init__(self, monkeypatch):
         self.capturing = self.invalid = False
+        self.noted = []  # the kernels of the recording being made
         cuda, me = torch.cuda, self
         stream = types.SimpleNamespace(wait_stream=lambda other: None)
 
         class Graph:
-            generators: list
-            replay = staticmethod(lambda: work())
-
             def __init__(self):
-                self.generators = []
+                self.generators, self.kernels = [], []
 
             def register_generator_state(self, generator):
                 self.generators.append(generator)
 
+            def replay(self):
+                for kernel in self.kernels:
+                    kernel()
+
         @contextlib.contextmanager
         def record(graph, pool, stream):
             assert pool == "pool" and stream is me.stream
-            me.capturing = True
+            me.capturing, me.noted = True, graph.kernels
             try:
                 yield
             finally:
@@ -55,18 +57,24 @@ class Cuda:
         }.items():
             monkeypatch.setattr(cuda, name, value)
 
+    def launch(self, kernel):
+        self.noted.append(kernel) if self.capturing else kernel()
+
 
 class Update:
     """Counts itself in tensors that stay where they are, as a recorded update does."""
 
-    def __init__(self):
-        self.calls, self.metric, self.drawn = 0, torch.zeros(()), torch.zeros(())
+    def __init__(self, cuda):
+        self.cuda, self.done, self.metric, self.drawn = cuda, 0, torch.zeros(()), torch.zeros(())
 
     def __call__(self):
-        self.calls += 1
+        self.cuda.launch(self.kernel)
+        return {"loss": self.metric}, {"batch": self.drawn}
+
+    def kernel(self):
+        self.done += 1
         self.metric += 1
         self.drawn += 10
-        return {"loss": self.metric}, {"batch": self.drawn}
 
 
 def test_without_a_gpu_nothing_is_recorded():
@@ -76,24 +84,29 @@ def test_without_a_gpu_nothing_is_recorded():
 
 
 def test_each_phase_is_recorded_after_some_plain_updates(monkeypatch):
-    update = Update()
-    Cuda(monkeypatch, update)
+    update = Update(Cuda(monkeypatch))
     recorder = Recorder(GPU, [generator := torch.Generator()], wanted=True)
     losses = []
     for number in range(4 * PLAIN_FIRST):
         metrics, drawn = recorder(number % 2, update)
+        assert update.done == number + 1  # the update that was just being recorded, too
         losses.append(metrics["loss"])
         assert drawn.pop("batch") is update.drawn  # the newest; what is done to the dict leaves the recording alone
     assert set(recorder.recorded) == {0, 1} and recorder.recorded[0][0].generators == [generator]
     played = losses[2 * PLAIN_FIRST :]
     assert len({loss.data_ptr() for loss in played}) == len(played)  # copies: the recording writes over its own
     assert [int(a) for a in played] == sorted({int(a) for a in played})
+    old = dict(recorder.recorded)
+    recorder.forget()  # as a save is loaded
+    for number in range(2 * PLAIN_FIRST):
+        assert recorder(number % 2, update) and not recorder.recorded
+    assert recorder(0, update) and recorder.recorded[0] != old[0] and update.done == 6 * PLAIN_FIRST + 1
 
 
 @pytest.mark.parametrize("reason", ["augmentation blur draws on the host", "CUDA out of memory"])
 def test_what_cannot_be_recorded_runs_plainly(monkeypatch, capsys, reason):
-    update, recording = Update(), []
-    cuda = Cuda(monkeypatch, update)
+    cuda = Cuda(monkeypatch)
+    update, recording = Update(cuda), []
 
     def work():
         if cuda.capturing:
@@ -106,14 +119,14 @@ def test_what_cannot_be_recorded_runs_plainly(monkeypatch, capsys, reason):
     recorder = Recorder(GPU, [], wanted=True)
     for number in range(1, PLAIN_FIRST + 4):
         recorder(0, work)
-        assert update.calls == number
+        assert update.done == number
     assert recording == [1] and not recorder.active and not recorder.recorded
     assert capsys.readouterr().out == f"compile: an update cannot be recorded ({reason}), so updates run plainly\n"
 
 
 def test_a_recording_that_cuda_breaks_off_ends_the_run_with_a_way_out(monkeypatch):
-    update = Update()
-    cuda = Cuda(monkeypatch, update)
+    cuda = Cuda(monkeypatch)
+    update = Update(cuda)
 
     def work():
         if cuda.capturing:
@@ -129,7 +142,7 @@ def test_a_recording_that_cuda_breaks_off_ends_the_run_with_a_way_out(monkeypatc
 
 
 def test_frames_in_ram_read_for_a_gpu_are_not_recorded(monkeypatch):
-    cuda = Cuda(monkeypatch, Update())
+    cuda = Cuda(monkeypatch)
     cuda.capturing = True
     frames = Frames(torch.zeros(4, 3, 8, 8, dtype=torch.uint8), torch.zeros(1, 3, dtype=torch.int64))
     assert frames.whole().shape == (1, 9, 8, 8)  # both on the CPU

@@ -195,6 +195,41 @@ def test_no_good_window_means_no_step_into_nothing():
     assert all(torch.isfinite(p).all() for p in agent.critic.parameters())
 
 
+def test_missing_windows_count_neither_above_nor_below_the_line(monkeypatch):
+    """Episodes of which few windows hold no end: the loss and its gradient are means over the good windows alone, whatever the parts."""
+    agent = make("chunk=1")  # one window at a time
+    replay = Replay(500, 6, 3, 40, 2, CPU, agent.generator)
+    rng = np.random.default_rng(0)
+    for t in range(300):
+        if t % 6 == 0:
+            replay.start(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8))
+        frame = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        replay.add(rng.uniform(-1, 1, 2).astype(np.float32), 0.0, False, t % 6 == 5, frame)
+    objective, seen = agent.objective, []
+    window = replay.sample_windows(objective.batch_size, objective.window)
+    good = window.weight > 0
+    assert 0 < good.sum() < len(window), "some are missing"
+    stream = agent.generator.get_state()
+    (part,) = whole(objective, window, agent.generator)
+    losses, _ = objective.loss(part)  # (B,)
+    expected = torch.autograd.grad(losses[good].mean(), agent.objective_optimizer.parameters)
+    agent.generator.set_state(stream)
+    monkeypatch.setattr(replay, "sample_windows", lambda n, length: window)
+    monkeypatch.setattr(agent.objective_optimizer, "step", lambda: seen.extend(p.grad for p in agent.objective_optimizer.parameters))
+    metrics = agent.update_objective(replay)
+    assert metrics["loss/mlr"].item() == pytest.approx(losses[good].mean().item(), rel=1e-5)
+    for got, grad in zip(seen, expected, strict=True):
+        assert torch.allclose(got, grad, rtol=1e-3, atol=1e-6 * grad.abs().max().item() + 1e-12)
+
+
+def whole(objective, window, generator):
+    """The update's draws, in one part."""
+    chunk, objective.chunk = objective.chunk, None
+    parts = list(objective.parts(window, generator))
+    objective.chunk = chunk
+    return parts
+
+
 def test_gauges_tell_whether_the_answer_depends_on_what_was_seen():
     agent = make("mlr.target=pixels")  # which cannot collapse
     replay, o = Replay(500, 40, 3, 40, 2, CPU, agent.generator), agent.objective
