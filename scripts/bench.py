@@ -13,6 +13,7 @@ import functools
 import itertools
 import json
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -31,8 +32,10 @@ import torch  # noqa: E402
 from bench_tables import show, write_readme  # noqa: E402
 from work import atari_flops, dmcontrol_flops  # noqa: E402
 
+from Atari.core.errors import UserError as AtariError  # noqa: E402
 from DMControl.core import machine  # noqa: E402
 from DMControl.core.errors import UserError, run_main  # noqa: E402
+from DMControl.core.run import commit  # noqa: E402
 
 PARTS = ("sample", "augment", "rl loss", "mlr forward", "mlr backward", "masker forward", "actor", "auxiliary", "optimiser", "ema", "rest")
 
@@ -84,22 +87,28 @@ class Clock:
         return spent
 
 
-def matrix_rate(precision: machine.Precision, size: int = 0) -> float:
-    """GFLOP/s of a square matrix product in this process and dtype: the best of several."""
+def matrix_rates(precision: machine.Precision) -> tuple[float, float]:
+    """GFLOP/s of a large matrix product in this process and dtype: by torch.mm, the better layout, and as a 1 x 1 convolution."""
     device = precision.device
-    size = size or (8192 if device.type == "cuda" else 2048)
-    a, b = (torch.randn(size, size, device=device).to(precision.dtype) for _ in range(2))
-    out, best = torch.empty_like(a), float("inf")
+    side, rows = (8192, 128) if device.type == "cuda" else (2048, 64)
+    a, b = (torch.randn(side, side, device=device).to(precision.dtype) for _ in range(2))
+    out = torch.empty_like(a)
+    image = a.view(1, rows, side // rows, side).permute(0, 3, 1, 2)  # channels_last
+    kernel = b[:, :, None, None].contiguous(memory_format=torch.channels_last)
+    by_product = max(rate(lambda b=b: torch.mm(a, b, out=out), side, device) for b in (b, b.t()))
+    return by_product, rate(lambda: torch.nn.functional.conv2d(image, kernel), side, device)
+
+
+def rate(product: Callable[[], Any], side: int, device: torch.device) -> float:
+    """Of a square product, the best of several."""
+    best = float("inf")
     for _ in range(6):
+        machine.wait(device)
         start = time.perf_counter()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-            start = time.perf_counter()
-        torch.mm(a, b, out=out)
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        product()
+        machine.wait(device)
         best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best / 1e9
+    return 2 * side**3 / best / 1e9
 
 
 class DMControlBench:
@@ -258,7 +267,7 @@ def measure(bench: Any, updates: int) -> dict[str, Any]:
     """Medians over `updates` updates after a warm-up; the matrix-product rate before, between and after."""
     clock, recorder = Clock(bench.device), bench.agent.recorder
     on_gpu = bench.device.type == "cuda"
-    rates = [matrix_rate(bench.precision)]
+    rates = [matrix_rates(bench.precision)]
     whole = []
     for number in range(updates + 10 if recorder.active else 0):  # as it runs: recorded
         clock.enter("rest")
@@ -272,7 +281,7 @@ def measure(bench: Any, updates: int) -> dict[str, Any]:
     recorder.active = False  # the parts are seen when each kernel is launched
     for _ in range(2):
         bench.update()
-    rates.append(matrix_rate(bench.precision))
+    rates.append(matrix_rates(bench.precision))
     totals, spent = [], []
     bench.parts(clock)
     for number in range(updates):
@@ -283,16 +292,17 @@ def measure(bench: Any, updates: int) -> dict[str, Any]:
         spent.append(parts)
         totals.append(sum(parts.values()))
         if number in (updates // 3, 2 * updates // 3):
-            rates.append(matrix_rate(bench.precision))
-    rates.append(matrix_rate(bench.precision))
+            rates.append(matrix_rates(bench.precision))
+    rates.append(matrix_rates(bench.precision))
 
     def median(times: list[float]) -> float:
         """Every second update has an actor step: pairs of neighbours are averaged, then the median is taken."""
-        return statistics.median([(a + b) / 2 for a, b in itertools.pairwise(times)] or times)
+        return statistics.median([(a + b) / 2 for a, b in itertools.pairwise(times)])
 
-    plain, rate = median(totals), statistics.median(rates)
+    plain = median(totals)
+    by_product, by_convolution = (statistics.median(each) for each in zip(*rates, strict=True))
     ms = median(whole) if whole else plain
-    parts = {p: statistics.mean(s.get(p, 0.0) for s in spent) for p in PARTS}
+    parts = {p: median([s.get(p, 0.0) for s in spent]) for p in PARTS}
     environment = bench.environment()
     achieved = bench.flops / ms * 1e3
     step_seconds = 1 / list(environment.values())[-1]
@@ -308,8 +318,9 @@ def measure(bench: Any, updates: int) -> dict[str, Any]:
         "parts_ms": parts,
         "gflop_per_update": bench.flops,
         "gflops": achieved,
-        "matrix_gflops": rate,
-        "ratio": achieved / rate,
+        "matrix_gflops": by_product,
+        "convolution_gflops": by_convolution,
+        "ratio": achieved / by_product,
         "overhead_share": sum(parts[p] for p in ("sample", "augment", "ema", "optimiser")) / sum(parts.values()),
         "peak_rss_gb": peak_rss(),
         "peak_gpu_gb": gpu_peak,
@@ -319,40 +330,51 @@ def measure(bench: Any, updates: int) -> dict[str, Any]:
     }
 
 
-def measure_all(cases: list[tuple[str, str]], updates: int, rest: list[str]) -> list[dict[str, Any]]:
-    """Each case in a process of its own, so that its memory is its own."""
-    if len(cases) == 1:
-        tree, preset = cases[0]
-        own = [a for a in rest if not a.startswith("game=" if tree == "dmcontrol" else "task=")]
-        result = measure((DMControlBench if tree == "dmcontrol" else AtariBench)([*own, f"preset={preset}"]), updates)
-        show(result)
-        return [result]
-    out = []
-    for tree, preset in cases:
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "one.json"
-            command = [sys.executable, __file__, f"tree={tree}", f"preset={preset}", f"updates={updates}", "--json", str(file), *rest]
-            if subprocess.run(command, check=False).returncode:
-                raise UserError(f"tree={tree} preset={preset} could not be measured")
-            out += json.loads(file.read_text())["results"]
-    return out
+def measure_here(tree: str, preset: str, updates: int, rest: list[str]) -> dict[str, Any]:
+    own = [a for a in rest if not a.startswith("game=" if tree == "dmcontrol" else "task=")]
+    try:
+        return measure((DMControlBench if tree == "dmcontrol" else AtariBench)([*own, f"preset={preset}"]), updates)
+    except AtariError as error:  # each tree has a UserError of its own
+        raise UserError(str(error)) from error
+
+
+def measure_apart(tree: str, preset: str, updates: int, rest: list[str]) -> dict[str, Any]:
+    """In a process of its own, so that its memory is its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "one.json"
+        command = [sys.executable, __file__, f"tree={tree}", f"preset={preset}", f"updates={updates}", "--one", str(file), *rest]
+        code = subprocess.run(command, check=False).returncode
+        if code in (130, -signal.SIGINT):
+            raise KeyboardInterrupt
+        if code:
+            raise UserError(f"tree={tree} preset={preset} could not be measured")
+        return json.loads(file.read_text())
+
+
+def option(arguments: list[str], name: str) -> Path | None:
+    """Take `name FILE` out of the arguments: a file that can be written."""
+    if name not in arguments:
+        return None
+    place = arguments.index(name)
+    if place + 1 >= len(arguments):
+        raise UserError(f"{name} needs a file name")
+    file = Path(arguments[place + 1])
+    if file.is_dir() or not file.parent.is_dir():
+        raise UserError(f"{name} {file}: " + ("that is a folder" if file.is_dir() else f"there is no folder {file.parent}"))
+    del arguments[place : place + 2]
+    return file
 
 
 def main(arguments: list[str]) -> int:
     machine.keep_memory()
-    options, updates, target, rest = {"tree": "dmcontrol,atari", "preset": "paper,small"}, 6, None, []
-    if arguments == ["--readme"]:
+    options, updates, rest = {"tree": "dmcontrol,atari", "preset": "paper,small"}, 6, []
+    if "--readme" in arguments:
+        if len(arguments) > 1:
+            raise UserError("--readme stands alone: it writes README's table from what --json has kept")
         write_readme(ROOT / "results" / "bench", ROOT / "README.md")
         return 0
     arguments = list(arguments)
-    if "--json" in arguments:
-        place = arguments.index("--json")
-        if place + 1 >= len(arguments):
-            raise UserError("--json needs a file name")
-        target = Path(arguments[place + 1])
-        if not target.parent.is_dir():
-            raise UserError(f"--json {target}: there is no folder {target.parent}")
-        del arguments[place : place + 2]
+    target, one = option(arguments, "--json"), option(arguments, "--one")
     for argument in arguments:
         key, _, value = argument.partition("=")
         if key in options:
@@ -367,10 +389,25 @@ def main(arguments: list[str]) -> int:
     for tree in trees:
         if tree not in ("dmcontrol", "atari"):
             raise UserError(f"tree={tree} is unknown: use dmcontrol or atari")
-    results = measure_all([(t, p) for t in trees for p in options["preset"].split(",")], updates, rest)
+    cases = [(tree, preset) for tree in trees for preset in options["preset"].split(",")]
+    context = {"date": date.today().isoformat(), "commit": commit(), "torch": torch.__version__, "python": platform.python_version()}
+    results: list[dict[str, Any]] = []
+    try:
+        for tree, preset in cases:
+            result = (measure_here if len(cases) == 1 else measure_apart)(tree, preset, updates, rest)
+            if one is not None:
+                one.write_text(json.dumps(result))
+            results.append(result)
+            if len(cases) == 1:
+                show(result)
+            if target is not None:
+                target.write_text(json.dumps({**context, "results": results}, indent=1) + "\n")
+    except KeyboardInterrupt:
+        if one is None:
+            kept = f", kept in {target}" if target is not None and results else ""
+            print(f"interrupted: {len(results)} of {len(cases)} measured{kept}", file=sys.stderr)
+        return 130
     if target is not None:
-        context = {"date": date.today().isoformat(), "torch": torch.__version__, "python": platform.python_version()}
-        target.write_text(json.dumps({**context, "results": results}, indent=1) + "\n")
         print(f"\nwritten: {target}")
     return 0
 

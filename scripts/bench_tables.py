@@ -18,19 +18,23 @@ def show(result: dict[str, Any]) -> None:
         if ms:
             print(f"    {part:13s}{ms:9.1f} ms   {100 * ms / sum(result['parts_ms'].values()):5.1f}%")
     print(f"  work   {result['gflop_per_update']:12.1f} GFLOP as published -> {result['gflops']:.0f} GFLOP/s")
-    print(f"  matrix products reach {result['matrix_gflops']:.0f} GFLOP/s here: ratio {result['ratio']:.2f}")
+    print(
+        f"  matrix products reach {result['matrix_gflops']:.0f} GFLOP/s here: ratio {result['ratio']:.2f}"
+        f"   (as a convolution {result['convolution_gflops']:.0f})"
+    )
     print(f"  sample + augment + ema + optimiser: {100 * result['overhead_share']:.1f}% of an update")
     print(f"  memory {result['peak_rss_gb']:.2f} GB RSS at the peak, {result['peak_gpu_gb']:.2f} GB on the GPU")
     print("  environment: " + ", ".join(f"{k} {v:.0f} per second" for k, v in result["environment_per_second"].items()))
-    print(f"  a run of 100k (env steps or agent steps) takes about {result['hours_per_100k']:.1f} hours")
+    print(f"  a run of 100k (env steps or agent steps) takes about {result['hours_per_100k']:.1f} hours, without evaluations")
 
 
 def row(context: dict[str, Any], r: dict[str, Any]) -> str:
     gpu = f"{r['peak_gpu_gb']:.1f}" if r["peak_gpu_gb"] else "-"
     overhead = f"{100 * r['overhead_share']:.0f}%"
+    convolution = f" ({r['convolution_gflops']:,.0f})" if "convolution_gflops" in r else ""
     return (
         f"| {r['tree']} {r['method']} {r['preset']} | {r['hardware']}, {context['date']} | {r['precision']} | {r['ms_per_update']:,.1f} "
-        f"| {r['gflops']:,.0f} | {r['matrix_gflops']:,.0f} | {r['ratio']:.2f} | {overhead} | {r['peak_rss_gb']:.1f} | {gpu} "
+        f"| {r['gflops']:,.0f} | {r['matrix_gflops']:,.0f}{convolution} | {r['ratio']:.2f} | {overhead} | {r['peak_rss_gb']:.1f} | {gpu} "
         f"| {r['hours_per_100k']:.1f} |"
     )
 

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from PIL import Image
@@ -58,6 +60,35 @@ def test_bench(root, tmp_path):
     for r in results:
         assert r["ms_per_update"] > 0 and r["matrix_gflops"] > 0 and 0 < r["ratio"] < 2
         assert sum(r["parts_ms"].values()) > 0 and r["parts_ms"]["mlr forward"] > 0 and r["peak_rss_gb"] > 0.1
+        assert r["convolution_gflops"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["tree=atari", "preset=debug", "game=pnog"], "did you mean pong"),
+        (["tree=dmcontrol", "preset=papr"], "did you mean paper"),
+        (["--readme", "tree=atari"], "stands alone"),
+        (["--json", "."], "that is a folder"),
+        (["updates=1"], "at least 2"),
+    ],
+)
+def test_bench_names_what_is_wrong(root, arguments, says):
+    done = run(root, "scripts/bench.py", *arguments)
+    assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr
+
+
+def test_bench_keeps_what_it_had_when_it_is_interrupted(root, tmp_path):
+    file = tmp_path / "bench.json"
+    command = [sys.executable, "scripts/bench.py", "tree=atari", "preset=debug,small", "updates=2", "--json", str(file)]
+    with subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as bench:
+        until = time.monotonic() + 300
+        while not file.exists() and time.monotonic() < until:
+            time.sleep(0.1)
+        bench.send_signal(signal.SIGINT)
+        _, errors = bench.communicate(timeout=60)
+    assert bench.returncode == 130 and f"interrupted: 1 of 2 measured, kept in {file}" in errors
+    assert [r["preset"] for r in json.loads(file.read_text())["results"]] == ["debug"]
 
 
 def test_published_work_per_update():
