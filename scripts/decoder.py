@@ -1,13 +1,14 @@
 """What MLR's decoder learns from an encoder that stands still: is the answer in what the masked frames leave?
 
 scripts/decoder.sh RUN_DIR [updates=600] [steps=1500] [untrained=false] [device=auto] [threads=0] [mlr.mask.strategy=temporal ...]
+scripts/decoder.sh RUN_DIR logged=true        what a run of MLR itself logged at its last evaluation, its encoder learning with it
 
 RUN_DIR: a finished run of the Atari tree, with or without MLR. Its encoder and head are taken over and stay as they are (untrained=true:
 as they were drawn), and so do the targets; its policy plays, with one action in ten at random; only the parts that MLR adds are trained,
 with the settings of the run's preset and those given. Printed: how much of the variance of the targets' directions is due to the frame, the
 rest being due to its random shift and intensity; then, as the updates go by, MLR's loss on windows of games that are not trained on: own,
 as it is; other, where the decoder is given another window's masked frames and actions; constant, where the mean target answers all.
-In fp32, on any hardware.
+results=results (either way): the last line goes into results/decoder.csv, from which report.sh writes a table. In fp32, on any hardware.
 """
 
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
+import ledger  # noqa: E402
 import readings  # noqa: E402
 import torch  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
@@ -34,7 +36,7 @@ from Atari.rainbow import Rainbow  # noqa: E402
 from Atari.replay import Replay  # noqa: E402
 from Atari.train import make_replay  # noqa: E402
 
-OWN = {"updates": "600", "steps": "1500", "untrained": "false", "device": "auto", "threads": "0"}
+OWN = {"updates": "600", "steps": "1500", "untrained": "false", "device": "auto", "threads": "0", "logged": "false", "results": ""}
 OF_THE_RUN = ("game", "method", "preset", "seed", "replay.capacity", "mlr.tau", "mlr.momentum", "rainbow.hidden", "rainbow.atoms")
 VIEWS, WINDOWS, LINES = 16, 64, 6  # of a frame; that are looked at; that are printed
 SEED = 20_000
@@ -63,6 +65,28 @@ def play(agent: Rainbow, config: Config, seed: int, steps: int, epsilon: float) 
     return replay
 
 
+def logged(run: Path) -> tuple[int, dict[str, float]]:
+    """The frame of a run's last evaluation, and MLR's losses there, from its TensorBoard file."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run))
+    events.Reload()
+    tags = [f"mlr/loss_{name}" for name in readings.LOSSES]
+    if not set(tags) <= set(events.Tags()["scalars"]):
+        raise UserError(f"{run} has logged no {tags[0]}: say a run of method=mlr")
+    last = [events.Scalars(tag)[-1] for tag in tags]
+    return last[0].step, {tag: scalar.value for tag, scalar in zip(tags, last, strict=True)}
+
+
+def keep(results: str, saved: Config, seen: dict[str, float], **what: str) -> None:
+    """A row of results/decoder.csv, if asked for."""
+    if not results:
+        return
+    row = {key: str(saved[key]) for key in ("game", "preset", "method", "name", "seed")} | {"frame_share": ""} | what
+    row |= {name: f"{seen[f'mlr/loss_{name}']:.4f}" for name in readings.LOSSES}
+    print(f"written: {readings.DECODER.replace(Path(results), [row])}")
+
+
 def main(arguments: list[str]) -> int:
     mine = [a for a in arguments if "=" not in a or a.partition("=")[0] in OWN]
     options = Options(mine, OWN, words=True)
@@ -74,7 +98,17 @@ def main(arguments: list[str]) -> int:
     if "game" not in saved:
         raise UserError(f"{run} is no run of the Atari tree")
     check_saved(saved, settings.CONFIGS, settings.RANGES, run / "config.yaml")
-    rest = [a for a in arguments if a not in mine]
+    rest, results = [a for a in arguments if a not in mine], options["results"]
+    if results:
+        readings.DECODER.read(Path(results))  # what is wrong with it is said before the work
+    if options.flag("logged"):
+        if rest:
+            raise UserError(f"{rest[0]} says nothing to logged=true: the run has its settings")
+        frame, seen = logged(run)
+        print(f"{run}, at {frame:,} frames: " + ", ".join(f"{name} {seen[f'mlr/loss_{name}']:.4f}" for name in readings.LOSSES))
+        settled = ledger.changed(saved, ledger.reference(ledger.ATARI, saved))
+        keep(results, saved, seen, trained=readings.IN_THE_RUN, settings=settled, after=f"{frame:,} frames")
+        return 0
     for key in (a.partition("=")[0] for a in rest):
         if key in OF_THE_RUN or key.startswith(("encoder.", "env.")):
             raise UserError(f"key {key} is the run's: it cannot be set here")
@@ -100,9 +134,8 @@ def main(arguments: list[str]) -> int:
     replay = play(agent, config, SEED, steps, epsilon)
     fresh = play(agent, config, SEED + 1, steps, epsilon).sample(WINDOWS, 1.0).window
     print(f"{saved.game}, {'an untrained encoder' if untrained else run}:")
-    print(
-        f"targets: {share_of_frames(objective, fresh, generator):.2f} of their variance due to the frame, the rest to the view", flush=True
-    )
+    share = f"{share_of_frames(objective, fresh, generator):.2f}"
+    print(f"targets: {share} of their variance due to the frame, the rest to the view", flush=True)
     for update in range(updates + 1):
         if update % max(1, updates // LINES) == 0:
             seen = objective.gauges(fresh, torch.Generator(precision.device).manual_seed(SEED))
@@ -114,6 +147,8 @@ def main(arguments: list[str]) -> int:
         for part in objective.parts(replay.sample(config.rainbow.batch_size, 1.0).window, generator):
             (objective.loss(part)[0].sum() / config.rainbow.batch_size).backward()
         optimizer.step()
+    trained = readings.APART_UNTRAINED if untrained else readings.APART
+    keep(results, saved, seen, trained=trained, settings=" ".join(rest), after=f"{updates:,} updates", frame_share=share)
     return 0
 
 

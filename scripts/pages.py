@@ -92,7 +92,7 @@ def lead_table(report: Report, benchmarks: dict[Benchmark, list[Run]]) -> None:
 def readout_table(report: Report, heading: str) -> None:
     """What a linear map reads from the latents, where scripts/readout.sh has looked."""
     found: dict[tuple, list[dict[str, str]]] = {}
-    for r in readings.read(report.results):
+    for r in readings.READOUT.read(report.results):
         found.setdefault((r["benchmark"], r["task"], r["preset"], r["method"], r["name"], int(r["step"])), []).append(r)
 
     def order(key: tuple) -> tuple:
@@ -132,6 +132,40 @@ def readout_table(report: Report, heading: str) -> None:
         "windows of these episodes, mean over seeds; *other*: the same where the decoder is given other windows' masked frames and "
         "actions; *constant*: where the mean target answers all. As far as *own* and *other* are equal, MLR's answer does not depend on "
         "its input. Losses of other masks, or of pixels, have other scales. Measured by `scripts/readout.sh`."
+    )
+    decoder_table(report, heading)
+
+
+def decoder_table(report: Report, heading: str) -> None:
+    """Whether MLR's answer comes to depend on its input, where scripts/decoder.sh has looked."""
+    rows = readings.DECODER.read(report.results)
+    if not rows:
+        return
+
+    def order(row: dict[str, str]) -> tuple:
+        return row["game"], preset_order(row["preset"]), row["trained"] == readings.IN_THE_RUN, row["trained"], row["settings"], row["seed"]
+
+    report.say(f"{heading} What MLR's decoder learns")
+    report.table(
+        ["game", "preset", "run", "decoder trained", "settings", "after", "frame's share of the targets", "own / other / constant"],
+        [
+            [
+                row["game"],
+                row["preset"],
+                f"{method_name(row['method'])} {row['name']}".strip() + f", seed {row['seed']}",
+                row["trained"],
+                f"`{row['settings']}`" if row["settings"] else "the preset's",
+                row["after"],
+                row["frame_share"],
+                " / ".join(f"{float(row[c]):#.3g}" for c in readings.LOSSES),
+            ]
+            for row in sorted(rows, key=order)
+        ],
+    )
+    report.say(
+        "Losses as above, on games that are not trained on; *in the run*: as its last evaluation logged them, on windows of its replay. "
+        "*frame's share*: of the variance of the targets' directions, the part that is due to the frame; the rest comes from its random "
+        "shift and intensity. Measured by `scripts/decoder.sh`."
     )
 
 

@@ -304,7 +304,7 @@ def main(arguments: list[str]) -> int:
         raise UserError("say which runs: scripts/readout.sh runs/dmcontrol/<task>/*/seed*")
     machine.set_threads(options.whole("threads", 0, 1024))
     results = Path(options["results"])
-    readings.read(results)  # what is wrong with it is said before the work
+    readings.READOUT.read(results)  # what is wrong with it is said before the work
     for (kind, task, preset), members in groups([Path(word) for word in options.words]).items():
         precision = machine.choose_precision("fp32", machine.choose_device(options["device"]))
         source, rows = kind(next(iter(members.values())), precision), []
@@ -313,7 +313,7 @@ def main(arguments: list[str]) -> int:
             name = " ".join(filter(None, (row["method"], row["name"], f"seed {row['seed']}")))
             print(f"{task}, {preset}, {name}: R2 {row['r2']}, rank {row['rank']}", end="")
             print("".join(f", {key} {row[key]}" for key in readings.LOSSES if row[key]), flush=True)
-        file = readings.replace(results, rows)
+        file = readings.READOUT.replace(results, rows)
     print(f"all rows: {file}")
     return 0
 

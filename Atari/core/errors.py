@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
+ENDS = {"UserError": 2, "Failure": 1, "Crash": 1}  # exit codes
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # of the machine's making; any other error of a file is a mistake
 
 
@@ -61,12 +62,6 @@ def run_main(main: Callable[[list[str]], int]) -> None:
             stream.reconfigure(errors="backslashreplace")  # a folder's name need not be text
     try:
         code = main(sys.argv[1:])
-    except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        code = 2
-    except (Failure, Crash) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        code = 1
     except KeyboardInterrupt:
         print("interrupted before anything was begun", file=sys.stderr)
         code = 130
@@ -78,4 +73,9 @@ def run_main(main: Callable[[list[str]], int]) -> None:
     except OSError as error:
         print(f"error: {' '.join(file_trouble(error).split())}", file=sys.stderr)
         code = 1 if error.errno in FULL else 2
+    except Exception as error:
+        code = ENDS.get(type(error).__name__)  # by name: a script that works on both trees meets the errors of both
+        if code is None:
+            raise
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     sys.exit(code)

@@ -4,8 +4,10 @@ import subprocess
 import sys
 
 import pytest
+import readings
 import torch
 from decoder import main
+from pages import Report, decoder_table
 
 from Atari.core.errors import UserError
 from Atari.core.run import read_config
@@ -46,8 +48,35 @@ def test_only_the_added_parts_learn(run, capsys, monkeypatch):
     assert drawn[0] != constant[0] and not torch.equal(*(next(a.network.parameters()) for a in made))
 
 
+def test_what_was_read_becomes_rows_and_a_table(root, run, tmp_path, capsys):
+    command = [sys.executable, "-m", "Atari.train", "game=boxing", "method=mlr", "preset=debug", "name=other", "rainbow.adam_eps=1e-8"]
+    assert subprocess.run([*command, "eval.video=false", f"runs={tmp_path}"], cwd=root, timeout=300).returncode == 0
+    other, results = tmp_path / "atari/boxing/mlr-debug/other-seed1", tmp_path / "results"
+    apart = [str(run), "updates=6", "steps=200", "threads=1", f"results={results}"]
+    for arguments in (apart, apart, [*apart, "untrained=true", "rainbow.lr=3e-3"], [str(other), "logged=true", f"results={results}"]):
+        assert main(arguments) == 0
+    said = capsys.readouterr().out
+    rows = readings.DECODER.read(results)
+    assert [(r["method"], r["name"], r["trained"], r["settings"], r["after"]) for r in rows] == [
+        ("baseline", "", readings.APART_UNTRAINED, "rainbow.lr=3e-3", "6 updates"),
+        ("baseline", "", readings.APART, "", "6 updates"),  # measured twice, one row
+        ("mlr", "other", readings.IN_THE_RUN, "rainbow.adam_eps=1e-08", f"{read_config(other).steps * 4:,} frames"),
+    ]
+    for row, own in ((rows[1], losses(said, "own")[6]), (rows[2], float(said.split("frames: own ")[1].split(",")[0]))):
+        assert float(row["own"]) == own
+    page = Report(results, tmp_path)
+    decoder_table(page, "##")
+    assert f"| boxing | debug | MLR other, seed 1 | {readings.IN_THE_RUN} | `rainbow.adam_eps=1e-08` |" in "\n".join(page.lines)
+    file = results / "decoder.csv"
+    file.write_text(file.read_text().replace(rows[1]["own"], "0.0001"))
+    edited = subprocess.run([sys.executable, "scripts/decoder.py", *apart], cwd=root, capture_output=True, text=True)
+    assert edited.returncode == 2 and "does not match its checksum" in edited.stderr and "Traceback" not in edited.stderr
+
+
 def test_mistakes_are_named(run, tmp_path):
     for arguments, says in (
+        ([str(run), "logged=true"], "say a run of method=mlr"),
+        ([str(run), "logged=true", "rainbow.lr=1"], "says nothing to logged=true"),
         ([], "say which run"),
         ([str(run), "updates=-1"], "updates=-1"),
         ([str(run), "mlr.mask.ratoi=1"], "mlr.mask.ratio"),

@@ -129,7 +129,7 @@ def test_rows_of_real_runs(root, runs, tmp_path, capsys):
     results = tmp_path / "results"
     assert main([*map(str, runs.values()), f"results={results}", "threads=1"]) == 0
     first = (results / "readout.csv").read_text()
-    rows = readings.read(results)
+    rows = readings.READOUT.read(results)
     assert [(r["benchmark"], r["task"], r["method"], r["step"]) for r in rows] == [
         ("atari", "boxing", "mlr", "960"), ("atari", "boxing", "untrained", "0"),
         ("dmcontrol", "cartpole_swingup", "mlr", "1000"), ("dmcontrol", "cartpole_swingup", "untrained", "0"),
