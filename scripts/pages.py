@@ -89,6 +89,11 @@ def lead_table(report: Report, benchmarks: dict[Benchmark, list[Run]]) -> None:
         )
 
 
+def span(texts: list[str]) -> str:
+    """From the first to the last."""
+    return texts[0] if texts[0] == texts[-1] else f"{texts[0]} to {texts[-1]}"
+
+
 def readout_table(report: Report, heading: str) -> None:
     """What a linear map reads from the latents, where scripts/readout.sh has looked."""
     found: dict[tuple, list[dict[str, str]]] = {}
@@ -109,9 +114,9 @@ def readout_table(report: Report, heading: str) -> None:
         r2, rank = ([float(r[column]) for r in found[key]] for column in ("r2", "rank"))
         after = f"{step:,} {UNITS[benchmark]}" if step else ""
         losses = [[float(r[column]) for r in found[key]] for column in readings.LOSSES if all(r[column] for r in found[key])]
-        answer = " / ".join(f"{sum(values) / len(values):#.3g}" for values in losses)
+        answer = " / ".join(span([f"{v:#.3g}" for v in sorted(values)]) for values in losses)
         encoder = f"{method_name(method)} {name}".strip()
-        rows.append([task, preset, encoder, after, ours_text(r2, 2), number(sum(rank) / len(rank), 0), answer])
+        rows.append([task, preset, encoder, after, ours_text(r2, 2), span([number(v, 0) for v in sorted(rank)]), answer])
     report.say(f"{heading} What a linear map reads from the latents")
     report.table(
         [
@@ -128,9 +133,9 @@ def readout_table(report: Report, heading: str) -> None:
     report.say(
         "R² on episodes that the map was not fitted to, the same for all runs of a task and drawn once: 1 is all, 0 nothing or less. Mean "
         "over the parts of the state (DMControl: positions and velocities; Atari: the bytes of the console's memory), ± sample standard "
-        "deviation over seeds. *untrained*: before the first update. *rank*: effective rank, mean over seeds. *own*: MLR's loss on "
-        "windows of these episodes, mean over seeds; *other*: the same where the decoder is given other windows' masked frames and "
-        "actions; *constant*: where the mean target answers all. As far as *own* and *other* are equal, MLR's answer does not depend on "
+        "deviation over seeds. *untrained*: before the first update. *rank*: effective rank. *own*: MLR's loss on "
+        "windows of these episodes; *other*: the same where the decoder is given other windows' masked frames and "
+        "actions; *constant*: where the mean target answers all; each from the lowest seed to the highest. As far as *own* and *other* are equal, MLR's answer does not depend on "
         "its input. Losses of other masks, or of pixels, have other scales. Measured by `scripts/readout.sh`."
     )
     decoder_table(report, heading)
