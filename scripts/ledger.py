@@ -158,7 +158,7 @@ def curve_text(benchmark: Benchmark, evaluations: dict[int, list[Row]]) -> str:
     return out.getvalue()
 
 
-def reference(benchmark: Benchmark, config: dict[str, Any]) -> dict[str, Any] | None:
+def reference(benchmark: Benchmark, config: dict[str, Any]) -> dict[str, Any]:
     """The settings of this task, method and preset as the YAML has them now."""
     if benchmark is DMCONTROL:
         from DMControl.renderer import choose_renderer
@@ -169,20 +169,51 @@ def reference(benchmark: Benchmark, config: dict[str, Any]) -> dict[str, Any] | 
         from Atari.settings import read_config as compose
     try:
         return plain(compose([f"{k}={config[k]}" for k in (benchmark.task, "method", "preset")]))
-    except Exception as error:  # each tree has a UserError of its own: the preset or method is gone
+    except Exception as error:  # each tree has a UserError of its own
         if type(error).__name__ != "UserError":
             raise
-        return None
+        raise UserError(f"it cannot be compared with its preset, which is gone or another by now: {error}") from error
 
 
-def changed(config: dict[str, Any], reference: dict[str, Any] | None) -> str:
+def changed(config: dict[str, Any], reference: dict[str, Any]) -> str:
     """The settings in which a run departs from its preset: key=value ..."""
-    if reference is None:
-        return "the preset is gone"
     old, new = dict(flatten(reference)), dict(flatten(config))
     hidden = ("seed", "name", *FREE)
     keys = [k for k in sorted(new) if k not in hidden and not k.startswith(tuple(f"{h}." for h in hidden)) and old.get(k) != new[k]]
     return " ".join(f"{k}={str(new[k]).replace(' ', '')}" for k in keys)
+
+
+def require_one_run(
+    folder: Path, benchmark: Benchmark, config: dict[str, Any], sources: list[dict], result: dict | None, evaluated: dict[int, list[Row]]
+) -> None:
+    """Folder, config.yaml, origin.json, result.json and eval.csv tell of the same run: none was edited or comes from another one."""
+    name = f"{config['name']}-" if config["name"] else ""
+    place = f"{config[benchmark.task]}/{config['method']}-{config['preset']}/{name}seed{config['seed']}"
+    if "/".join(folder.parts[-3:]) != place:
+        raise UserError(f"its config.yaml is that of {place}")
+    own = config_hash(config)
+    begun = [s["config_hash"] for s in sources if s["config_hash"] != own]
+    if begun:
+        raise UserError(f"it ran with other settings than those in its config.yaml (hash {begun[0]}, now {own})")
+    if result is None:
+        return
+    wrong = [f"{k}={result[k]}" for k in (benchmark.task, "method", "preset", "name", "seed") if result[k] != config[k]]
+    if wrong:
+        raise UserError(f"its result.json says {' '.join(wrong)}, its config.yaml does not")
+    step = result[f"{benchmark.step}s"]
+    if step < planned(benchmark, config):
+        raise UserError(f"its result.json says {step:,} of {planned(benchmark, config):,} {benchmark.step}s, which is not finished")
+    last = [float(line["episode_return"]) for line in evaluated.get(step, [])]
+    if step != max(evaluated, default=0) or last != [round(r, 6) for r in result["eval_returns"]]:  # as eval.csv has them
+        raise UserError("eval_returns in its result.json are not those of the last evaluation in its eval.csv")
+
+
+def config_hash(config: dict[str, Any]) -> str:
+    return digest(config, (*FREE, "seed", "name"))
+
+
+def planned(benchmark: Benchmark, config: dict[str, Any]) -> int:
+    return config["env_steps"] if benchmark is DMCONTROL else config["steps"] * config["env"]["frame_skip"]
 
 
 def row_of(folder: Path, benchmark: Benchmark) -> tuple[Row, str] | None:
@@ -193,23 +224,22 @@ def row_of(folder: Path, benchmark: Benchmark) -> tuple[Row, str] | None:
     file = folder / "result.json"
     result = json.loads(file.read_text()) if file.exists() else None
     origin = folder / "origin.json"
-    sources = json.loads(origin.read_text()) if origin.exists() else []
+    sources = [*(json.loads(origin.read_text()) if origin.exists() else []), *([] if result is None else [result])]
+    require_one_run(folder, benchmark, config, sources, result, evaluated)
     if result is not None:
-        returns, hours, sources = result["eval_returns"], result["hours"], [*sources, result]
-        step = result[f"{benchmark.step}s"]
+        step, returns, hours = result[f"{benchmark.step}s"], result["eval_returns"], result["hours"]
     elif evaluated and max(evaluated) > 0:
         step, lines = list(evaluated.items())[-1]
         returns, hours = [float(line["episode_return"]) for line in lines], float(lines[0]["hours"])
     else:
         return None
-    planned = config["env_steps"] if benchmark is DMCONTROL else config["steps"] * config["env"]["frame_skip"]
     curve = curve_text(benchmark, evaluated)
     last = sources[-1] if sources else {}
     versions = {"python": last.get("python", "unknown"), **last.get("versions", {})}
     row = {
         **{k: str(config[k]) for k in (benchmark.task, "method", "preset", "name", "seed")},
         benchmark.step: str(step),
-        "planned": str(planned),
+        "planned": str(planned(benchmark, config)),
         "finished": "no" if result is None else "yes",
         "episodes": str(len(returns)),
         "score": f"{statistics.fmean(returns):.6g}",
@@ -217,7 +247,7 @@ def row_of(folder: Path, benchmark: Benchmark) -> tuple[Row, str] | None:
         "worlds": other_worlds(rows, benchmark, config, step),
         "hours": f"{hours:.4f}",
         "changed": changed(config, reference(benchmark, config)),
-        "config_hash": digest(config, (*FREE, "seed", "name")),
+        "config_hash": config_hash(config),
         "commit": " ".join(dict.fromkeys(s["commit"] for s in sources)) or "unknown",
         "hardware": " + ".join(dict.fromkeys(s["hardware"] for s in sources)) or "unknown",
         "versions": " ".join(f"{k}={v}" for k, v in versions.items()),

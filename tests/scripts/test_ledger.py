@@ -21,6 +21,7 @@ import plan as planner
 import psutil
 import pytest
 import report as reporter
+import yaml
 from ledger import ATARI, BENCHMARKS, DMCONTROL, read
 
 from DMControl.core.errors import UserError
@@ -221,6 +222,60 @@ def test_ledger_refuses_another_run_in_a_place_that_is_taken(day, tmp_path):
     assert done.returncode == 1 and "the ledger holds another run of pong mlr debug  1" in done.stderr
     both = ledger(day[0], runs, "--results", tmp_path / "new", "--debug")
     assert both.returncode == 1 and "is the same run as" in both.stderr
+
+
+def edit(file: Path, change) -> None:
+    """result.json or config.yaml with other values."""
+    read_text, write = (json.loads, json.dumps) if file.suffix == ".json" else (yaml.safe_load, yaml.safe_dump)
+    values = read_text(file.read_text())
+    change(values)
+    file.write_text(write(values))
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS, ids=lambda b: b.name)
+@pytest.mark.parametrize(
+    ("name", "change", "says"),
+    [
+        ("result.json", lambda v: v["eval_returns"].__setitem__(0, 999.5), "are not those of the last evaluation"),
+        ("result.json", lambda v: v["eval_returns"].pop(), "are not those of the last evaluation"),
+        ("result.json", lambda v: v["eval_returns"].append(v["eval_returns"][0]), "are not those of the last evaluation"),
+        ("result.json", lambda v: v.update(env_steps=600, frames=640), "which is not finished"),
+        ("result.json", lambda v: v.update(env_steps=9600, frames=9600), "are not those of the last evaluation"),
+        ("result.json", lambda v: v.update(config_hash="0" * 12), "ran with other settings"),
+        ("result.json", lambda v: v.update(seed=2), "its result.json says seed=2"),
+        ("result.json", lambda v: v.update(method="baseline"), "its result.json says method=baseline"),
+        ("origin.json", lambda v: v[0].update(config_hash="0" * 12), "ran with other settings"),
+        ("config.yaml", lambda v: v.update(preset="small"), "its config.yaml is that of"),
+        ("config.yaml", lambda v: v.update(seed=2), "its config.yaml is that of"),
+        ("config.yaml", lambda v: v["mlr"].update(window=5), "ran with other settings"),
+        ("config.yaml", lambda v: v.update(env_steps=600, steps=160), "ran with other settings"),
+    ],
+)
+def test_ledger_refuses_a_run_whose_files_tell_of_two(day, tmp_path, benchmark, name, change, says):
+    folder = next((day[0] / benchmark.name).glob("*/*/*"))
+    copy = tmp_path / "runs" / folder.relative_to(day[0])
+    shutil.copytree(folder, copy)
+    edit(copy / name, change)
+    done = ledger(tmp_path / "runs", "--results", tmp_path / "results", "--debug")
+    assert done.returncode == 1 and done.stderr.startswith(f"refused: {copy}: ") and says in done.stderr, done.stderr
+    assert len(done.stderr.splitlines()) == 1 and not (tmp_path / f"results/{benchmark.name}.csv").exists()
+
+
+@pytest.mark.parametrize(("preset", "says"), [("small", "ran with other settings"), ("nonsense", "ran with other settings")])
+def test_ledger_refuses_another_preset_even_where_the_folder_follows(day, tmp_path, preset, says):
+    copy = tmp_path / f"atari/pong/mlr-{preset}/seed1"
+    shutil.copytree(day[0] / "atari/pong/mlr-debug/seed1", copy)
+    edit(copy / "config.yaml", lambda v: v.update(preset=preset))
+    done = ledger(tmp_path, "--results", tmp_path / "results")
+    assert done.returncode == 1 and says in done.stderr, done.stderr
+    own = collector.config_hash(yaml.safe_load((copy / "config.yaml").read_text()))
+    edit(copy / "origin.json", lambda v: [start.update(config_hash=own) for start in v])
+    edit(copy / "result.json", lambda v: v.update(config_hash=own, preset=preset))
+    done = ledger(tmp_path, "--results", tmp_path / "results")
+    if preset == "nonsense":  # a preset of the user's own that is no more
+        assert done.returncode == 1 and "cannot be compared with its preset" in done.stderr and "nonsense" in done.stderr
+    else:  # who forges all three gets a row that names each setting of the other preset
+        assert "rainbow." in read(tmp_path / "results", ATARI)[0]["changed"]
 
 
 @pytest.mark.parametrize("what", ["score", "curve", "row twice", "order"])
