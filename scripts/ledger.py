@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+PUBLISHED = ROOT / "results" / "published"
 sys.path.insert(0, str(ROOT))
 
 from DMControl.core.config import digest, flatten, plain  # noqa: E402
@@ -77,8 +78,8 @@ def read_rows(file: Path, columns: tuple[str, ...], edited: str) -> list[Row]:
     return rows
 
 
-def read(results: Path, benchmark: Benchmark) -> list[Row]:
-    """All rows, each proven to be as it was written, with its curve."""
+def read(results: Path, benchmark: Benchmark, collecting: bool = False) -> list[Row]:
+    """All rows, each as it was written, with its curve, and no curve without its row, unless that is about to be collected again."""
     file = results / f"{benchmark.name}.csv"
     edited = "rows are written by scripts/ledger.sh only; take it back from the repository, or delete the line and collect the run again"
     rows = read_rows(file, benchmark.columns, edited)
@@ -91,7 +92,21 @@ def read(results: Path, benchmark: Benchmark) -> list[Row]:
         if before >= after:
             says = "is there twice" if before == after else "is out of order"
             raise UserError(f"{file}: {' '.join(map(str, after))} {says}; {edited}")
+    named = {results / benchmark.curve_file(row) for row in rows}
+    for curve in [] if collecting else sorted((results / "curves" / benchmark.name).glob("*.csv")):
+        if curve not in named:
+            raise UserError(f"{curve} has no row in {file}: take that back from the repository, or delete the curve too")
     return rows
+
+
+def check_published(folder: Path) -> int:
+    """How many published tables there are, each as SHA256SUMS has it."""
+    sums = {name: told for told, name in (line.split() for line in (folder / "SHA256SUMS").read_text().splitlines())}
+    for name in sorted({*sums, *(file.name for file in folder.glob("*.csv"))}):
+        file = folder / name
+        if not file.exists() or hashlib.sha256(file.read_bytes()).hexdigest() != sums.get(name):
+            raise UserError(f"{file} does not match {folder / 'SHA256SUMS'}: take it back from the repository")
+    return len(sums)
 
 
 def read_curve(results: Path, benchmark: Benchmark, row: Row) -> list[dict[str, float]]:
@@ -267,7 +282,7 @@ SAME = ("config_hash", "commit", "hours", "eval_returns")  # two rows that agree
 
 def collect(runs: list[Path], results: Path, benchmark: Benchmark, cut_off: bool, debug: bool) -> list[str]:
     """Add what is new; returns what was refused."""
-    rows = {benchmark.key(row): row for row in read(results, benchmark)}
+    rows = {benchmark.key(row): row for row in read(results, benchmark, collecting=True)}
     seen: dict[tuple, Path] = {}
     curves: dict[tuple, str] = {}
     refused, added, left_out = [], 0, 0
@@ -349,6 +364,11 @@ def main(arguments: list[str]) -> int:
             print(f"{results / f'{benchmark.name}.csv'}: {len(read(results, benchmark))} run(s), as they were written")
         else:
             refused += collect(runs or [ROOT / "runs"], results, benchmark, flags["--cut-off"], flags["--debug"])
+    if flags["--check"]:
+        import readings  # which imports this file
+
+        print(f"{results / 'readout.csv'}: {len(readings.read(results))} encoder(s), as they were written")
+        print(f"{PUBLISHED}: {check_published(PUBLISHED)} table(s), as they were written")
     for line in refused:
         print(f"refused: {line}", file=sys.stderr)
     return int(bool(refused))

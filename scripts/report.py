@@ -16,6 +16,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 import aggregates  # noqa: E402
 import comparisons  # noqa: E402
 import figures  # noqa: E402
+import ledger  # noqa: E402
 from aggregates import AGGREGATE_NAMES, AGGREGATES, BUDGETS, OURS_FIRST, Curve, Published, Run, counted, method_name, ordered  # noqa: E402
 from ledger import ATARI, BENCHMARKS, DMCONTROL, Benchmark  # noqa: E402
 from pages import (  # noqa: E402
@@ -305,8 +306,13 @@ def main(arguments: list[str]) -> int:
         else:
             raise UserError(f"{argument} {value} is unknown: write --results DIR, --figs DIR, --resamples N or --readme FILE")
     results = folders["--results"]
+    if not results.is_dir():
+        raise UserError(f"--results {results} is not a folder: scripts/ledger.sh --results {results} makes it")
+    if page is not None and not page.is_file():
+        raise UserError(f"--readme {page} is not a file")
+    ledger.check_published(ledger.PUBLISHED)
     runs = {b: aggregates.load_runs(results, b) for b in BENCHMARKS}
-    published = {b: aggregates.load_published(ROOT / "results" / "published", b) for b in BENCHMARKS}
+    published = {b: aggregates.load_published(ledger.PUBLISHED, b) for b in BENCHMARKS}
     report = Report(results, folders["--figs"])
     report.say(
         "# Report",

@@ -10,9 +10,12 @@ import aggregates
 import comparisons
 import numpy as np
 import pytest
+import report as reporter
 from ledger import ATARI, BENCHMARKS, DMCONTROL
 from PIL import Image
 from rliable import metrics
+
+from DMControl.core.errors import UserError
 
 
 def report(root, results, figs) -> subprocess.Popen:
@@ -205,6 +208,14 @@ def test_readme_gets_its_rows_figures_and_videos(root, invented_ledger, invent, 
         assert "(1 seed) | 866 ± 103 at 100,000 |" in cells["reacher_easy", "MLR", "paper", f"{steps} env steps (cut off)"]
     assert "(figs/dmcontrol_paper_curves_steps.png)" in texts and "(figs/ablations.png)" in texts
     assert "(figs/policies/cheetah_run_mlr_paper.gif)" in texts and "what it shows" in texts
+
+
+@pytest.mark.parametrize(("option", "says"), [("--results", "is not a folder"), ("--readme", "is not a file")])
+def test_a_folder_or_a_page_that_is_not_there_is_an_error(tmp_path, option, says):
+    arguments = {"--results": str(tmp_path), "--figs": str(tmp_path / "figs")} | {option: str(tmp_path / "nothing")}
+    with pytest.raises(UserError, match=f"{option} {tmp_path}/nothing {says}"):
+        reporter.main([word for pair in arguments.items() for word in pair])
+    assert not list(tmp_path.iterdir())
 
 
 def test_readme_without_its_marks_is_an_error(root, tmp_path):
