@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ledger import DMCONTROL, Benchmark, read, read_curve
@@ -13,6 +14,7 @@ from rliable import library, metrics
 from scipy.stats import trim_mean
 
 SEED, RESAMPLES = 0, 2000
+FEW = 5  # below so many seeds a bootstrap gives little more than their range, and noise: the range is stated
 BUDGETS = {"dmcontrol": (100_000, 500_000), "atari": (400_000,)}  # of the published tables, in env steps and frames
 # a preset's run stays one with these; Atari's `steps` is none of them: the importance weights of its replay are spread over all steps
 HARMLESS = (
@@ -59,6 +61,7 @@ class Run:
     hardware: str
     commit: str
     changed: dict[str, str]
+    config_hash: str
     worlds: dict[str, float]  # the mean return in each world it was judged in, its own among them
     judged: dict[str, int]  # by how many episodes
     curve: tuple[dict[str, float], ...] = field(repr=False)
@@ -81,7 +84,7 @@ def load_runs(results: Path, benchmark: Benchmark) -> list[Run]:
     runs = []
     for row in read(results, benchmark):
         changed = dict(word.partition("=")[::2] for word in row["changed"].split())
-        own = {k: row[k] for k in ("method", "preset", "name", "hardware", "commit")}
+        own = {k: row[k] for k in ("method", "preset", "name", "hardware", "commit", "config_hash")}
         machines = own["hardware"].replace(", 1 threads", ", 1 thread").split(" + ")  # "threads", as the first rows say
         own["hardware"] = " + ".join(dict.fromkeys(machines))
         judged = [re.fullmatch(r"(.+):(\d+)=(.+)", word).groups() for word in row["worlds"].split()]
@@ -187,29 +190,46 @@ def bootstrap(scores: dict, func: Callable[..., np.ndarray], curve: bool = False
         np.random.set_state(state)
 
 
+def bounds_name(seeds: Iterable[int]) -> str:
+    """What the bounds of results over so many seeds are."""
+    few = {count < FEW for count in seeds if count > 1}
+    every = f"range of the seeds, from {FEW} seeds on 95% bootstrap interval"
+    return every if len(few) != 1 else "range of the seeds" if few == {True} else "95% bootstrap interval"
+
+
+def seed_range(scores: np.ndarray, func: Callable[[np.ndarray], Any]) -> np.ndarray:  # (runs, tasks, ...) -> (2, ...)
+    """From the lowest seed of every task to the highest, which is as far as a bootstrap could reach."""
+    return np.sort([func(np.broadcast_to(end, scores.shape)) for end in (scores.min(0), scores.max(0))], axis=0)
+
+
 def interval(scores: np.ndarray, func: Callable[[np.ndarray], float]) -> tuple[float, Interval | None]:  # (runs, tasks)
-    """A number and its interval; one run per task has none."""
-    if len(scores) < 2:
-        return float(func(scores)), None
+    """A number and its bounds; one run per task has none."""
+    if len(scores) < FEW:
+        low, high = seed_range(scores, func)
+        return float(func(scores)), (float(low), float(high)) if len(scores) > 1 else None
     points, bounds = bootstrap({"x": scores}, lambda x: np.array([func(x)]))
     return float(points["x"][0]), (float(bounds["x"][0, 0]), float(bounds["x"][1, 0]))
 
 
 def profile(scores: np.ndarray, taus: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """The share of runs above each tau, and its interval (2, taus)."""
-    if len(scores) < 2:
-        return library.score_distributions(scores, taus), None
-    points, bounds = bootstrap({"x": scores}, lambda x: library.score_distributions(x, taus), curve=True)
+    """The share of runs above each tau, and its bounds (2, taus)."""
+
+    def share(x: np.ndarray) -> np.ndarray:
+        return library.score_distributions(x, taus)
+
+    if len(scores) < FEW:
+        return share(scores), seed_range(scores, share) if len(scores) > 1 else None
+    points, bounds = bootstrap({"x": scores}, share, curve=True)
     return points["x"], bounds["x"]
 
 
 def improvement(ours: np.ndarray, other: np.ndarray) -> tuple[float, Interval | None]:  # (runs, tasks) each
-    """P(a run of ours scores above a run of the other), the mean over tasks."""
+    """P(a run of ours scores above a run of the other), the mean over tasks; of few seeds without an interval."""
 
     def probability(a: np.ndarray, b: np.ndarray) -> np.ndarray:  # as metrics.probability_of_improvement, without its p-values
         return np.array([np.mean((a[:, None] > b[None]) + 0.5 * (a[:, None] == b[None]))])
 
-    if min(len(ours), len(other)) < 2:
+    if min(len(ours), len(other)) < FEW:
         return float(probability(ours, other)[0]), None
     points, bounds = bootstrap({"x": [ours, other]}, probability)
     return float(points["x"][0]), (float(bounds["x"][0, 0]), float(bounds["x"][1, 0]))
@@ -281,7 +301,7 @@ def recomputed(published: Published) -> float:
 
 @dataclass(frozen=True)
 class Curve:
-    """A method's learning curve: means and intervals over seeds, against steps and against the mean hours."""
+    """A method's learning curve: means and bounds over seeds, against steps and against the mean hours."""
 
     steps: np.ndarray
     hours: np.ndarray
@@ -315,8 +335,8 @@ def curve(columns: list[list[Run]], scale: Callable[[str, float], float], func: 
     scores = scores.transpose(1, 0, 2)  # (seeds, tasks, points)
     hours = np.array([[[p[s]["hours"] for s in steps] for p in q] for q in points]).mean((0, 1))
 
-    bounds = bootstrap({"x": scores}, func, curve=True)[1]["x"] if seeds > 1 else None
-    return Curve(np.array(steps), hours, func(scores), bounds, seeds, len(columns))
+    bounds = seed_range(scores, func) if seeds < FEW else bootstrap({"x": scores}, func, curve=True)[1]["x"]
+    return Curve(np.array(steps), hours, func(scores), bounds if seeds > 1 else None, seeds, len(columns))
 
 
 def comparable(by_task: dict[str, dict[str, list[Run]]], tasks: list[str]) -> tuple[list[str], list[str]]:
@@ -334,6 +354,23 @@ def comparable(by_task: dict[str, dict[str, list[Run]]], tasks: list[str]) -> tu
 def complete(runs: list[Run]) -> list[Run]:
     """Those that finished, if some did: a run that was cut off would cut the others' curve."""
     return [r for r in runs if r.finished] or runs
+
+
+def mixed(runs: Iterable[Run]) -> list[str]:
+    """What is to be said of seeds that stand together and yet ran with different settings."""
+    cells: dict[tuple, list[Run]] = {}
+    for run in sorted(runs, key=lambda r: r.seed):
+        cells.setdefault((run.task, run.method, run.preset, run.name), []).append(run)
+    says = []
+    for (task, method, preset, name), own in cells.items():
+        hashes = list(dict.fromkeys(r.config_hash for r in own))
+        if len(hashes) > 1:
+            seeds = [[str(r.seed) for r in own if r.config_hash == h] for h in hashes]
+            parts = " and ".join(f"seed{'' if len(s) == 1 else 's'} {', '.join(s)}" for s in seeds)
+            what = f"versions of the preset `{preset}`" if all(r.changed == own[0].changed for r in own) else "settings"
+            label = f"{task}, {method_name(method)} {name}".strip()
+            says.append(f"{label}: {parts} ran with different {what} (config hashes {', '.join(hashes)}).")
+    return says
 
 
 def main_runs(runs: Iterable[Run], preset: str) -> list[Run]:

@@ -69,36 +69,53 @@ def draw_curve(axes: Axes, method: str, curve: Curve, hours: bool) -> None:
         axes.fill_between(x, *curve.bounds, color=colour, alpha=0.18, linewidth=0)
 
 
-def legend(figure: Figure, methods: list[str], published: bool) -> None:
+def legend(figure: Figure, methods: list[str], published: list[str]) -> None:
     handles = []
     for method in methods:
         colour, marker, line = style(method)
         handles.append(pyplot.Line2D([], [], color=colour, linestyle=line, marker=marker, markersize=4, label=method_name(method)))
-    if published:
-        for method in ("mlr", "baseline"):
-            label = f"{method_name(method)}, published"
-            handles.append(
-                pyplot.Line2D([], [], color=style(method)[0], marker=style(method)[1], markerfacecolor="white", linestyle="", label=label)
-            )
+    for method in published:
+        colour, marker, _ = style(method)
+        label = f"{method_name(method)}, published"
+        handles.append(pyplot.Line2D([], [], color=colour, marker=marker, markerfacecolor="white", linestyle="", label=label))
     ncols = max(1, min(len(handles), int(figure.get_figwidth() / 1.7)))  # a row no wider than the figure
     figure.legend(handles=handles, loc="outside upper center", ncols=ncols, frameon=False, fontsize=9)
+
+
+def published_marks(
+    benchmark: Benchmark, published: Published, panels: dict[str, dict[str, Curve]], cut: dict[str, list[tuple[str, Curve]]]
+) -> dict[str, list[tuple[str, int, float]]]:
+    """title -> (method, budget, score) of the methods that have a run in this panel, as far as its runs went."""
+    marks: dict[str, list[tuple[str, int, float]]] = {}
+    for title, shown in panels.items():
+        drawn = [*shown.items(), *cut.get(title, [])]
+        end = max((curve.steps[-1] for _, curve in drawn), default=0)
+        for method in [m for m in aggregates.OURS_FIRST if m in dict(drawn)]:
+            for budget in aggregates.BUDGETS[benchmark.name]:
+                score = published.scores.get((budget, title, method))
+                if score is not None and budget <= end * 1.05:
+                    score = aggregates.normalise(benchmark, published, title, score)
+                    marks.setdefault(title, []).append((method, budget, score))
+    return marks
 
 
 def curves(
     folder: Path,
     name: str,
     benchmark: Benchmark,
-    published: Published,
     panels: dict[str, dict[str, Curve]],
     cut: dict[str, list[tuple[str, Curve]]],
+    marks: dict[str, list[tuple[str, int, float]]],
     hours: bool,
 ) -> None:
-    """A panel per task and one for the aggregate. panels: title -> method -> curve; cut: runs that ended early, as dotted lines."""
+    """A panel per task and one for the aggregate. panels: title -> method -> curve; cut: runs that ended early, as dotted lines.
+
+    marks: published scores, shown against steps alone.
+    """
     columns = min(4, len(panels))
     rows = -(-len(panels) // columns)
     figure, grid = pyplot.subplots(rows, columns, figsize=(3.5 * columns + 0.3, 2.7 * rows + 0.5), squeeze=False, layout="constrained")
     shown: set[str] = set()
-    marked = False
     for axes, title in zip(grid.flat, panels, strict=False):
         for method, curve in panels[title].items():
             draw_curve(axes, method, curve, hours)
@@ -109,18 +126,9 @@ def curves(
         seeds = sorted({c.seeds for c in panels[title].values()})
         count = "-".join(str(s) for s in ([seeds[0], seeds[-1]] if len(seeds) > 1 else seeds))
         axes.set_title(f"{title}" + (f" ({count} seed{'s' if count != '1' else ''})" if count else ""), fontsize=9)
-        if not hours:
-            end = max([c.steps[-1] for c in panels[title].values()] + [c.steps[-1] for _, c in cut.get(title, [])])
-            for budget in aggregates.BUDGETS[benchmark.name]:
-                for method in ("mlr", "baseline"):
-                    score = published.scores.get((budget, title, method))
-                    if score is not None and budget <= end * 1.05:
-                        score = aggregates.normalise(benchmark, published, title, score)
-                        kwargs = dict(
-                            color=style(method)[0], marker=style(method)[1], markerfacecolor="white", linestyle="", clip_on=False, zorder=5
-                        )
-                        axes.plot([budget / 1000], [score], **kwargs)
-                        marked = True
+        for method, budget, score in [] if hours else marks.get(title, []):
+            colour, marker, _ = style(method)
+            axes.plot([budget / 1000], [score], color=colour, marker=marker, markerfacecolor="white", linestyle="", clip_on=False, zorder=5)
         axes.set_xlabel("hours of the run (mean over seeds)" if hours else STEP_LABEL[benchmark.name], fontsize=8)
         axes.tick_params(labelsize=8)
         if benchmark is DMCONTROL:
@@ -130,7 +138,7 @@ def curves(
         axes.set_visible(False)
     for axes in grid[:, 0]:
         axes.set_ylabel(SCORE_LABEL[benchmark.name], fontsize=8)
-    legend(figure, aggregates.ordered(shown), marked)
+    legend(figure, aggregates.ordered(shown), [] if hours else aggregates.ordered(m for own in marks.values() for m, _, _ in own))
     save(figure, folder, name)
 
 
@@ -138,8 +146,9 @@ def bars(
     folder: Path,
     name: str,
     panels: dict[str, tuple[dict[str, float], dict[str, tuple[float, tuple[float, float] | None]]]],
+    bounds_name: str,
 ) -> None:
-    """Published aggregates as bars, ours as points with intervals. panels: title -> (published, ours)."""
+    """Published aggregates as bars, ours as points with bounds. panels: title -> (published, ours)."""
     figure, grid = pyplot.subplots(1, len(panels), figsize=(3.4 * len(panels), 3.4), squeeze=False, layout="constrained")
     for axes, (title, (published, ours)) in zip(grid[0], panels.items(), strict=True):
         methods = aggregates.ordered([*published, *ours])[::-1]
@@ -155,9 +164,11 @@ def bars(
         axes.set_title(title, fontsize=9)
         axes.tick_params(labelsize=8)
         tidy(axes)
-    bar = pyplot.Rectangle((0, 0), 1, 1, color="grey", alpha=0.35, label="published")
-    point = pyplot.Line2D([], [], color="grey", marker="o", markeredgecolor="black", linestyle="", label="ours, 95% interval")
-    figure.legend(handles=[bar, point], loc="outside upper center", ncols=2, frameon=False, fontsize=8)
+    label = f"ours, {bounds_name}"
+    handles = [pyplot.Line2D([], [], color="grey", marker="o", markeredgecolor="black", linestyle="", label=label)]
+    if any(published for published, _ in panels.values()):
+        handles.append(pyplot.Rectangle((0, 0), 1, 1, color="grey", alpha=0.35, label="published"))
+    figure.legend(handles=handles, loc="outside upper center", ncols=2, frameon=False, fontsize=8)
     save(figure, folder, name)
 
 
@@ -192,7 +203,10 @@ def improvement(folder: Path, name: str, found: dict[str, tuple[float, tuple[flo
 
 
 def ablations(folder: Path, name: str, found: list[comparisons.Ablation], step_text: Callable[[comparisons.Ablation], str]) -> None:
-    """A panel per setting that was changed: each run a dot, their mean a bar; the method as it stands is filled. Dashed: the Baseline."""
+    """A panel per setting that was changed: each run a dot, their mean a bar; the method as it stands is filled.
+
+    Dashed: the Baseline's mean, in a band from its lowest run to its highest.
+    """
     columns = min(4, len(found))
     rows = -(-len(found) // columns)
     figure, grid = pyplot.subplots(rows, columns, figsize=(3.2 * columns, 3.1 * rows), squeeze=False, layout="constrained")
@@ -210,17 +224,21 @@ def ablations(folder: Path, name: str, found: list[comparisons.Ablation], step_t
             axes.bar(place, np.mean(scores), color=colour, alpha=0.6 if own else 0.2, width=0.65)
             offsets = np.linspace(-0.15, 0.15, len(scores)) if len(scores) > 1 else [0.0]
             axes.plot(place + np.array(offsets), scores, "o", color=colour, markersize=4, markeredgecolor="white", linestyle="")
+        one = len(ablation.tasks) == 1
         if ablation.baseline:
-            says = f"Baseline ({counted(len(ablation.baseline), 'run')})"
+            low, high, count = min(ablation.baseline), max(ablation.baseline), len(ablation.baseline)
+            says = f"Baseline, mean{' and range' if count > 1 else ''} ({counted(count, 'seed' if one else 'run')})"
             axes.axhline(np.mean(ablation.baseline), color=style("baseline")[0], linestyle="--", linewidth=1.2, label=says)
+            axes.axhspan(low, high, color=style("baseline")[0], alpha=0.1, linewidth=0, zorder=0)
             axes.legend(loc="lower right", fontsize=7, framealpha=0.9)
+        over = ablation.tasks[0] if one else counted(len(ablation.tasks), ablation.benchmark.task)
         labels = [{"True": "with", "False": "without"}.get(v, v) for v in values]
         axes.set_xticks(
             range(len(values)),
-            [f"{t}\n{counted(len(ablation.values[v]), 'run')}" for t, v in zip(labels, values, strict=True)],
+            [f"{t}\n{counted(len(ablation.values[v]), 'seed' if one else 'run')}" for t, v in zip(labels, values, strict=True)],
             fontsize=8,
         )
-        axes.set_title(f"{comparisons.ABLATIONS[ablation.key]}\n{step_text(ablation)}", fontsize=8)
+        axes.set_title(f"{comparisons.ABLATIONS[ablation.key]}\n{over}, {step_text(ablation)}", fontsize=8)
         axes.set_ylabel(SCORE_LABEL[ablation.benchmark.name], fontsize=8)
         axes.tick_params(labelsize=8)
         tidy(axes)

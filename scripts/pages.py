@@ -2,7 +2,9 @@
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import aggregates
 import comparisons
@@ -20,18 +22,29 @@ UNITS = {"dmcontrol": "env steps", "atari": "frames"}
 class Report:
     """The text as it grows, and where its figures go."""
 
-    def __init__(self, results: Path, figs: Path) -> None:
-        self.results, self.figs = results, figs
+    def __init__(self, results: Path, figs: Path, draws: bool = True) -> None:
+        self.results, self.figs, self.draws = results, figs, draws
         self.lines: list[str] = []
         self.drawn: list[str] = []
+        self.notes: list[str] = []
 
     def say(self, *lines: str) -> None:
         self.lines += [*lines, ""]
 
     def table(self, head: list[str], rows: list[list[str]]) -> None:
         self.lines += [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}", *(f"| {' | '.join(row)} |" for row in rows), ""]
+        for number, says in enumerate(self.notes, 1):
+            self.say(f"<sup>{number}</sup> {says}")
+        self.notes.clear()
 
-    def figure(self, name: str, says: str) -> None:
+    def note(self, says: list[str]) -> str:
+        """The marks of footnotes, for a cell of the next table; they stand below it."""
+        self.notes += [text for text in says if text not in self.notes]
+        return "".join(f" <sup>{self.notes.index(text) + 1}</sup>" for text in says)
+
+    def figure(self, name: str, says: str, draw: Callable[..., None], *what: Any) -> None:
+        if self.draws:
+            draw(self.figs, name, *what)
         self.drawn.append(name)
         path = os.path.relpath(self.figs / f"{name}.png", self.results)
         self.say(f"![{says}]({Path(path).as_posix()})")
@@ -63,7 +76,7 @@ def ours_text(scores: list[float] | None, digits: int, sign: str = "") -> str:
 
 
 def with_interval(value: float, bounds: tuple[float, float] | None, digits: int) -> str:
-    return f"{value:.{digits}f} " + ("(no interval: 1 seed)" if bounds is None else f"[{bounds[0]:.{digits}f}, {bounds[1]:.{digits}f}]")
+    return f"{value:.{digits}f} " + ("(1 seed)" if bounds is None else f"[{bounds[0]:.{digits}f}, {bounds[1]:.{digits}f}]")
 
 
 def published_text(published: Published, budget: int, task: str, method: str, digits: int) -> str:
@@ -192,11 +205,12 @@ def worlds_table(report: Report, benchmark: Benchmark, published: Published, run
     theirs = [m for m in methods if any((r.task, w.partition("[")[0], m) in published.worlds for r in judged for w in worlds)]
     for task, step in sorted({(r.task, r.step) for r in judged}):
         own = [r for r in judged if (r.task, r.step) == (task, step)]
-        scores = {world: [[r.worlds[world] for r in own if r.method == m and world in r.worlds] for m in methods] for world in worlds}
-        for world, columns in scores.items():
+        for world in worlds:
+            columns = [[r for r in own if r.method == m and world in r.worlds] for m in methods]
+            cells = [ours_text([r.worlds[world] for r in c], 0) + report.note(aggregates.mixed(c)) if c else "" for c in columns]
             found = [published.worlds.get((task, world.partition("[")[0], m)) for m in theirs]
             texts = ["" if f is None else f"{f[0]:.0f} ± {f[1]:.0f}" for f in found]
-            rows.append([task, f"{step:,}", world, *(ours_text(c, 0) if c else "" for c in columns), *texts])
+            rows.append([task, f"{step:,}", world, *cells, *texts])
     head = [benchmark.task, UNITS[benchmark.name], "world", *(method_name(m) for m in methods)]
     report.table([*head, *(f"{method_name(m)}, published" for m in theirs)], rows)
 

@@ -21,7 +21,7 @@ def readme(report: Report, runs: dict[Benchmark, list[Run]], published: dict[Ben
         for preset, task, method in sorted(keys, key=lambda k: (preset_order(k[0]), k[1], methods.index(k[2]))):
             chosen = [r for r in aggregates.main_runs(own, preset) if (r.task, r.method) == (task, method)]
             for step in sorted({r.step for r in chosen}, reverse=True):
-                rows.append(readme_row(benchmark, published[benchmark], [r for r in chosen if r.step == step]))
+                rows.append(readme_row(page, benchmark, published[benchmark], [r for r in chosen if r.step == step]))
     if rows:
         page.table(["task", "method", "preset", "at", "ours", "published", "hours a run", "hardware"], rows)
         page.say(
@@ -47,7 +47,7 @@ def readme(report: Report, runs: dict[Benchmark, list[Run]], published: dict[Ben
     marks.fill(path, "evidence", "\n".join(page.lines).rstrip().splitlines())
 
 
-def readme_row(benchmark: Benchmark, published: Published, runs: list[Run]) -> list[str]:
+def readme_row(page: Report, benchmark: Benchmark, published: Published, runs: list[Run]) -> list[str]:
     first = runs[0]
     digits = 0 if benchmark is DMCONTROL else 1
     budget = next((b for b in BUDGETS[benchmark.name] if first.step < b * 1.01), BUDGETS[benchmark.name][-1])
@@ -57,7 +57,7 @@ def readme_row(benchmark: Benchmark, published: Published, runs: list[Run]) -> l
     theirs = published_text(published, budget, first.task, first.method, digits) if first.method in OURS_FIRST else ""
     if theirs and not budget <= first.step < budget * 1.01:
         theirs += f" at {budget:,}"
-    ours = ours_text([r.score for r in runs], digits)
+    ours = ours_text([r.score for r in runs], digits) + page.note(aggregates.mixed(runs))
     return [first.task, method_name(first.method), first.preset, at, ours, theirs, f"{hours:.2f}", where]
 
 

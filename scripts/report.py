@@ -1,7 +1,8 @@
 """results/REPORT.md and its figures, from the ledger and the published tables alone.
 
-python scripts/report.py [--results DIR] [--figs DIR] [--resamples 2000] [--readme FILE]
+python scripts/report.py [--results DIR] [--figs DIR] [--resamples 2000] [--text] [--readme FILE]
 
+--text           no figures
 --readme FILE    also the part of this file that stands between the marks <!-- evidence: ... --> and <!-- end of evidence -->
 
 What has no run is shown as such. Published numbers are marked as published, and seeds are counted.
@@ -66,7 +67,8 @@ def score_table(report: Report, benchmark: Benchmark, published: Published, runs
         row = [task, *(number(published.scores.get((theirs, task, m)), digits) for m in references)]
         for method in ours:
             scores = found.get((task, method))
-            row.append(ours_text(scores, digits))
+            own = [r for r in runs if (r.task, r.method) == (task, method) and r.at(budget) is not None]
+            row.append(ours_text(scores, digits) + report.note(aggregates.mixed(own)))
             if method in OURS_FIRST:
                 score = published.scores.get((theirs, task, method))
                 row.append(published_text(published, theirs, task, method, digits))
@@ -109,18 +111,19 @@ def aggregate_table(report: Report, benchmark: Benchmark, published: Published, 
             if None not in found.values():
                 theirs = {kind: theirs[kind] | {method: found[kind]} for kind in kinds}
                 rows.append([f"{method_name(method)}, published", f"all {total}", *(number(v, digits) for v in found.values())])
-    says = "95% stratified bootstrap intervals over seeds"
-    report.say(
-        f"#### Aggregates at {budget:,} {UNITS[benchmark.name]}",
-        "",
-        f"Ours with {says} (rliable, {aggregates.RESAMPLES:,} resamples, fixed seed).",
-    )
-    report.table(["method", "over", *(AGGREGATE_NAMES[k] for k in kinds)], rows)
     present = {m: x for m, x in matrices.items() if x is not None}
+    bounds = aggregates.bounds_name(len(x.scores) for x in present.values())
+    says = f"Ours, in brackets: {bounds}."
+    if "range" in bounds:
+        says += " The range: with the lowest seed of each task, and with the highest."
+    if "bootstrap" in bounds:
+        says += f" The bootstrap: stratified, from rliable, {aggregates.RESAMPLES:,} resamples, fixed seed."
+    report.say(f"#### Aggregates at {budget:,} {UNITS[benchmark.name]}", "", says)
+    report.table(["method", "over", *(AGGREGATE_NAMES[k] for k in kinds)], rows)
     shared = aggregates.on_common_tasks(present)
     if shared:
         tasks = next(iter(shared.values())).tasks
-        over = "" if len(tasks) == total else f"\n{len(tasks)} of {total} {benchmark.task}s, published: from means"
+        over = "" if len(tasks) == total else f"\n{len(tasks)} of {total} {benchmark.task}s"
         panels = {}
         for kind, func in kinds.items():
             bars = theirs[kind]
@@ -129,12 +132,13 @@ def aggregate_table(report: Report, benchmark: Benchmark, published: Published, 
                 bars = {m: v for m, v in again.items() if v is not None}
             bars = {m: v for m, v in bars.items() if m not in ("human", "random")}
             own = {m: values[m][kind] if x.tasks == present[m].tasks else aggregates.interval(x.scores, func) for m, x in shared.items()}
-            panels[f"{AGGREGATE_NAMES[kind]} at {budget:,} {UNITS[benchmark.name]}{over}"] = (bars, own)
-        figures.bars(report.figs, f"{name}_aggregates_{budget}", panels)
-        report.figure(f"{name}_aggregates_{budget}", "aggregates: published as bars, ours as points with intervals")
+            source = ", published: from means" if over and bars else ""
+            panels[f"{AGGREGATE_NAMES[kind]} at {budget:,} {UNITS[benchmark.name]}{over}{source}"] = (bars, own)
+        says = "aggregates: ours as points with bounds" + (", published as bars" if any(b for b, _ in panels.values()) else "")
+        report.figure(f"{name}_aggregates_{budget}", says, figures.bars, panels, bounds)
         label = f"{budget:,} {UNITS[benchmark.name]}, {counted(len(tasks), benchmark.task)}"
-        figures.profiles(report.figs, f"{name}_profile_{budget}", benchmark, shared, label)
-        report.figure(f"{name}_profile_{budget}", "performance profile: the share of runs above a score")
+        says = "performance profile: the share of runs above a score"
+        report.figure(f"{name}_profile_{budget}", says, figures.profiles, benchmark, shared, label)
     improvement(report, benchmark, present, budget, name)
 
 
@@ -154,15 +158,15 @@ def improvement(report: Report, benchmark: Benchmark, present: dict, budget: int
         label = f"MLR over {method_name(other)}"
         found[label] = aggregates.improvement(*pair)
         over = f"{counted(len(tasks), benchmark.task)}, {ours.seeds()} against {theirs.seeds()}"
-        if found[label][1] is None:
-            rows.append([label, over, f"{found[label][0]:.2f} (no interval: 1 seed)"])
-        else:
-            rows.append([label, over, with_interval(*found[label], 2)])
-    report.say("Probability of improvement: how often a run of MLR scores above a run of the other, 0.5 being even.")
+        value, bounds = found[label]
+        rows.append([label, over, f"{value:.2f}" if bounds is None else with_interval(value, bounds, 2)])
+    report.say(
+        "Probability of improvement: how often a run of MLR scores above a run of the other, 0.5 being even. "
+        f"From {aggregates.FEW} seeds of both on with its 95% bootstrap interval."
+    )
     report.table(["", "over", "probability"], list(dict.fromkeys(map(tuple, rows))))
     if found:
-        figures.improvement(report.figs, f"{name}_improvement_{budget}", found)
-        report.figure(f"{name}_improvement_{budget}", "probability of improvement with its interval")
+        report.figure(f"{name}_improvement_{budget}", "probability of improvement", figures.improvement, found)
 
 
 def curve_figures(report: Report, benchmark: Benchmark, published: Published, runs: list[Run], name: str) -> None:
@@ -196,14 +200,17 @@ def curve_figures(report: Report, benchmark: Benchmark, published: Published, ru
     if not panels:
         report.say(NO_RUN)
         return
+    marks = figures.published_marks(benchmark, published, panels, cut)
     report.say(
-        "Mean over seeds, shaded: 95% bootstrap interval. Only evaluations that every seed has; dotted: runs that were cut off. "
-        "Hollow marks: published."
+        f"Mean over seeds, shaded: {aggregates.bounds_name(c.seeds for own in panels.values() for c in own.values())}. "
+        "Only evaluations that every seed has"
+        + ("; dotted: runs that were cut off." if cut else ".")
+        + (f" Hollow marks, against {UNITS[benchmark.name]}: published." if marks else "")
     )
     for hours in (False, True):
         file = f"{name}_curves_{'hours' if hours else 'steps'}"
-        figures.curves(report.figs, file, benchmark, published, panels, cut, hours)
-        report.figure(file, f"learning curves against {'hours' if hours else UNITS[benchmark.name]}")
+        says = f"learning curves against {'hours' if hours else UNITS[benchmark.name]}"
+        report.figure(file, says, figures.curves, benchmark, panels, cut, marks, hours)
 
 
 def section(report: Report, benchmark: Benchmark, published: Published, runs: list[Run]) -> None:
@@ -265,13 +272,8 @@ def ablation_section(report: Report, found: list[comparisons.Ablation]) -> None:
             own = " (as it stands)" if value == comparisons.DEFAULTS[a.key] else ""
             rows.append([f"`{a.key}={value}`{own}", a.benchmark.name, a.preset, ", ".join(a.tasks), f"{a.step:,}", text])
     report.table(["setting", "benchmark", "preset", "on", "steps", "score"], rows)
-    figures.ablations(
-        report.figs,
-        "ablations",
-        found,
-        lambda a: f"{counted(len(a.tasks), a.benchmark.task)}, {a.step:,} {UNITS[a.benchmark.name]}, {a.preset}",
-    )
-    report.figure("ablations", "ablations: each run a dot, their mean a bar, the Baseline's mean a dashed line")
+    says = "ablations: each run a dot, their mean a bar, the Baseline's mean a dashed line in a band, their range"
+    report.figure("ablations", says, figures.ablations, found, lambda a: f"{a.step:,} {UNITS[a.benchmark.name]}, {a.preset}")
 
 
 def hardware(report: Report, runs: dict[Benchmark, list[Run]]) -> None:
@@ -293,9 +295,12 @@ def hardware(report: Report, runs: dict[Benchmark, list[Run]]) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    folders, page = {"--results": ROOT / "results", "--figs": ROOT / "figs"}, None
+    folders, page, draws = {"--results": ROOT / "results", "--figs": ROOT / "figs"}, None, True
     rest = iter(arguments)
     for argument in rest:
+        if argument == "--text":
+            draws = False
+            continue
         value = next(rest, "")
         if argument == "--readme" and value:
             page = Path(value)
@@ -304,7 +309,7 @@ def main(arguments: list[str]) -> int:
         elif argument in folders and value:
             folders[argument] = Path(value)
         else:
-            raise UserError(f"{argument} {value} is unknown: write --results DIR, --figs DIR, --resamples N or --readme FILE")
+            raise UserError(f"{argument} {value} is unknown: write --results DIR, --figs DIR, --resamples N, --text or --readme FILE")
     results = folders["--results"]
     if not results.is_dir():
         raise UserError(f"--results {results} is not a folder: scripts/ledger.sh --results {results} makes it")
@@ -313,7 +318,7 @@ def main(arguments: list[str]) -> int:
     ledger.check_published(ledger.PUBLISHED)
     runs = {b: aggregates.load_runs(results, b) for b in BENCHMARKS}
     published = {b: aggregates.load_published(ledger.PUBLISHED, b) for b in BENCHMARKS}
-    report = Report(results, folders["--figs"])
+    report = Report(results, folders["--figs"], draws)
     report.say(
         "# Report",
         "",

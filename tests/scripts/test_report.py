@@ -3,8 +3,10 @@
 import csv
 import hashlib
 import re
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import aggregates
 import comparisons
@@ -92,6 +94,8 @@ def test_statistics_follow_rliable_and_one_seed():
     rng = np.random.default_rng(0)
     ours, other = rng.normal(1, 1, (5, 7)), rng.normal(0.5, 1, (4, 7)).round(1)
     ours[0] = other[0]  # ties count half
+    assert aggregates.improvement(ours, other)[1] is None, "four seeds"
+    other = np.concatenate([other, ours[:1] - 0.5])
     value, bounds = aggregates.improvement(ours, other)
     assert value == pytest.approx(metrics.probability_of_improvement(ours, other))
     assert bounds[0] <= value <= bounds[1] and aggregates.improvement(ours, other) == (value, bounds)
@@ -104,6 +108,77 @@ def test_statistics_follow_rliable_and_one_seed():
     assert aggregates.interval(ours[:1], metrics.aggregate_iqm)[1] is None
     both = np.stack([ours, 2 * ours], -1)  # two points of a curve
     assert aggregates.iqm_curve(both) == pytest.approx([point, 2 * point])
+
+
+def test_below_five_seeds_the_bounds_are_the_range_of_the_seeds():
+    """Equal scores at two steps have equal bounds, where a bootstrap of three seeds jitters."""
+    scores = np.array([[0.0, 10.0], [4.0, 60.0], [5.0, 20.0]])  # 3 seeds, 2 tasks
+    assert aggregates.interval(scores, aggregates.task_mean) == (pytest.approx(16.5), (5.0, 32.5))
+    assert aggregates.interval(scores[:, :1], metrics.aggregate_optimality_gap)[1] == (0.0, 1.0), "falls as scores rise"
+    share, bounds = aggregates.profile(scores, np.array([4.5, 15.0]))
+    assert share == pytest.approx([4 / 6, 2 / 6]) and bounds.tolist() == [[0.5, 0.0], [1.0, 0.5]]
+    assert aggregates.bounds_name([3, 2, 1]) == "range of the seeds" and aggregates.bounds_name([5, 1]) == "95% bootstrap interval"
+    assert "range" in aggregates.bounds_name([3, 5]) and "bootstrap" in aggregates.bounds_name([3, 5])
+    points = tuple({"frame": float(s), "hours": 1.0, "mean": 7.0} for s in range(20))
+    runs = [aggregates.Run(*["x"] * 4, k, 19, 19, True, 7.0, 1.0, "", "", {}, "", {}, {}, points, "frame") for k in range(3)]
+    jumps = [replace(r, curve=tuple(p | {"mean": 7.0 * (r.seed > 0)} for p in points)) for r in runs]
+    found = aggregates.curve([jumps], lambda task, score: score, aggregates.mean_curve)
+    assert found.bounds.tolist() == [[0.0] * 20, [7.0] * 20]
+    five = [replace(jumps[min(k, 2)], seed=k) for k in range(5)]
+    low, high = aggregates.interval(np.array([[r.curve[0]["mean"]] for r in five]), aggregates.task_mean)[1]
+    assert 0 < low < high <= 7, "from five on a bootstrap"
+
+
+def test_seeds_of_different_settings_that_stand_together_have_a_footnote(root, invent, tmp_path, capsys):
+    import ledger
+
+    rows = [invent(tmp_path, DMCONTROL, t, "mlr", s) for t in ("hopper_hop", "walker_walk") for s in (1, 2, 3)]
+    rows += [invent(tmp_path, DMCONTROL, "hopper_hop", "baseline", s, changed="" if s == 1 else "env_steps=100000") for s in (1, 2)]
+    for row, name in zip(rows, ("a", "a", "b", "c", "c", "c", "d", "e"), strict=True):
+        row["config_hash"] = name
+    rows += [invent(tmp_path, DMCONTROL, "hopper_hop", "mlr", s, name="own") for s in (1, 2)]  # another cell
+    ledger.write(tmp_path, DMCONTROL, rows)
+    page = tmp_path / "README.md"
+    page.write_text("<!-- evidence: x -->\n<!-- end of evidence -->\n")
+    assert reporter.main(["--results", str(tmp_path), "--figs", str(tmp_path / "figs"), "--text", "--readme", str(page)]) == 0
+    assert not (tmp_path / "figs").exists()
+    for text in ((tmp_path / "REPORT.md").read_text(), page.read_text()):
+        marked = [line for line in text.splitlines() if "<sup>" in line and line.startswith("| ")]
+        assert marked and all(line.startswith("| hopper_hop |") for line in marked)
+        notes = [line for line in text.splitlines() if line.startswith("<sup>")]
+        assert notes == [
+            "<sup>1</sup> hopper_hop, MLR: seeds 1, 2 and seed 3 ran with different versions of the preset `paper` (config hashes a, b).",
+            "<sup>2</sup> hopper_hop, Baseline: seed 1 and seed 2 ran with different settings (config hashes d, e).",
+        ]
+
+
+def test_what_is_committed_is_what_the_ledger_gives(root, tmp_path):
+    """REPORT.md and README's evidence, without the pictures."""
+    results, page, figs = tmp_path / "results", tmp_path / "README.md", tmp_path / "figs"
+    shutil.copytree(root / "results", results)
+    (results / "REPORT.md").unlink()
+    page.write_text((root / "README.md").read_text().replace("seeds) |", "seeds |"))  # to be written anew
+    figs.mkdir()
+    (figs / "policies").symlink_to(root / "figs/policies")
+    assert reporter.main(["--results", str(results), "--figs", str(figs), "--readme", str(page), "--text"]) == 0
+    again = "run scripts/report.sh --readme README.md"
+    assert (results / "REPORT.md").read_text() == (root / "results/REPORT.md").read_text(), again
+    assert page.read_text() == (root / "README.md").read_text(), again
+    named = re.findall(r"\(\.\./(figs/\w+\.png)\)", (results / "REPORT.md").read_text())
+    assert named and all((root / name).exists() for name in named)
+
+
+def test_published_scores_are_marked_where_a_method_has_a_run(published):
+    import figures
+
+    def curve(end: int) -> aggregates.Curve:
+        return aggregates.Curve(np.array([0, end]), np.array([0, 1]), np.array([0, 1]), None, 1, 1)
+
+    panels = {"walker_walk": {"mlr": curve(100_000), "madi": curve(100_000)}, "cheetah_run": {"mlr": curve(20_000)}, "hopper_hop": {}}
+    cut = {"hopper_hop": [("mlr", curve(20_000))], "reacher_easy": [("mlr", curve(20_000))]}
+    assert figures.published_marks(DMCONTROL, published[DMCONTROL], panels, cut) == {"walker_walk": [("mlr", 100_000, 643.0)]}
+    for shown in ({"madi": curve(100_000)}, {"mlr": curve(90_000)}):
+        assert not figures.published_marks(DMCONTROL, published[DMCONTROL], {"walker_walk": shown}, {})
 
 
 def test_an_evaluation_one_agent_step_late_still_counts(root, invent, tmp_path):
@@ -178,7 +253,7 @@ def test_no_legend_is_wider_than_its_figure():
 
     for width in (3.8, 7.3, 14.3):
         figure, _ = pyplot.subplots(figsize=(width, 3), layout="constrained")
-        figures.legend(figure, list(figures.STYLES), published=True)
+        figures.legend(figure, list(figures.STYLES), published=["mlr", "baseline"])
         figure.canvas.draw()
         box = figure.legends[0].get_window_extent()
         assert box.x0 >= 0 and box.x1 <= figure.bbox.width
