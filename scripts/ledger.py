@@ -367,7 +367,8 @@ def main(arguments: list[str]) -> int:
     if flags["--check"]:
         import readings  # which imports this file
 
-        print(f"{results / 'readout.csv'}: {len(readings.read(results))} encoder(s), as they were written")
+        for table in (readings.READOUT, readings.DECODER):
+            print(f"{results / table.file}: {len(table.read(results))} row(s), as they were written")
         print(f"{PUBLISHED}: {check_published(PUBLISHED)} table(s), as they were written")
     for line in refused:
         print(f"refused: {line}", file=sys.stderr)

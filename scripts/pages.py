@@ -144,12 +144,12 @@ def readout_table(report: Report, heading: str) -> None:
         rows,
     )
     report.say(
-        "R² on episodes that the map was not fitted to, the same for all runs of a task and drawn once: 1 is all, 0 nothing or less. Mean "
-        "over the parts of the state (DMControl: positions and velocities; Atari: the bytes of the console's memory), ± sample standard "
-        "deviation over seeds. *untrained*: before the first update. *rank*: effective rank. *own*: MLR's loss on "
-        "windows of these episodes; *other*: the same where the decoder is given other windows' masked frames and "
-        "actions; *constant*: where the mean target answers all; each from the lowest seed to the highest. As far as *own* and *other* are equal, MLR's answer does not depend on "
-        "its input. Losses of other masks, or of pixels, have other scales. Measured by `scripts/readout.sh`."
+        "R² on episodes that the map was not fitted to, the same for all runs of a task and drawn once: 1 is all, 0 nothing or less. Mean"
+        " over the parts of the state (DMControl: positions and velocities; Atari: the bytes of the console's memory), ± sample standard "
+        "deviation over seeds. *untrained*: before the first update. *rank*: effective rank. *own*: MLR's loss on windows of these "
+        "episodes; *other*: the same where the decoder is given other windows' masked frames and actions; *constant*: where the mean "
+        "target answers all; each from the lowest seed to the highest. As far as *own* and *other* are equal, MLR's answer does not "
+        "depend on its input. Losses of other masks, or of pixels, have other scales.Measured by `scripts/readout.sh`."
     )
     decoder_table(report, heading)
 

@@ -336,11 +336,12 @@ def test_published_tables_are_as_they_were_written(root, tmp_path, monkeypatch, 
         reporter.main(["--results", str(tmp_path), "--figs", str(tmp_path / "figs")])
 
 
-def test_ledger_checks_the_readouts(root, tmp_path):
-    text = (root / "results/readout.csv").read_text()
-    (tmp_path / "readout.csv").write_text(text)
-    assert f"{len(text.splitlines()) - 1} encoder(s)" in ledger("--check", "--results", tmp_path).stdout
-    (tmp_path / "readout.csv").write_text(text.replace("0.5747", "0.9747", 1))
+@pytest.mark.parametrize(("name", "number"), [("readout.csv", "0.5747"), ("decoder.csv", "0.0182")])
+def test_ledger_checks_what_was_read(root, tmp_path, name, number):
+    text = (root / "results" / name).read_text()
+    (tmp_path / name).write_text(text)
+    assert f"{name}: {len(text.splitlines()) - 1} row(s)" in ledger("--check", "--results", tmp_path).stdout
+    (tmp_path / name).write_text(text.replace(number, "0.9747", 1))
     done = ledger("--check", "--results", tmp_path)
     assert done.returncode == 2 and "line 2: the row does not match its checksum" in done.stderr
 
