@@ -199,7 +199,7 @@ def worlds_table(report: Report, benchmark: Benchmark, published: Published, run
         "",
         f"Trained in the clean world. Ours: mean ± sample standard deviation over seeds, each judged by {episodes} episodes a world, "
         "from the same initial states in all worlds. [procedural]: drawn, not filmed; so were all overlay images. "
-        "*published*: after 500,000 agent steps, with real footage.",
+        "*published*: after 500,000 agent steps, with real footage, from the papers that `results/published/worlds.csv` names.",
     )
     methods, rows = ordered(r.method for r in judged), []
     theirs = [m for m in methods if any((r.task, w.partition("[")[0], m) in published.worlds for r in judged for w in worlds)]

@@ -25,8 +25,8 @@ SECONDS = 30  # of the episode at most
 SIZES = ((176, 15), (144, 12), (128, 10), (96, 8), (72, 6))  # height in pixels, pictures per second; the first that fits is taken
 
 
-def caption(run: Path) -> tuple[str, str]:
-    """The file's name and what stands below it, from result.json."""
+def caption(run: Path, cut: bool) -> tuple[str, str]:
+    """The file's name and what stands below it, from result.json. `cut`: the episode is longer than what is shown."""
     file = run / "result.json"
     if not file.exists():
         raise UserError(f"{run} has no result.json: is it a finished run's folder?")
@@ -34,7 +34,8 @@ def caption(run: Path) -> tuple[str, str]:
     task, step = (r["task"], f"{r['env_steps']:,} env steps") if "task" in r else (r["game"], f"{r['frames']:,} frames")
     mean = sum(r["eval_returns"]) / len(r["eval_returns"])
     name = "_".join([task, r["method"], r["preset"], *([r["name"]] if r["name"] else [])])
-    shown = f"{mean:.0f} after {step}, mean of {len(r['eval_returns'])}; shown: the first, {r['eval_returns'][0]:.0f}"
+    part = f"{SECONDS} seconds of the first" if cut else "the first"
+    shown = f"{mean:.0f} after {step}, mean of {len(r['eval_returns'])}; shown: {part}, {r['eval_returns'][0]:.0f}"
     return name, f"{task}, {method_name(r['method'])}, {r['preset']}, seed {r['seed']}: {shown}"
 
 
@@ -61,13 +62,14 @@ def main(arguments: list[str]) -> int:
     if not runs:
         raise UserError("say which runs: scripts/policies.sh RUN_DIR ...")
     for run in runs:
-        name, text = caption(run)
+        caption(run, cut=False)  # what is missing is said first
         film = run / "video" / "final.mp4"
         if not film.exists():
             raise UserError(f"{film} is not there: the run had eval.video=false")
         with imageio.get_reader(film) as reader:
             fps = reader.get_meta_data()["fps"]
             pictures = [Image.fromarray(f) for f, _ in zip(reader, range(round(SECONDS * fps)), strict=False)]
+            name, text = caption(run, cut=reader.count_frames() > len(pictures))
         target = figs / "policies" / f"{name}.gif"
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(shrink(pictures, fps, text))
