@@ -6,7 +6,7 @@ fail() { echo "error: $*" >&2; exit 2; }
 ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 501)) || fail "bash 5.1 or newer is needed, this is $BASH_VERSION"
 
 # ---- what the user wants
-tasks="" seeds=1 methods=mlr preset=paper jobs=1 gpus=all runs=runs dry=false settings=()
+tasks="" seeds=1 methods=mlr preset=paper jobs=1 gpus=all runs=runs dry=false settings=() sets=()
 while (($#)); do
   case $1 in
     --seeds | --method | --preset | --jobs-per-gpu | --gpus | --runs) [[ -n ${2:-} && $2 != -* ]] || fail "$1 needs a value" ;;&
@@ -16,6 +16,7 @@ while (($#)); do
     --jobs-per-gpu) jobs=$2; shift 2 ;;
     --gpus) gpus=$2; shift 2 ;;
     --runs) runs=$2; shift 2 ;;
+    --then) sets+=("$tasks" "$methods"); tasks=""; shift ;;
     --dry-run) dry=true; shift ;;
     -h | --help) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$launcher"; exit 0 ;;
     -*) fail "option $1 is unknown: --help lists them" ;;
@@ -24,29 +25,37 @@ while (($#)); do
     *) tasks+=" $1"; shift ;;
   esac
 done
-read -ra words <<<"${tasks//,/ }"
-tasks=""
-for word in "${words[@]}"; do
-  case $word in
-    all26) [ $benchmark = atari ] || fail "all26 is a word of run_atari.sh, the six tasks are all6"; tasks+=" $all26" ;;
-    all6) [ $benchmark = dmcontrol ] || fail "all6 is a word of run_dmcontrol.sh, the 26 games are all26"; tasks+=" $all6" ;;
-    *[A-Z]*) tasks+=" $(sed -E ':a; s/([A-Za-z0-9])([A-Z])/\1_\2/; ta' <<<"$word" | tr A-Z a-z)" ;; # KungFuMaster, as its folder is named
-    *) tasks+=" $word" ;;
-  esac
-done
-once() { tr -s ', ' '\n\n' <<<"$*" | awk 'NF && !seen[$0]++' | tr '\n' ' '; } # each word once: a run named twice would meet itself
-read -ra tasks <<<"$(once "$tasks")"
-read -ra methods <<<"$(once "$methods")"
-((${#tasks[@]})) || fail "say which ${key}s: $launcher --help"
-((${#methods[@]})) || fail "--method names no method"
 [[ $jobs =~ ^[1-9][0-9]*$ ]] || fail "--jobs-per-gpu $jobs must be a whole number from 1 on"
 list=()
 for part in ${seeds//,/ }; do
   [[ $part =~ ^([0-9]+)(-([0-9]+))?$ ]] || fail "--seeds $seeds must look like 1-3 or 1,2,5"
   list+=($(seq "${BASH_REMATCH[1]}" "${BASH_REMATCH[3]:-${BASH_REMATCH[1]}}"))
 done
-read -ra seeds <<<"$(once "${list[@]:-}")"
+seeds=("${list[@]}")
 ((${#seeds[@]})) || fail "--seeds counts upwards, such as 1-3"
+sets+=("$tasks" "$methods")
+queue=()
+while ((${#sets[@]})); do
+  read -ra words <<<"${sets[0]//,/ }"
+  read -ra methods <<<"${sets[1]//,/ }"
+  sets=("${sets[@]:2}") tasks=()
+  ((${#words[@]})) || fail "say which ${key}s: $launcher --help"
+  ((${#methods[@]})) || fail "--method names no method"
+  for word in "${words[@]}"; do
+    case $word in
+      all26) [ $benchmark = atari ] || fail "all26 is a word of run_atari.sh, the six tasks are all6"; tasks+=($all26) ;;
+      all6) [ $benchmark = dmcontrol ] || fail "all6 is a word of run_dmcontrol.sh, the 26 games are all26"; tasks+=($all6) ;;
+      *[A-Z]*) tasks+=("$(sed -E ':a; s/([A-Za-z0-9])([A-Z])/\1_\2/; ta' <<<"$word" | tr A-Z a-z)") ;; # KungFuMaster, as its folder is named
+      *) tasks+=("$word") ;;
+    esac
+  done
+  for seed in "${seeds[@]}"; do
+    for task in "${tasks[@]}"; do
+      for method in "${methods[@]}"; do queue+=("$task $method $seed"); done
+    done
+  done
+done
+mapfile -t queue < <(printf '%s\n' "${queue[@]}" | awk '!seen[$0]++') # a run named twice would meet itself
 name=""
 for setting in "${settings[@]}"; do [[ $setting == name=* ]] && name=${setting#name=}; done
 
@@ -119,13 +128,9 @@ if ! $dry; then source scripts/setup.sh; fi
 trap 'stop INT' INT
 trap 'stop TERM' TERM
 trap 'stop HUP' HUP # the terminal is gone; under nohup it is ignored
-for seed in "${seeds[@]}"; do
-  for task in "${tasks[@]}"; do
-    for method in "${methods[@]}"; do
-      while ! $dry && [ -z "$signal" ] && ((${#slots[@]} == 0)); do collect; done
-      [ -z "$signal" ] && start "$task" "$method" "$seed"
-    done
-  done
+for line in "${queue[@]}"; do
+  while ! $dry && [ -z "$signal" ] && ((${#slots[@]} == 0)); do collect; done
+  [ -z "$signal" ] && start $line
 done
 while ((${#run_of[@]})); do collect; done
 $dry && exit 0

@@ -9,6 +9,7 @@
 #   --preset paper       (default paper)
 #   --jobs-per-gpu 4     runs side by side on each GPU; without a GPU, on the CPU (default 1)
 #   --gpus 0,1           which GPUs (default all; none for the CPU)
+#   --then               more tasks, with a --method of their own, behind these in the same queue
 #   --runs runs          where the runs and their logs go
 #   --dry-run            print the commands, run nothing
 #   key=value ...        settings for every run: env_steps=500000 name=long
