@@ -314,7 +314,10 @@ def collect(runs: list[Path], results: Path, benchmark: Benchmark, cut_off: bool
         if same and old["worlds"] == row["worlds"]:
             continue
         further = old and old["finished"] == "no" and old["config_hash"] == row["config_hash"]
-        if old and not same and not (further and int(row[benchmark.step]) >= int(old[benchmark.step])):
+        if further and row["finished"] == "no" and int(row[benchmark.step]) < int(old[benchmark.step]):
+            print(f"left out: {folder} (it went on from an earlier save, and the ledger has it at {int(old[benchmark.step]):,})")
+            continue
+        if old and not same and not further:
             refused.append(f"{folder}: the ledger holds another run of {' '.join(map(str, key))}: delete that line first, or use name=...")
             continue
         rows[key], curves[key] = row, curve

@@ -206,6 +206,12 @@ def test_ledger_takes_a_run_that_was_cut_off_as_far_as_it_went(day, tmp_path):
     assert ledger(runs, "--results", results, "--debug", "--cut-off").returncode == 0
     (row,) = read(results, DMCONTROL)
     assert (row["env_step"], row["planned"], row["finished"]) == ("600", "1200", "no") and row["commit"] != "unknown"
+    for kept in (len(lines), 3):  # further; then, after a crash, on its way again from the save before
+        (folder / "eval.csv").write_text("\n".join(lines[:kept]) + "\n")
+        done = ledger(runs, "--results", results, "--debug", "--cut-off")
+        (row,) = read(results, DMCONTROL)
+        assert done.returncode == 0 and (row["env_step"], row["finished"]) == ("1200", "no"), done.stderr
+    assert "went on from an earlier save, and the ledger has it at 1,200" in done.stdout
     assert ledger(day[0], "--results", results, "--debug").returncode == 0  # it has finished since
     (row,) = read(results, DMCONTROL)
     assert (row["env_step"], row["finished"]) == ("1200", "yes")
