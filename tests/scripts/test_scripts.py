@@ -143,17 +143,3 @@ def test_sync_core_copies(root, tmp_path):
     subprocess.run(["bash", str(script)], check=True, capture_output=True)
     assert sorted(p.name for p in (tmp_path / "Atari/core").iterdir()) == ["a.py"]
     assert subprocess.run(["bash", str(script), "Elsewhere"], capture_output=True).returncode == 2
-
-
-def test_evidence_says_what_it_would_train(root):
-    def evidence(*words):
-        return subprocess.run(["bash", "scripts/evidence.sh", *words], capture_output=True, text=True, cwd=root)
-
-    done = evidence("small", "ablations", "--dry-run")
-    assert done.returncode == 0, done.stderr
-    commands = [line for line in done.stdout.splitlines() if line.startswith("+ ")]
-    assert len(commands) == 2 * 2 * 3 + 6 * 2 and sum(" name=" in c and "env_steps" not in c for c in commands) == 12
-    assert sum("task=ball_in_cup_catch method=baseline preset=small" in c for c in commands) == 3
-    for word in ("smal", "--run"):
-        wrong = evidence(word, "--dry-run")
-        assert wrong.returncode == 2 and "scripts/evidence.sh [small]" in wrong.stderr and not wrong.stdout
