@@ -6,7 +6,8 @@
 #   small        preset small, MLR and Baseline, three seeds: cartpole_swingup, then ball_in_cup_catch
 #   ablations    MLR with one setting changed, preset small, cartpole_swingup, two seeds
 #   worlds       MaDi, SVEA and SAC, preset madi_small, cartpole_swingup, two seeds, 100k env steps, each judged in every world
-#   atari        preset small, MLR and Baseline, three seeds: boxing, then freeway; then boxing with Adam's usual epsilon, two seeds
+#   atari        preset small, MLR and Baseline, three seeds: boxing, then freeway; then boxing with Adam's usual epsilon, two seeds, and
+#                what MLR's decoder learns with either
 #   paper        the published setting, for a GPU: six tasks to 100k, then the games, MLR first; one seed, or --seeds 1-10
 #                (the paper has 10 on DMControl, 3 on Atari); --gpus none does it on the CPU all the same
 # results/ holds our own runs, and a second run of the same name is refused there: --results mine begins a ledger of your own, whose
@@ -92,6 +93,18 @@ judge() { # in every world, what has finished and was not judged in all of them 
   done
 }
 
+decode() { # why MLR's loss is not learnt with the published epsilon
+  local frozen=$runs/atari/boxing/baseline-small/seed1 folder settings
+  if ((${#dry[@]} || signal)); then return; fi
+  for folder in "$runs"/atari/boxing/mlr-small/eps-seed*/; do
+    if [[ -e $folder/result.json ]]; then go scripts/decoder.sh "${folder%/}" logged=true results="$results"; fi
+  done
+  if [[ ! -e $frozen/checkpoint ]]; then return; fi
+  for settings in "" "rainbow.adam_eps=1e-8" "rainbow.adam_eps=1e-8 mlr.mask.strategy=temporal" "untrained=true"; do
+    go scripts/decoder.sh "$frozen" results="$results" $settings # shellcheck disable=SC2086
+  done
+}
+
 all() {
   local stage jobs four="cartpole_swingup ball_in_cup_catch reacher_easy cheetah_run"
   for stage in "${stages[@]}"; do
@@ -111,7 +124,8 @@ all() {
         judge ;;
       atari)
         atari boxing --method "mlr baseline" --then freeway --seeds 1-3 --preset small
-        atari boxing --seeds 1-2 --method "mlr baseline" --preset small rainbow.adam_eps=1e-8 name=eps ;;
+        atari boxing --seeds 1-2 --method "mlr baseline" --preset small rainbow.adam_eps=1e-8 name=eps
+        decode ;;
       paper) # GB of a run: needs.py says 8 and 4, and CUDA with its graphs takes some
         side_by_side 10
         dmcontrol "$four" --method mlr --then "$four" --method baseline --then "finger_spin walker_walk" --method "mlr baseline" \

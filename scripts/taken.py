@@ -9,11 +9,11 @@ import shlex
 import sys
 from pathlib import Path
 
-from ledger import BENCHMARKS, Row, read
+from ledger import BENCHMARKS, Row, config_hash, read
 
-from DMControl.core.config import digest, plain
+from DMControl.core.config import plain
 from DMControl.core.errors import UserError, run_main
-from DMControl.core.run import FREE, read_config
+from DMControl.core.run import read_config
 
 PLACE = re.compile(r"/(?P<benchmark>\w+)/(?P<task>\w+)/(?P<method>\w+)-(?P<preset>\w+)/((?P<name>[^/]+)-)?seed(?P<seed>\d+)$")
 SKIPPED = "finished, skipped: "
@@ -34,7 +34,7 @@ def comes_from(folder: Path, row: Row) -> bool:
     """Whether the row is the run that this folder holds; one that was cut off may go on here."""
     if row["finished"] == "no":
         begun = (folder / "config.yaml").exists()
-        return begun and digest(plain(read_config(folder)), (*FREE, "seed", "name")) == row["config_hash"]
+        return begun and config_hash(plain(read_config(folder))) == row["config_hash"]
     file = folder / "result.json"
     result = json.loads(file.read_text()) if file.exists() else {"hours": -1, "eval_returns": []}
     return (f"{result['hours']:.4f}", " ".join(f"{r:.6g}" for r in result["eval_returns"])) == (row["hours"], row["eval_returns"])

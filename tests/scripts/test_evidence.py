@@ -1,6 +1,8 @@
 """scripts/evidence.sh with the real launchers and ledger, and runs that take no time: a stand-in for the interpreter trains them."""
 
 import csv
+import itertools
+import json
 import os
 import shutil
 import signal
@@ -12,12 +14,13 @@ from types import SimpleNamespace
 import psutil
 import pytest
 import yaml
-from ledger import DMCONTROL, read
+from ledger import DMCONTROL, config_hash, read
 
 from DMControl.core.config import plain
 from DMControl.settings import read_config
 
-STUBS = ("report.sh", "readout.sh", "policies.sh", "masks.sh")  # they say that they were called
+TASKS = ("cartpole_swingup", "ball_in_cup_catch", "reacher_easy", "cheetah_run", "finger_spin", "walker_walk")
+STUBS = ("report.sh", "readout.sh", "policies.sh", "masks.sh", "decoder.sh")  # they say that they were called
 PYTHON = """#!/usr/bin/env bash
 case "${{QUICK:-}} $*" in
   "1 scripts/taken.py"*) ;;
@@ -39,7 +42,8 @@ print("begins", flush=True)
 with open("begun", "a") as file: file.write(label + "\\n")
 folder.mkdir(parents=True, exist_ok=True)
 config = yaml.safe_load(open("config.yaml")) | {k: said[k] for k in ("task", "method", "preset")}
-(folder / "config.yaml").write_text(yaml.safe_dump(config | {"seed": int(said["seed"]), "name": said.get("name", "")}))
+config |= {"seed": int(said["seed"]), "name": said.get("name", "")}
+(folder / "config.yaml").write_text(yaml.safe_dump(config))
 fails, waits = label == os.environ.get("FAILS"), "WAITS" in os.environ
 steps = (0, 50_000) if fails or waits else (0, 50_000, 100_000)
 rows = [f"{s},{s},{said['seed']},0,{s / 1000},1,{s / 1e6},clean,,suite" for s in steps]
@@ -56,7 +60,9 @@ if waits:
     open(f"waiting-{label}", "w").close()
     time.sleep(60)
 made = {"eval_returns": [100.0], "hours": 0.1, "env_steps": 100_000, "commit": "c", "hardware": "h", "python": "3", "versions": {}}
-(folder / "result.json").write_text(json.dumps(made | {"config_hash": "x"}))
+made |= {k: config[k] for k in ("task", "method", "preset", "name", "seed")}
+made["config_hash"] = json.load(open("hashes"))["-".join(config[k] for k in ("task", "method", "preset"))]
+(folder / "result.json").write_text(json.dumps(made))
 (folder / "checkpoint").mkdir(exist_ok=True)
 """
 JUDGE = """
@@ -93,9 +99,16 @@ def place(root, tmp_path):
         if script.name not in STUBS:
             (tmp_path / "scripts" / script.name).symlink_to(script)
     texts = {f"scripts/{name}": f'#!/bin/sh\necho "{name} $*" >>called\n' for name in STUBS}
-    texts |= {".venv/bin/python": PYTHON.format(python=sys.executable, place=tmp_path), "train.py": TRAIN, "judge.py": JUDGE}
+    texts |= {
+        ".venv/bin/python": PYTHON.format(python=sys.executable, place=tmp_path),
+        "train.py": TRAIN,
+        "judge.py": JUDGE,
+    }
     config = read_config(["task=cartpole_swingup", "method=mlr", "preset=small"])
     texts |= {"config.yaml": yaml.safe_dump(plain(config)), "columns": ",".join(EVAL_COLUMNS)}
+    runs = itertools.product(TASKS, ("mlr", "baseline", "madi", "svea", "sac"), ("small", "madi_small", "paper"))
+    made = {"-".join(r): config_hash(plain(config) | dict(zip(("task", "method", "preset"), r, strict=True))) for r in runs}
+    texts["hashes"] = json.dumps(made)
     for name, text in texts.items():
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
