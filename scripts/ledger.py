@@ -281,11 +281,11 @@ SAME = ("config_hash", "commit", "hours", "eval_returns")  # two rows that agree
 
 
 def collect(runs: list[Path], results: Path, benchmark: Benchmark, cut_off: bool, debug: bool) -> list[str]:
-    """Add what is new; returns what was refused."""
+    """Add what is new; returns what was refused, which keeps nothing else out."""
     rows = {benchmark.key(row): row for row in read(results, benchmark, collecting=True)}
     seen: dict[tuple, Path] = {}
-    curves: dict[tuple, str] = {}
-    refused, added, left_out = [], 0, 0
+    fresh: dict[tuple, tuple[Row, str]] = {}
+    refused, left_out = [], 0
     for folder in run_folders(runs, benchmark):
         try:
             made = row_of(folder, benchmark)
@@ -307,6 +307,7 @@ def collect(runs: list[Path], results: Path, benchmark: Benchmark, cut_off: bool
             continue
         if key in seen:
             refused.append(f"{folder} is the same run as {seen[key]}: keep one of them, or give them names")
+            fresh.pop(key, None)
             continue
         seen[key] = folder
         old = rows.get(key)
@@ -320,19 +321,19 @@ def collect(runs: list[Path], results: Path, benchmark: Benchmark, cut_off: bool
         if old and not same and not further:
             refused.append(f"{folder}: the ledger holds another run of {' '.join(map(str, key))}: delete that line first, or use name=...")
             continue
-        rows[key], curves[key] = row, curve
-        added += 1
+        fresh[key] = row, curve
     if left_out:
         print(f"left out: {left_out} run(s) of the preset debug")
-    if refused:
+    if refused and not fresh:
         return refused
-    for key, curve in curves.items():
-        file = results / benchmark.curve_file(rows[key])
+    for row, curve in fresh.values():
+        file = results / benchmark.curve_file(row)
         file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(file, curve)
+    rows |= {key: row for key, (row, _) in fresh.items()}
     write(results, benchmark, list(rows.values()))
-    print(f"{results / f'{benchmark.name}.csv'}: {added} new, {len(rows)} run(s) in all")
-    return []
+    print(f"{results / f'{benchmark.name}.csv'}: {len(fresh)} new, {len(rows)} run(s) in all")
+    return refused
 
 
 def write(results: Path, benchmark: Benchmark, rows: list[Row]) -> None:

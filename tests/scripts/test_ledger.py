@@ -356,14 +356,17 @@ def test_ledger_checks_what_was_read(root, tmp_path, name, number):
     ("name", "text"),
     [("result.json", "{"), ("result.json", "{}"), ("eval.csv", "frame,seed\nx,1\n"), ("config.yaml", "a: ["), ("config.yaml", "a: 1")],
 )
-def test_ledger_names_a_damaged_run(day, tmp_path, name, text):
+def test_ledger_names_a_damaged_run_and_takes_the_others(day, tmp_path, name, text):
     runs = tmp_path / "runs"
     shutil.copytree(day[0] / "atari", runs / "atari")
-    folder = runs / "atari/pong/mlr-debug/seed1"
+    folder, sound = (runs / f"atari/pong/mlr-debug/{name}seed1" for name in ("", "other-"))
+    shutil.copytree(folder, sound)
+    for file in ("config.yaml", "result.json"):
+        edit(sound / file, lambda v: v.update(name="other"))
     (folder / name).write_text(text)
     done = ledger(runs, "--results", tmp_path / "results", "--debug")
-    assert done.returncode == 1 and done.stderr.startswith(f"refused: {folder}: "), done.stderr
-    assert not (tmp_path / "results/atari.csv").exists()
+    assert done.returncode == 1 and done.stderr.startswith(f"refused: {folder}: ") and done.stderr.count("\n") == 1, done.stderr
+    assert [row["name"] for row in read(tmp_path / "results", ATARI)] == ["other"]
 
 
 def test_a_ledger_that_is_no_table(tmp_path):
