@@ -86,6 +86,12 @@ def until(true, seconds: float = 30) -> None:
     assert true()
 
 
+def as_from_a_terminal() -> None:
+    """Also where the tests run in the background or under nohup, which have these ignored: bash cannot trap what is ignored."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.fixture
 def place(root, tmp_path):
     """A checkout whose runs cost nothing. place(words) runs evidence.sh there, place.begin(words) lets it run; QUICK: without a ledger."""
@@ -120,7 +126,7 @@ def place(root, tmp_path):
         known = {k: v for k, v in os.environ.items() if k not in ("JOBS", "CUDA_VISIBLE_DEVICES")}
         return subprocess.Popen(
             [script, *words], cwd=tmp_path, env=known | {"PATH": path} | environment, text=True, start_new_session=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=as_from_a_terminal,
         )  # fmt: skip
 
     def run(*words: str, **more: str) -> SimpleNamespace:
