@@ -26,14 +26,14 @@ def make(*arguments, dtype=torch.float32, seed=1):
     return make_agent(config, 2, Precision(CPU, dtype))
 
 
-def fill(agent, size=40, steps=120):
-    replay = Replay(500, 40, 3, size, 2, CPU, agent.generator)
+def fill(agent, size=40, steps=120, length=40):
+    replay = Replay(500, length, 3, size, 2, CPU, agent.generator)
     rng = np.random.default_rng(0)
     for t in range(steps):
-        if t % 40 == 0:
+        if t % length == 0:
             replay.start(rng.integers(0, 256, (size, size, 3), dtype=np.uint8))
         frame = rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
-        replay.add(rng.uniform(-1, 1, 2).astype(np.float32), float(rng.random()), False, t % 40 == 39, frame)
+        replay.add(rng.uniform(-1, 1, 2).astype(np.float32), float(rng.random()), False, t % length == length - 1, frame)
     return replay
 
 
@@ -198,13 +198,7 @@ def test_no_good_window_means_no_step_into_nothing():
 def test_missing_windows_count_neither_above_nor_below_the_line(monkeypatch):
     """Episodes of which few windows hold no end: the loss and its gradient are means over the good windows alone, whatever the parts."""
     agent = make("chunk=1")  # one window at a time
-    replay = Replay(500, 6, 3, 40, 2, CPU, agent.generator)
-    rng = np.random.default_rng(0)
-    for t in range(300):
-        if t % 6 == 0:
-            replay.start(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8))
-        frame = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
-        replay.add(rng.uniform(-1, 1, 2).astype(np.float32), 0.0, False, t % 6 == 5, frame)
+    replay = fill(agent, steps=300, length=6)
     objective, seen = agent.objective, []
     window = replay.sample_windows(objective.batch_size, objective.window)
     good = window.weight > 0
