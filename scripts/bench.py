@@ -9,7 +9,6 @@ python scripts/bench.py tree=dmcontrol preset=madi method=madi task=walker_walk 
 Further key=value arguments go to the configuration of the tree (task=..., game=..., mlr.window=...).
 """
 
-import functools
 import itertools
 import json
 import platform
@@ -28,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
 import torch  # noqa: E402
-from bench_subjects import AtariBench, DMControlBench  # noqa: E402
+from bench_subjects import AtariBench, Clock, DMControlBench  # noqa: E402
 from bench_tables import show, write_readme  # noqa: E402
 
 from DMControl.core import machine  # noqa: E402
@@ -36,53 +35,6 @@ from DMControl.core.errors import UserError, run_main  # noqa: E402
 from DMControl.core.run import commit  # noqa: E402
 
 PARTS = ("sample", "augment", "rl loss", "mlr forward", "mlr backward", "masker forward", "actor", "auxiliary", "optimiser", "ema", "rest")
-
-
-class Clock:
-    """Exclusive time per part: a part that runs inside another one is taken out of it. The GPU is timed with events."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.cuda = device.type == "cuda"
-        self.stack: list[str] = []
-        self.marks: list[tuple[str, Any]] = []
-
-    def now(self) -> Any:
-        if not self.cuda:
-            return time.perf_counter()
-        event = torch.cuda.Event(enable_timing=True)
-        event.record()
-        return event
-
-    def wrap(self, owner: Any, name: str, part: str) -> None:
-        inner = getattr(owner, name)
-
-        @functools.wraps(inner)
-        def timed(*args, **kwargs):
-            self.enter(part)
-            try:
-                return inner(*args, **kwargs)
-            finally:
-                self.leave()
-
-        object.__setattr__(owner, name, timed)
-
-    def enter(self, part: str) -> None:
-        self.marks.append((self.stack[-1] if self.stack else "", self.now()))
-        self.stack.append(part)
-
-    def leave(self) -> None:
-        self.marks.append((self.stack.pop(), self.now()))
-
-    def read(self) -> dict[str, float]:
-        """Milliseconds per part since the last reading."""
-        if self.cuda:
-            torch.cuda.synchronize()
-        spent: dict[str, float] = {}
-        for (_, before), (part, after) in zip(self.marks, self.marks[1:], strict=False):
-            took = before.elapsed_time(after) if self.cuda else (after - before) * 1e3
-            spent[part] = spent.get(part, 0.0) + took
-        self.marks = []
-        return spent
 
 
 def matrix_rates(precision: machine.Precision) -> tuple[float, float]:

@@ -1,17 +1,62 @@
-"""What scripts/bench.py measures: an agent of either tree with a filled replay, its update in parts, its environment."""
+"""What scripts/bench.py measures: an agent of either tree with a filled replay, its update by a clock of parts, its environment."""
 
+import functools
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
+import torch
 from work import atari_flops, dmcontrol_flops
 
 from DMControl.core import machine
 
 
-class Clock(Protocol):
-    def wrap(self, owner: Any, name: str, part: str) -> None: ...  # its calls are this part's time
+class Clock:
+    """Exclusive time per part: a part that runs inside another one is taken out of it. The GPU is timed with events."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.cuda = device.type == "cuda"
+        self.stack: list[str] = []
+        self.marks: list[tuple[str, Any]] = []
+
+    def now(self) -> Any:
+        if not self.cuda:
+            return time.perf_counter()
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def wrap(self, owner: Any, name: str, part: str) -> None:
+        inner = getattr(owner, name)
+
+        @functools.wraps(inner)
+        def timed(*args, **kwargs):
+            self.enter(part)
+            try:
+                return inner(*args, **kwargs)
+            finally:
+                self.leave()
+
+        object.__setattr__(owner, name, timed)
+
+    def enter(self, part: str) -> None:
+        self.marks.append((self.stack[-1] if self.stack else "", self.now()))
+        self.stack.append(part)
+
+    def leave(self) -> None:
+        self.marks.append((self.stack.pop(), self.now()))
+
+    def read(self) -> dict[str, float]:
+        """Milliseconds per part since the last reading."""
+        if self.cuda:
+            torch.cuda.synchronize()
+        spent: dict[str, float] = {}
+        for (_, before), (part, after) in zip(self.marks, self.marks[1:], strict=False):
+            took = before.elapsed_time(after) if self.cuda else (after - before) * 1e3
+            spent[part] = spent.get(part, 0.0) + took
+        self.marks = []
+        return spent
 
 
 class DMControlBench:

@@ -78,6 +78,10 @@ def logged(run: Path) -> tuple[int, dict[str, float]]:
     return last[0].step, {tag: scalar.value for tag, scalar in zip(tags, last, strict=True)}
 
 
+def told(seen: dict[str, float]) -> str:
+    return ", ".join(f"{name} {seen[f'mlr/loss_{name}']:.4f}" for name in readings.LOSSES)
+
+
 def keep(results: str, saved: Config, seen: dict[str, float], **what: str) -> None:
     """A row of results/decoder.csv, if asked for."""
     if not results:
@@ -105,9 +109,9 @@ def main(arguments: list[str]) -> int:
         if rest:
             raise UserError(f"{rest[0]} says nothing to logged=true: the run has its settings")
         frame, seen = logged(run)
-        print(f"{run}, at {frame:,} frames: " + ", ".join(f"{name} {seen[f'mlr/loss_{name}']:.4f}" for name in readings.LOSSES))
-        settled = ledger.changed(saved, ledger.reference(ledger.ATARI, saved))
-        keep(results, saved, seen, trained=readings.IN_THE_RUN, settings=settled, after=f"{frame:,} frames")
+        print(f"{run}, at {frame:,} frames: {told(seen)}")
+        changed = ledger.changed(saved, ledger.reference(ledger.ATARI, saved))
+        keep(results, saved, seen, trained=readings.IN_THE_RUN, settings=changed, after=f"{frame:,} frames")
         return 0
     for key in (a.partition("=")[0] for a in rest):
         if key in OF_THE_RUN or key.startswith(("encoder.", "env.")):
@@ -139,8 +143,7 @@ def main(arguments: list[str]) -> int:
     for update in range(updates + 1):
         if update % max(1, updates // LINES) == 0:
             seen = objective.gauges(fresh, torch.Generator(precision.device).manual_seed(SEED))
-            losses = ", ".join(f"{name} {seen[f'mlr/loss_{name}']:.4f}" for name in readings.LOSSES)
-            print(f"update {update:5}: {losses}", flush=True)
+            print(f"update {update:5}: {told(seen)}", flush=True)
         if update == updates:
             break
         optimizer.zero_grad()
