@@ -10,7 +10,7 @@ import torch
 
 from . import games
 from .core.errors import UserError, crashing
-from .core.frames import Frames
+from .core.method.frames import Frames
 
 TRAIN, EVALUATE = 0, 1  # streams of no-op starts; a game has at most 960 (STARTS x 30), so a start may be in both
 STARTS = 32  # ALE randomises the console's RAM anew at every reset; after so many the sequence begins again

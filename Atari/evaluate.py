@@ -10,18 +10,18 @@ import numpy as np
 import torch
 
 from . import games
-from .core import config as configuration
+from .agents.rainbow import Rainbow
 from .core import machine
-from .core.checkpoint import Checkpoints
-from .core.config import Config
 from .core.errors import UserError, run_main
-from .core.options import Options
-from .core.run import read_config
-from .core.writers import append_rows, video
+from .core.run import config as configuration
+from .core.run.checkpoint import Checkpoints
+from .core.run.config import Config
+from .core.run.folder import read_config
+from .core.run.options import Options
+from .core.run.writers import append_rows, video
 from .env import EVALUATE, Env, Stack, observations
 from .logger import EVAL_COLUMNS, FPS
 from .methods import make_agent
-from .rainbow import Rainbow
 from .settings import CONFIGS, RANGES
 
 FILMED = 4500  # steps of a game that a video holds at most: five minutes

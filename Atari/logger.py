@@ -10,8 +10,8 @@ import yaml
 from torch import Tensor
 
 from . import games
-from .core.config import flatten
-from .core.writers import Csv, TensorBoard, strip, video
+from .core.run.config import flatten
+from .core.run.writers import Csv, TensorBoard, strip, video
 
 TRAIN_COLUMNS = (
     "frame", "step", "episode", "episode_return", "episode_length", "hours", "perf/updates_per_second",

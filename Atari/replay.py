@@ -14,8 +14,8 @@ from torch import Tensor
 
 from .core import machine
 from .core.errors import UserError
-from .core.frames import Frames
-from .core.reconstruction import Window
+from .core.method.frames import Frames
+from .core.method.reconstruction import Window
 from .env import Step
 
 ARRAYS = ("action", "reward", "done", "age")

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from . import games
-from .core import config as configuration
-from .core.config import Config
 from .core.errors import UserError, nearest
-from .core.run import safe_folder
+from .core.run import config as configuration
+from .core.run.config import Config
+from .core.run.folder import safe_folder
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "atari"
 RANGES = {

@@ -14,18 +14,19 @@ import numpy as np
 import torch
 
 from . import games
-from .core import machine, multirun
-from .core.config import Config
+from .core import machine
 from .core.errors import UserError, run_main
-from .core.progress import Bar, Every, Until
-from .core.reconstruction import GAUGED
-from .core.run import RunFolder
-from .core.trainer import Run, require_disk
+from .core.method.reconstruction import GAUGED
+from .core.run import multirun
+from .core.run.config import Config
+from .core.run.folder import RunFolder
+from .core.run.progress import Bar, Every, Until
+from .core.run.trainer import Run, require_disk
 from .env import TRAIN, Env
 from .evaluate import evaluate, make_env
 from .logger import Logger
+from .memory import capacity, memory
 from .methods import make_agent, window_of
-from .needs import capacity, memory
 from .replay import Replay
 from .settings import CONFIGS, read_config, run_path
 

@@ -5,12 +5,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from dm_control import suite
-from dm_control.mujoco import engine
 
 from .core.errors import UserError, crashing, nearest
-from .core.frames import Frames
+from .core.method.frames import Frames
+from .renderer import choose_renderer
 from .worlds.scene import World
+
+choose_renderer()  # dm_control reads MUJOCO_GL once, when it is imported
+
+from dm_control import suite  # noqa: E402
+from dm_control.mujoco import engine  # noqa: E402
 
 TASKS = {f"{domain}_{task}": (domain, task) for domain, task in suite.ALL_TASKS}
 TRAIN, EVALUATE = 0, 1  # streams of initial states that never meet

@@ -14,19 +14,22 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .core import config as configuration
+from .agents.sac import SAC
 from .core import machine
-from .core.checkpoint import Checkpoints
-from .core.config import Config, plain
 from .core.errors import UserError, run_main
-from .core.options import Options
-from .core.run import read_config
-from .core.writers import append_rows, video
+from .core.run import config as configuration
+from .core.run.checkpoint import Checkpoints
+from .core.run.config import Config, plain
+from .core.run.folder import read_config
+from .core.run.options import Options
+from .core.run.writers import append_rows, video
+from .env import EVALUATE, TRAIN, Env, Stack
 from .logger import EVAL_COLUMNS, columns
+from .methods import make_agent
 from .renderer import choose_renderer
-from .sac import SAC
 from .settings import CONFIGS, RANGES
-from .worlds.places import INTENSITIES, Place, check_data, label, places
+from .worlds.catalogue import INTENSITIES, Place, check_data, label, places
+from .worlds.make import make as make_world
 
 VIDEO_SIZE = 256
 
@@ -59,17 +62,12 @@ def evaluate(
 
 
 def make_env(config: Config, seed: int, stream: int, place: Place):
-    from .env import TRAIN, Env
-    from .worlds.make import make
-
-    image, world = config.image, make(place, config.data, training=stream == TRAIN)
+    image, world = config.image, make_world(place, config.data, training=stream == TRAIN)
     return Env(config.task, config.action_repeat, image.size, image.shadows, seed, stream, world)
 
 
 def load_agent(path: Path, config: Config, action_dim: int, precision: machine.Precision) -> tuple[SAC, int]:
     """The newest saved agent of a run, and its agent step."""
-    from .methods import make_agent
-
     saved = Checkpoints(path / "checkpoint").load(("agent",), precision.device)
     if saved is None:
         raise UserError(f"{path} holds no saved policy yet: let the run reach its first checkpoint")
@@ -109,9 +107,6 @@ def main(arguments: list[str]) -> int:
     precision = machine.choose_precision(config.precision, machine.choose_device(options["device"]))
     machine.set_threads(threads)
     print(f"renderer: {choose_renderer()}")
-    from .env import EVALUATE, Stack
-    from .worlds.make import make as make_world
-
     for place in wanted:  # what a world lacks is missed before the first episode
         make_world(place, config.data)
     env = make_env(config, seed, EVALUATE, wanted[0])

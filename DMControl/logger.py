@@ -9,9 +9,9 @@ import torch
 import yaml
 from torch import Tensor
 
-from .core.config import Config, flatten
-from .core.writers import Csv, TensorBoard, strip, video
-from .worlds.places import Place, is_procedural
+from .core.run.config import Config, flatten
+from .core.run.writers import Csv, TensorBoard, strip, video
+from .worlds.catalogue import Place, is_procedural
 
 TRAIN_COLUMNS = (
     "env_step", "step", "episode", "episode_return", "episode_length", "hours", "perf/updates_per_second",

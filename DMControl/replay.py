@@ -14,8 +14,8 @@ from torch import Tensor
 
 from .core import machine
 from .core.errors import UserError
-from .core.frames import Frames, stack_index
-from .core.reconstruction import Window
+from .core.method.frames import Frames, stack_index
+from .core.method.reconstruction import Window
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from .core import config as configuration
-from .core.config import Config
 from .core.errors import UserError, nearest
-from .core.run import safe_folder
-from .worlds.places import Place, check_data, places
+from .core.run import config as configuration
+from .core.run.config import Config
+from .core.run.folder import safe_folder
+from .env import TASKS
+from .worlds.catalogue import Place, check_data, places
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "dmcontrol"
 RANGES = {
@@ -41,8 +42,6 @@ SHORT = {"augment": "strong.augment"}  # what users of the published code type
 
 
 def read_config(arguments: list[str]) -> Config:
-    from .env import TASKS
-
     pairs = [(SHORT.get(key, key), equals + text) for key, equals, text in (a.partition("=") for a in arguments)]
     typed = {key.lstrip("+") for key, text in pairs if text}
     own = set(configuration.choices(CONFIGS, "task"))  # a task without a file of its own takes its domain's, or other.yaml

@@ -13,17 +13,23 @@ import sys
 import numpy as np
 import torch
 
-from .core import machine, multirun
-from .core.config import Config
+from .core import machine
 from .core.errors import UserError, run_main
-from .core.progress import Bar, Every, Until
-from .core.reconstruction import GAUGED
-from .core.run import RunFolder
-from .core.trainer import Run, require_disk
-from .needs import capacity, memory
+from .core.method.reconstruction import GAUGED
+from .core.run import multirun
+from .core.run.config import Config
+from .core.run.folder import RunFolder
+from .core.run.progress import Bar, Every, Until
+from .core.run.trainer import Run, require_disk
+from .env import EVALUATE, TRAIN, Stack
+from .evaluate import VIDEO_SIZE, env_fps, evaluate, make_env
+from .logger import Logger
+from .memory import capacity, memory
+from .methods import CRITICS, make_agent
 from .renderer import choose_renderer
+from .replay import Replay
 from .settings import CONFIGS, read_config, run_path, worlds_of
-from .worlds.places import Place, label
+from .worlds.catalogue import Place, label
 
 
 class Trainer(Run):
@@ -31,12 +37,6 @@ class Trainer(Run):
     COUNTERS = (*Run.COUNTERS, "episode_return", "episode_start")
 
     def __init__(self, config: Config, command: str) -> None:
-        from .env import Stack
-        from .evaluate import env_fps
-        from .logger import Logger
-        from .methods import CRITICS, make_agent
-        from .replay import Replay
-
         super().__init__(config)
         image, path = config.image, run_path(config)
         self.place, *others = worlds_of(config)
@@ -68,15 +68,9 @@ class Trainer(Run):
         print(self.replay, flush=True)
 
     def make_env(self):
-        from .env import TRAIN
-        from .evaluate import make_env
-
         return make_env(self.config, self.config.seed, TRAIN, self.place)
 
     def make_judge(self, place: Place):
-        from .env import EVALUATE
-        from .evaluate import make_env
-
         return make_env(self.config, self.config.seed, EVALUATE, place)
 
     @property
@@ -188,8 +182,6 @@ class Trainer(Run):
 
     def judge(self, place: Place, episodes: int, **how):
         """Episodes in one world; after a crash all of them again, in a new environment."""
-        from .evaluate import evaluate
-
         def renew() -> None:
             self.judges[place] = self.make_judge(place)
 
@@ -201,8 +193,6 @@ class Trainer(Run):
             return self.agent.critic_loss.pictures(self.eval_stack.observation().centre_crop(self.config.image.crop))
 
     def finish(self) -> None:
-        from .evaluate import VIDEO_SIZE
-
         if self.config.eval.video:
             _, frames = self.judge(self.place, 1, film=1, size=VIDEO_SIZE)
             print(f"video: {self.logger.video('final', frames)}")

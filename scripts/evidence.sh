@@ -144,7 +144,7 @@ if [[ " ${stages[*]} " == *" paper "* && $gpus != none ]]; then
     fail "paper is for a GPU, and torch sees none here: a run would take 50 to 330 hours; --gpus none does it all the same"
 fi
 listed=$(dry=(--dry-run) && all)
-.venv/bin/python scripts/taken.py "$results" <<<"$listed"
+.venv/bin/python -m scripts.ledger.conflicts "$results" <<<"$listed"
 
 mkdir -p "$runs"
 trap 'stop 2' INT

@@ -9,7 +9,7 @@ PATHS = ("crops", "convolutions", "attention", "targets")
 
 def make_plain(patch, tree: str, paths=PATHS) -> None:
     """Replace the named paths of a tree's core for the length of a test."""
-    core = {name: importlib.import_module(f"{tree}.core.{name}") for name in ("frames", "encoder", "decoder", "momentum")}
+    core = {name: importlib.import_module(f"{tree}.core.method.{name}") for name in ("frames", "encoder", "decoder", "momentum")}
     frames, trunk = core["frames"].Frames, core["encoder"].Trunk
 
     def crop(self, rows, left, width):

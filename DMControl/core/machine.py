@@ -125,6 +125,16 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+class HostNeeded(RuntimeError):
+    """Part of an update goes through the host, so that no recording can hold it."""
+
+
+def through_host(device: torch.device, what: str) -> None:
+    """Say so before it happens: CUDA would break the recording off as well, but leave streams, random numbers and memory in disorder."""
+    if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+        raise HostNeeded(what)
+
+
 def free_memory(device: torch.device) -> int:
     """Bytes that an allocation may still take: of the GPU, or of RAM (and of this process's control group)."""
     if device.type == "cuda":

@@ -1,8 +1,8 @@
 """A world for an environment."""
 
-from ..core.config import Config
+from ..core.run.config import Config
 from . import footage, procedural
-from .places import Place
+from .catalogue import Place
 from .scene import Colour, Distraction, Video, World
 
 VIDEOS = {"video_easy": 10, "video_hard": 100}  # as published

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from Atari import mlr
-from Atari.core.augment import Augmentation
-from Atari.core.encoder import Trunk
+from Atari.agents.rainbow import Rainbow, Settings
 from Atari.core.machine import Precision
-from Atari.core.masks import Masks
+from Atari.core.method.augment import Augmentation
+from Atari.core.method.encoder import Trunk
+from Atari.core.method.masks import Masks
 from Atari.env import Step
-from Atari.rainbow import Rainbow, Settings
+from Atari.methods import mlr
 from Atari.replay import Replay
 
 CPU = torch.device("cpu")

@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from Atari import mlr
-from Atari.core.augment import Augmentation
-from Atari.core.encoder import Trunk
-from Atari.core.frames import Frames
+from Atari.agents.rainbow import Rainbow, Settings
 from Atari.core.machine import Precision
-from Atari.core.masks import Masks
-from Atari.core.reconstruction import Part, Window
-from Atari.rainbow import Rainbow, Settings
+from Atari.core.method.augment import Augmentation
+from Atari.core.method.encoder import Trunk
+from Atari.core.method.frames import Frames
+from Atari.core.method.masks import Masks
+from Atari.core.method.reconstruction import Part, Window
+from Atari.methods import mlr
 
 pytestmark = pytest.mark.golden
 STRIDES = (4, 2, 1)  # of the published convolutions; their sizes are in the file

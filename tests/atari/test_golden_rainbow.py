@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from Atari.rainbow import distributional_loss, double_action, project
+from Atari.agents.rainbow import distributional_loss, double_action, project
 
 pytestmark = pytest.mark.golden
 

@@ -5,8 +5,8 @@ import torch
 
 from Atari.core.errors import UserError
 from Atari.core.machine import Precision
+from Atari.memory import parameters
 from Atari.methods import make_agent
-from Atari.needs import parameters
 from Atari.settings import read_config
 from Atari.train import Trainer
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from Atari.core.encoder import renormalise
+from Atari.agents.rainbow import NoisyLinear
 from Atari.core.errors import UserError
-from Atari.core.frames import Frames
-from Atari.rainbow import NoisyLinear
+from Atari.core.method.encoder import renormalise
+from Atari.core.method.frames import Frames
 
 TINY = dict(size=24, stack=2, layers=((6, 4, 4), (8, 3, 1)), batch_size=8, n_step=3, hidden=12, atoms=7)
 WINDOW = dict(window=4, patch=8, block=2)

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from DMControl.core.augment import Augmentation, Gather, View, resampled
 from DMControl.core.errors import UserError
-from DMControl.core.frames import Frames, stack_index
+from DMControl.core.method.augment import Augmentation, Gather, View, resampled
+from DMControl.core.method.frames import Frames, stack_index
 
 
 def frames(n: int, size: int, stack: int = 3, channels: int = 3, seed: int = 0) -> Frames:

@@ -6,8 +6,8 @@ import pickle
 import pytest
 import torch
 
-from DMControl.core.checkpoint import Checkpoints
 from DMControl.core.errors import UserError
+from DMControl.core.run.checkpoint import Checkpoints
 
 CPU = torch.device("cpu")
 
@@ -101,7 +101,7 @@ def test_a_crafted_pickle_is_refused_unrun(tmp_path, capsys):
     folder = tmp_path / "step_000000001"
     torch.save({"w": Bomb()}, folder / "agent.pt")
     manifest = json.loads((folder / "manifest.json").read_text())
-    from DMControl.core.checkpoint import checksum
+    from DMControl.core.run.checkpoint import checksum
 
     manifest["files"]["agent.pt"] = checksum(folder / "agent.pt")
     (folder / "manifest.json").write_text(json.dumps(manifest))

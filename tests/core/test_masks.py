@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from DMControl.core.errors import UserError
-from DMControl.core.masks import Masks
+from DMControl.core.method.masks import Masks
 
 
 def generator(seed: int) -> torch.Generator:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from DMControl.core.optim import Adam
+from DMControl.core.method.optim import Adam
 
 WARMUP = 4
 RATES = {

@@ -3,7 +3,7 @@
 import pytest
 
 from DMControl.core.errors import UserError
-from DMControl.core.options import Options
+from DMControl.core.run.options import Options
 
 DEFAULTS = {"run": "", "episodes": "10", "video": "false", "intensities": "0.1"}
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from DMControl.core.errors import UserError
-from DMControl.core.frames import Frames
-from DMControl.core.record import PLAIN_FIRST, HostNeeded, Recorder, through_host
+from DMControl.core.machine import HostNeeded, through_host
+from DMControl.core.method.frames import Frames
+from DMControl.core.run.recorder import PLAIN_FIRST, Recorder
 
 GPU = torch.device("cuda")
 CPU = torch.device("cpu")

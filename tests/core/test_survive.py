@@ -12,14 +12,15 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from DMControl.core import errors, logs, machine
-from DMControl.core.checkpoint import Checkpoints, _seal, checksum
-from DMControl.core.config import Config
+from DMControl.core import errors, machine
 from DMControl.core.errors import Crash, Failure, UserError, crashing, run_main
-from DMControl.core.frames import Frames
-from DMControl.core.run import RunFolder, Stop
-from DMControl.core.watch import Watch, plain, write_inspection
-from DMControl.core.writers import Csv, TensorBoard, append_rows
+from DMControl.core.method.frames import Frames
+from DMControl.core.run import logs
+from DMControl.core.run.checkpoint import Checkpoints, _seal, checksum
+from DMControl.core.run.config import Config
+from DMControl.core.run.folder import RunFolder, Stop
+from DMControl.core.run.watch import Watch, plain, write_inspection
+from DMControl.core.run.writers import Csv, TensorBoard, append_rows
 
 CPU = torch.device("cpu")
 COLUMNS = ("env_step", "seed", "value", "hours")
@@ -77,8 +78,8 @@ def test_a_full_disk_leaves_the_last_save_and_no_rubbish(tmp_path):
     script = f"""
 import resource, torch
 from pathlib import Path
-from DMControl.core.checkpoint import Checkpoints, _seal, checksum
-from DMControl.core.config import Config
+from DMControl.core.run.checkpoint import Checkpoints, _seal, checksum
+from DMControl.core.run.config import Config
 c = Checkpoints(Path({str(tmp_path)!r}))
 c.save(1, {{"agent": {{"w": torch.ones(3)}}}}, [])
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
@@ -158,7 +159,7 @@ def test_a_signal_inside_a_print_harms_nothing():
     """The handler writes past Python's buffers: print() entered twice would be an error."""
     script = """
 import os, signal, sys
-from DMControl.core.run import RunFolder, Stop
+from DMControl.core.run.folder import RunFolder, Stop
 stop = Stop()
 class Out:
     def write(self, text):

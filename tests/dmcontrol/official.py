@@ -4,9 +4,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from DMControl.core.decoder import Decoder
-from DMControl.core.encoder import Encoder, Trunk
 from DMControl.core.machine import Precision
+from DMControl.core.method.decoder import Decoder
+from DMControl.core.method.encoder import Encoder, Trunk
 
 FP32 = Precision(torch.device("cpu"), torch.float32)
 

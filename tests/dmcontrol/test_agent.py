@@ -6,17 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from DMControl.core.augment import Augmentation
-from DMControl.core.frames import Frames
 from DMControl.core.machine import Precision
-from DMControl.core.reconstruction import Window
+from DMControl.core.method.augment import Augmentation
+from DMControl.core.method.frames import Frames
+from DMControl.core.method.reconstruction import Window
 from DMControl.methods import make_agent
-from DMControl.renderer import choose_renderer
 from DMControl.replay import Replay
-
-choose_renderer()
-
-from DMControl.settings import read_config  # noqa: E402
+from DMControl.settings import read_config
 
 CPU = torch.device("cpu")
 

@@ -7,20 +7,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from DMControl.agents.critic_loss import Part, squared
 from DMControl.core.errors import UserError
-from DMControl.core.frames import Frames
 from DMControl.core.machine import Precision
-from DMControl.critics import sgqn
-from DMControl.critics.madi import Masker
-from DMControl.critics.strong import Strong
-from DMControl.critics.td import Part, squared
-from DMControl.methods import METHODS, make_agent
-from DMControl.renderer import choose_renderer
+from DMControl.core.method.frames import Frames
+from DMControl.methods import METHODS, make_agent, sgqn
+from DMControl.methods.madi import Masker
+from DMControl.methods.strong_augmentation import Strong
 from DMControl.replay import Replay
-
-choose_renderer()
-
-from DMControl.settings import CONFIGS, read_config  # noqa: E402
+from DMControl.settings import CONFIGS, read_config
 
 CPU = torch.device("cpu")
 FP32 = Precision(CPU, torch.float32)

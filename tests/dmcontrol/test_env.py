@@ -5,11 +5,7 @@ import pytest
 import torch
 
 from DMControl.core.errors import UserError
-from DMControl.renderer import choose_renderer
-
-choose_renderer()
-
-from DMControl.env import EVALUATE, TASKS, TRAIN, Env, Stack  # noqa: E402
+from DMControl.env import EVALUATE, TASKS, TRAIN, Env, Stack
 
 SIX = ("finger_spin", "cartpole_swingup", "reacher_easy", "cheetah_run", "walker_walk", "ball_in_cup_catch")
 

@@ -7,11 +7,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from DMControl import sac
-from DMControl.core import frames
-from DMControl.core.machine import Precision, choose_device, choose_precision
-from DMControl.core.optim import warmup_factor, warmup_factor_on_device
-from DMControl.core.record import HostNeeded
+from DMControl.agents import sac
+from DMControl.core.machine import HostNeeded, Precision, choose_device, choose_precision
+from DMControl.core.method import frames
+from DMControl.core.method.optim import warmup_factor, warmup_factor_on_device
 from DMControl.methods import make_agent
 from DMControl.replay import Replay
 from DMControl.settings import read_config

@@ -5,12 +5,12 @@ import torch
 from official import assert_close, below, interleave, make_decoder, make_encoder, make_mlp, norm, tensor, to_ours
 from torch import nn
 
-from DMControl.core.augment import Augmentation, Gather, View
-from DMControl.core.frames import Frames
-from DMControl.core.masks import Masks
-from DMControl.core.momentum import Momentum
-from DMControl.core.optim import Adam, warmup_factor
-from DMControl.core.reconstruction import Part, Reconstruction, Window
+from DMControl.core.method.augment import Augmentation, Gather, View
+from DMControl.core.method.frames import Frames
+from DMControl.core.method.masks import Masks
+from DMControl.core.method.momentum import Momentum
+from DMControl.core.method.optim import Adam, warmup_factor
+from DMControl.core.method.reconstruction import Part, Reconstruction, Window
 
 pytestmark = pytest.mark.golden
 

@@ -5,11 +5,11 @@ import torch
 from official import assert_close, below, load_head, make_encoder, make_mlp, norm, tensor
 from torch import nn
 
-from DMControl.core.config import Config
-from DMControl.core.encoder import Head
+from DMControl.agents.sac import SAC
 from DMControl.core.machine import Precision
-from DMControl.core.optim import Adam
-from DMControl.sac import SAC
+from DMControl.core.method.encoder import Head
+from DMControl.core.method.optim import Adam
+from DMControl.core.run.config import Config
 
 pytestmark = pytest.mark.golden
 
@@ -73,7 +73,7 @@ def test_critic(case):
 def test_critic_update_of_the_agent(case):
     """The agent's own update_critic: the loss it reports and the gradients it leaves, in parts of two images."""
     agent, g = case
-    from DMControl.core.frames import Frames
+    from DMControl.core.method.frames import Frames
     from DMControl.replay import Batch
 
     agent.chunk = 2

@@ -5,14 +5,10 @@ import torch
 
 from DMControl.core.errors import UserError
 from DMControl.core.machine import Precision
-from DMControl.renderer import choose_renderer
-
-choose_renderer()
-
-from DMControl.methods import make_agent  # noqa: E402
-from DMControl.needs import capacity, memory, parameters  # noqa: E402
-from DMControl.settings import read_config  # noqa: E402
-from DMControl.train import Trainer  # noqa: E402
+from DMControl.memory import capacity, memory, parameters
+from DMControl.methods import make_agent
+from DMControl.settings import read_config
+from DMControl.train import Trainer
 
 FP32 = Precision(torch.device("cpu"), torch.float32)
 

@@ -12,14 +12,10 @@ import numpy as np
 import pytest
 import torch
 
+from DMControl import env as environment
 from DMControl import evaluate as evaluation
-from DMControl.renderer import choose_renderer
-
-choose_renderer()
-
-from DMControl import env as environment  # noqa: E402
-from DMControl.settings import read_config  # noqa: E402
-from DMControl.train import Trainer  # noqa: E402
+from DMControl.settings import read_config
+from DMControl.train import Trainer
 
 
 @pytest.fixture

@@ -9,25 +9,20 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from dm_control import suite
+from dm_control.suite import common
 
 from DMControl import evaluate as evaluation
 from DMControl.core import machine
-from DMControl.core.config import Config, plain
 from DMControl.core.errors import UserError
-from DMControl.renderer import choose_renderer
-
-choose_renderer()
-
-from dm_control import suite  # noqa: E402
-from dm_control.suite import common  # noqa: E402
-
-from DMControl.env import EVALUATE, TRAIN, Env  # noqa: E402
-from DMControl.settings import read_config  # noqa: E402
-from DMControl.train import Trainer  # noqa: E402
-from DMControl.worlds import footage, procedural, scene  # noqa: E402
-from DMControl.worlds.images import overlay_images  # noqa: E402
-from DMControl.worlds.make import BACKGROUNDS, make  # noqa: E402
-from DMControl.worlds.places import INTENSITIES, WORLDS, Place, is_procedural, label, places  # noqa: E402
+from DMControl.core.run.config import Config, plain
+from DMControl.env import EVALUATE, TRAIN, Env
+from DMControl.settings import read_config
+from DMControl.train import Trainer
+from DMControl.worlds import footage, procedural, scene
+from DMControl.worlds.catalogue import INTENSITIES, WORLDS, Place, is_procedural, label, places
+from DMControl.worlds.images import overlay_images
+from DMControl.worlds.make import BACKGROUNDS, make
 
 NONE = Config({"video": "", "images": "", "davis": ""})
 SIX = ("walker_walk", "cartpole_swingup", "ball_in_cup_catch", "finger_spin", "cheetah_run", "reacher_easy")
@@ -568,11 +563,8 @@ def test_a_run_in_one_world_judged_in_others(tmp_path, capsys):
 
 def test_masks_of_a_run(tmp_path, root, capsys, monkeypatch):
     """Frame, mask and masked frame, as picture and as video."""
-    import importlib.util
+    from scripts.media import masks
 
-    spec = importlib.util.spec_from_file_location("masks", root / "scripts" / "masks.py")
-    masks = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(masks)
     path = train(tmp_path, "env_steps=2200", "eval.worlds=[]").folder.path
     assert masks.main([str(path), "worlds=clean,video_hard", "steps=5", "threads=1"]) == 0
     assert {p.name for p in (path / "masks").iterdir()} == {"clean.png", "clean.mp4", "video_hard.png", "video_hard.mp4", "all.png"}

@@ -1,17 +1,14 @@
 """Ledgers of runs that nobody made, to see what the report does with them. They live in temporary folders only."""
 
 import hashlib
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
-
-import aggregates
-import ledger
-from ledger import ATARI, DMCONTROL
+from scripts.ledger import collect as ledger
+from scripts.ledger.collect import ATARI, DMCONTROL
+from scripts.report import aggregates
 
 
 def invented(results, benchmark, task, method, seed, preset="paper", name="", end=None, planned=None, changed="", score=None):

@@ -4,15 +4,15 @@ import subprocess
 import sys
 
 import pytest
-import readings
 import torch
-from decoder import main
-from pages import Report, decoder_table
 
 from Atari.core.errors import UserError
-from Atari.core.run import read_config
+from Atari.core.run.folder import read_config
 from Atari.evaluate import load_agent
 from Atari.methods import make_agent
+from scripts.probes import measurements as readings
+from scripts.probes.decoder import main
+from scripts.report.tables import Report, decoder_table
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_what_was_read_becomes_rows_and_a_table(root, run, tmp_path, capsys):
     assert f"| boxing | debug | MLR other, seed 1 | {readings.IN_THE_RUN} | `rainbow.adam_eps=1e-08` |" in "\n".join(page.lines)
     file = results / "decoder.csv"
     file.write_text(file.read_text().replace(rows[1]["own"], "0.0001"))
-    edited = subprocess.run([sys.executable, "scripts/decoder.py", *apart], cwd=root, capture_output=True, text=True)
+    edited = subprocess.run([sys.executable, "-m", "scripts.probes.decoder", *apart], cwd=root, capture_output=True, text=True)
     assert edited.returncode == 2 and "does not match its checksum" in edited.stderr and "Traceback" not in edited.stderr
 
 

@@ -14,17 +14,17 @@ from types import SimpleNamespace
 import psutil
 import pytest
 import yaml
-from ledger import DMCONTROL, config_hash, read
 
-from DMControl.core.config import plain
+from DMControl.core.run.config import plain
 from DMControl.settings import read_config
+from scripts.ledger.collect import DMCONTROL, config_hash, read
 
 TASKS = ("cartpole_swingup", "ball_in_cup_catch", "reacher_easy", "cheetah_run", "finger_spin", "walker_walk")
 STUBS = ("report.sh", "readout.sh", "policies.sh", "masks.sh", "decoder.sh")  # they say that they were called
 PYTHON = """#!/usr/bin/env bash
 case "${{QUICK:-}} $*" in
-  "1 scripts/taken.py"*) ;;
-  "1 scripts/ledger.py"*) echo "ledger.sh" >>called ;;
+  "1 -m scripts.ledger.conflicts"*) ;;
+  "1 -m scripts.ledger.collect"*) echo "ledger.sh" >>called ;;
   *DMControl.train*) exec {python} {place}/train.py "$@" ;;
   *DMControl.evaluate*) exec {python} {place}/judge.py "$@" ;;
   *) exec {python} "$@" ;;
@@ -96,9 +96,6 @@ def as_from_a_terminal() -> None:
 def place(root, tmp_path):
     """A checkout whose runs cost nothing. place(words) runs evidence.sh there, place.begin(words) lets it run; QUICK: without a ledger."""
     from DMControl.logger import EVAL_COLUMNS
-    from DMControl.renderer import choose_renderer
-
-    choose_renderer()  # once for all that is started here
     for folder in ("scripts", ".venv/bin", "bin"):
         (tmp_path / folder).mkdir(parents=True)
     for script in (root / "scripts").iterdir():

@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import Atari.needs
+import DMControl.needs
 import numpy as np
 import pytest
 import torch
@@ -21,22 +23,16 @@ from omegaconf import OmegaConf
 import Atari.env
 import Atari.evaluate
 import Atari.methods
-import Atari.needs
 import Atari.replay
 import Atari.train
+import DMControl.evaluate
+import DMControl.methods
+import DMControl.replay
+import DMControl.train
 from Atari.core import errors as atari_errors
-from DMControl.renderer import choose_renderer
-
-choose_renderer()
-
-import DMControl.evaluate  # noqa: E402
-import DMControl.methods  # noqa: E402
-import DMControl.needs  # noqa: E402
-import DMControl.replay  # noqa: E402
-import DMControl.train  # noqa: E402
-from DMControl.core import config as configuration  # noqa: E402
-from DMControl.core import errors as dmcontrol_errors  # noqa: E402
-from DMControl.core import machine  # noqa: E402
+from DMControl.core import errors as dmcontrol_errors
+from DMControl.core import machine
+from DMControl.core.run import config as configuration
 
 CPU = torch.device("cpu")
 TREES = {"dmcontrol": DMControl, "atari": Atari}

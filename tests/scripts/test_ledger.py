@@ -15,16 +15,16 @@ import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
 
-import aggregates
-import ledger as collector
-import plan as planner
 import psutil
 import pytest
-import report as reporter
 import yaml
-from ledger import ATARI, BENCHMARKS, DMCONTROL, read
 
 from DMControl.core.errors import UserError
+from scripts.ledger import collect as collector
+from scripts.ledger.collect import ATARI, BENCHMARKS, DMCONTROL, read
+from scripts.report import aggregates
+from scripts.report import report as reporter
+from scripts.runs import plan as planner
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
@@ -385,7 +385,7 @@ def test_the_ledger_of_this_repository_is_as_it_was_written(root):
 
 
 def test_tensorboard_serves_scalars_images_layout_and_hparams(day):
-    from screenshot import tensorboard
+    from scripts.media.screenshot import tensorboard
 
     def get(path: str, body: dict | None = None) -> dict | list:
         request = urllib.request.Request(address + path, json.dumps(body).encode() if body else None, {"Content-Type": "application/json"})

@@ -5,14 +5,14 @@ import sys
 
 import numpy as np
 import pytest
-import readings
 import torch
-from readout import LONGEST, STRETCH, Console, ControlSuite, collect, effective_rank, groups, main, play, readout
 
 from DMControl.core import machine
 from DMControl.core.errors import UserError
-from DMControl.core.frames import Frames
-from DMControl.core.run import read_config
+from DMControl.core.method.frames import Frames
+from DMControl.core.run.folder import read_config
+from scripts.probes import measurements as readings
+from scripts.probes.readout import LONGEST, STRETCH, Console, ControlSuite, collect, effective_rank, groups, main, play, readout
 
 ARGUMENTS = {"DMControl": ("env_steps=1000",), "Atari": ("game=boxing",)}
 
@@ -147,7 +147,7 @@ def test_rows_of_real_runs(root, runs, tmp_path, capsys):
     assert main([str(runs["DMControl"]), f"results={results}", "threads=1"]) == 0
     assert (results / "readout.csv").read_text() == first, "the same again, and the other task's rows are kept"
 
-    report = [sys.executable, "scripts/report.py", "--results", str(results), "--figs", str(tmp_path / "figs")]
+    report = [sys.executable, "-m", "scripts.report.report", "--results", str(results), "--figs", str(tmp_path / "figs")]
     done = subprocess.run(report, cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     score = float(rows[2]["r2"])

@@ -8,20 +8,19 @@ import subprocess
 import sys
 from dataclasses import replace
 
-import aggregates
-import comparisons
 import numpy as np
 import pytest
-import report as reporter
-from ledger import ATARI, BENCHMARKS, DMCONTROL
 from PIL import Image
 from rliable import metrics
 
 from DMControl.core.errors import UserError
+from scripts.ledger.collect import ATARI, BENCHMARKS, DMCONTROL
+from scripts.report import aggregates, comparisons
+from scripts.report import report as reporter
 
 
 def report(root, results, figs) -> subprocess.Popen:
-    command = [sys.executable, "scripts/report.py", "--results", str(results), "--figs", str(figs), "--resamples", "100"]
+    command = [sys.executable, "-m", "scripts.report.report", "--results", str(results), "--figs", str(figs), "--resamples", "100"]
     return subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -130,7 +129,7 @@ def test_below_five_seeds_the_bounds_are_the_range_of_the_seeds():
 
 
 def test_seeds_of_different_settings_that_stand_together_have_a_footnote(root, invent, tmp_path, capsys):
-    import ledger
+    from scripts.ledger import collect as ledger
 
     rows = [invent(tmp_path, DMCONTROL, t, "mlr", s) for t in ("hopper_hop", "walker_walk") for s in (1, 2, 3)]
     rows += [invent(tmp_path, DMCONTROL, "hopper_hop", "baseline", s, changed="" if s == 1 else "env_steps=100000") for s in (1, 2)]
@@ -169,7 +168,7 @@ def test_what_is_committed_is_what_the_ledger_gives(root, tmp_path):
 
 
 def test_published_scores_are_marked_where_a_method_has_a_run(published):
-    import figures
+    from scripts.report import figures
 
     def curve(end: int) -> aggregates.Curve:
         return aggregates.Curve(np.array([0, end]), np.array([0, 1]), np.array([0, 1]), None, 1, 1)
@@ -182,7 +181,7 @@ def test_published_scores_are_marked_where_a_method_has_a_run(published):
 
 
 def test_an_evaluation_one_agent_step_late_still_counts(root, invent, tmp_path):
-    import ledger
+    from scripts.ledger import collect as ledger
 
     ledger.write(tmp_path, DMCONTROL, [invent(tmp_path, DMCONTROL, "hopper_hop", "mlr", 1, end=100_005, score=123.0)])
     (run,) = aggregates.load_runs(tmp_path, DMCONTROL)
@@ -191,7 +190,7 @@ def test_an_evaluation_one_agent_step_late_still_counts(root, invent, tmp_path):
 
 def test_a_longer_training_of_atari_is_another_experiment(invent, tmp_path):
     """Its importance weights at 400,000 frames are others; in DMControl nothing depends on how long a run will be."""
-    import ledger
+    from scripts.ledger import collect as ledger
 
     ledger.write(tmp_path, ATARI, [invent(tmp_path, ATARI, "pong", "mlr", 1, changed="steps=200000", end=800_000)])
     ledger.write(tmp_path, DMCONTROL, [invent(tmp_path, DMCONTROL, "walker_walk", "mlr", 1, changed="env_steps=500000", end=500_000)])
@@ -200,7 +199,7 @@ def test_a_longer_training_of_atari_is_another_experiment(invent, tmp_path):
 
 
 def test_mlr_is_compared_with_the_baseline_of_the_same_seed(invent, tmp_path):
-    import ledger
+    from scripts.ledger import collect as ledger
 
     scores = {"mlr": {1: 500.0, 2: 700.0, 3: 100.0}, "baseline": {1: 400.0, 2: 650.0, 4: 900.0}}
     rows = [invent(tmp_path, DMCONTROL, "hopper_hop", m, s, score=v) for m, own in scores.items() for s, v in own.items()]
@@ -216,7 +215,7 @@ def test_mlr_is_compared_with_the_baseline_of_the_same_seed(invent, tmp_path):
 
 
 def test_ablations_compare_at_a_step_that_all_have(published, invent, tmp_path):
-    import ledger
+    from scripts.ledger import collect as ledger
 
     rows = [invent(tmp_path, DMCONTROL, "cheetah_run", "mlr", s, score=400.0) for s in (1, 2)]
     rows += [
@@ -237,7 +236,7 @@ def test_ablations_compare_at_a_step_that_all_have(published, invent, tmp_path):
 
 
 def test_every_method_has_a_look_of_its_own(root, published):
-    import figures
+    from scripts.report import figures
 
     for benchmark in BENCHMARKS:
         own = {f.stem for f in (root / "configs" / benchmark.name / "method").glob("*.yaml")}
@@ -248,8 +247,9 @@ def test_every_method_has_a_look_of_its_own(root, published):
 
 
 def test_no_legend_is_wider_than_its_figure():
-    import figures
     from matplotlib import pyplot
+
+    from scripts.report import figures
 
     for width in (3.8, 7.3, 14.3):
         figure, _ = pyplot.subplots(figsize=(width, 3), layout="constrained")
@@ -261,7 +261,7 @@ def test_no_legend_is_wider_than_its_figure():
 
 
 def test_readme_gets_its_rows_figures_and_videos(root, invented_ledger, invent, tmp_path):
-    import ledger
+    from scripts.ledger import collect as ledger
 
     rows = ledger.read(invented_ledger, DMCONTROL)
     rows += [invent(invented_ledger, DMCONTROL, "reacher_easy", "mlr", s, end=e, planned=100_000) for s, e in ((1, 40_000), (2, 20_000))]
@@ -271,7 +271,7 @@ def test_readme_gets_its_rows_figures_and_videos(root, invented_ledger, invent, 
     (figs / "policies").mkdir(parents=True)
     pictures = [Image.fromarray(np.full((8, 8, 3), v, np.uint8)) for v in (0, 200)]
     pictures[0].save(figs / "policies/cheetah_run_mlr_paper.gif", save_all=True, append_images=pictures[1:], comment=b"what it shows")
-    command = [sys.executable, "scripts/report.py", "--results", str(invented_ledger), "--figs", str(figs), "--resamples", "20"]
+    command = [sys.executable, "-m", "scripts.report.report", "--results", str(invented_ledger), "--figs", str(figs), "--resamples", "20"]
     for _ in range(2):
         subprocess.run([*command, "--readme", str(page)], cwd=root, check=True)
         texts = page.read_text()
@@ -296,14 +296,15 @@ def test_a_folder_or_a_page_that_is_not_there_is_an_error(tmp_path, option, says
 def test_readme_without_its_marks_is_an_error(root, tmp_path):
     page = tmp_path / "README.md"
     page.write_text("no marks\n")
-    command = [sys.executable, "scripts/report.py", "--results", str(tmp_path), "--figs", str(tmp_path / "figs"), "--readme", str(page)]
+    folders = ["--results", str(tmp_path), "--figs", str(tmp_path / "figs")]
+    command = [sys.executable, "-m", "scripts.report.report", *folders, "--readme", str(page)]
     made = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     assert made.returncode == 2 and "has no marks" in made.stderr and page.read_text() == "no marks\n"
 
 
 def test_worlds_stand_from_weak_to_strong(root, invent, tmp_path):
-    import ledger
-    from report import Report, worlds_table
+    from scripts.ledger import collect as ledger
+    from scripts.report.report import Report, worlds_table
 
     rows = [invent(tmp_path, DMCONTROL, "walker_walk", m, 1, score=400.0) for m in ("madi", "svea")]
     rows[0]["worlds"] = "distracting_cs_0.1:10=50 distracting_cs_0.025:10=90 video_easy[procedural]:10=200 color_hard:10=300"

@@ -17,7 +17,7 @@ def run(root, *command: str) -> subprocess.CompletedProcess:
 
 def test_quickstart(root, tmp_path):
     """The whole of it at the debug preset: what it prints comes from the run, and the files it names are there."""
-    done = run(root, "scripts/quickstart.py", "preset=debug", f"runs={tmp_path}")
+    done = run(root, "-m", "scripts.runs.quickstart", "preset=debug", f"runs={tmp_path}")
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "dmcontrol/cartpole_swingup/mlr-debug/quickstart-seed1"
     result = json.loads((folder / "result.json").read_text())
@@ -26,7 +26,7 @@ def test_quickstart(root, tmp_path):
     for name in ("curve.png", "video/final.mp4", "train.csv", "eval.csv"):
         assert (folder / name).stat().st_size > 100 and str(folder / name) in done.stdout
     assert "tensorboard --logdir" in done.stdout
-    film = run(root, "scripts/policies.py", str(folder), f"figs={tmp_path}")
+    film = run(root, "-m", "scripts.media.policies", str(folder), f"figs={tmp_path}")
     assert film.returncode == 0, film.stderr
     made = tmp_path / "policies/cartpole_swingup_mlr_debug_quickstart.gif"
     with Image.open(made) as image:
@@ -35,25 +35,25 @@ def test_quickstart(root, tmp_path):
         assert image.info["comment"].decode() == says and image.n_frames > 50
     assert made.stat().st_size < 1_000_000
     (folder / "result.json").unlink()
-    film = run(root, "scripts/policies.py", str(folder), f"figs={tmp_path}")
+    film = run(root, "-m", "scripts.media.policies", str(folder), f"figs={tmp_path}")
     assert film.returncode == 2 and "has no result.json" in film.stderr
 
 
 @pytest.mark.parametrize("arguments", [["preset=debug"], ["preset=small", "game=pong"]])
 def test_doctor_finds_this_machine_well(root, arguments):
-    done = run(root, "scripts/doctor.py", *arguments)
+    done = run(root, "-m", "scripts.runs.doctor", *arguments)
     assert done.returncode == 0 and "all is well" in done.stdout, done.stdout
     assert "torch 2." in done.stdout and "of it for the replay" in done.stdout
 
 
 @pytest.mark.parametrize(("arguments", "says"), [(["preset=papr"], "did you mean paper"), (["game=pnog"], "did you mean pong")])
 def test_doctor_names_what_is_wrong(root, arguments, says):
-    done = run(root, "scripts/doctor.py", *arguments)
+    done = run(root, "-m", "scripts.runs.doctor", *arguments)
     assert done.returncode == 1 and says in done.stdout and "1 problem(s)" in done.stdout and not done.stderr.count("Traceback")
 
 
 def test_bench(root, tmp_path):
-    done = run(root, "scripts/bench.py", "preset=debug", "updates=3", "--json", str(tmp_path / "bench.json"))
+    done = run(root, "-m", "scripts.bench.bench", "preset=debug", "updates=3", "--json", str(tmp_path / "bench.json"))
     assert done.returncode == 0, done.stderr
     results = json.loads((tmp_path / "bench.json").read_text())["results"]
     assert [r["tree"] for r in results] == ["DMControl", "Atari"]
@@ -74,13 +74,13 @@ def test_bench(root, tmp_path):
     ],
 )
 def test_bench_names_what_is_wrong(root, arguments, says):
-    done = run(root, "scripts/bench.py", *arguments)
+    done = run(root, "-m", "scripts.bench.bench", *arguments)
     assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr
 
 
 def test_bench_keeps_what_it_had_when_it_is_interrupted(root, tmp_path):
     file = tmp_path / "bench.json"
-    command = [sys.executable, "scripts/bench.py", "tree=atari", "preset=debug,small", "updates=2", "--json", str(file)]
+    command = [sys.executable, "-m", "scripts.bench.bench", "tree=atari", "preset=debug,small", "updates=2", "--json", str(file)]
     with subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as bench:
         until = time.monotonic() + 300
         while not file.exists() and time.monotonic() < until:
@@ -93,13 +93,8 @@ def test_bench_keeps_what_it_had_when_it_is_interrupted(root, tmp_path):
 
 def test_published_work_per_update():
     """The formulas give the figures that the work in an update was counted to."""
-    sys.path.insert(0, "scripts")
-    from work import dmcontrol_flops
-
-    from DMControl.renderer import choose_renderer
-
-    choose_renderer()
     from DMControl.settings import read_config
+    from scripts.bench.flops import dmcontrol_flops
 
     assert dmcontrol_flops(read_config(["task=cheetah_run"]), 6) == pytest.approx(3678, rel=1e-3)
     small = ["sac.batch_size=64", "mlr.batch_size=16", "mlr.window=8", "encoder.filters=32", "task=cheetah_run"]

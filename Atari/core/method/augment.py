@@ -1,0 +1,199 @@
+"""Augmentations, in the order in which the user lists them.
+
+crop, shift and intensity are ours: a run of them is one index gather and one factor per image.
+affine, resized_crop and blur are kornia's. The numbers are drawn apart from the pixels (`draw`, then `view`), so that one
+update draws once and may read its images in parts.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from ..errors import UserError, nearest
+from ..machine import through_host
+from .frames import Frames
+
+INDEXED = ("crop", "shift", "intensity")
+KORNIA = ("affine", "resized_crop", "blur")
+
+
+@dataclass(frozen=True)
+class Gather:
+    """A run of crop, shift and intensity: where each image is read, and its factor."""
+
+    rows: Tensor  # (N, h)
+    columns: Tensor  # (N, w)
+    factor: Tensor | None  # (N,)
+    between: tuple[Tensor, Tensor] | None = None  # how far towards the next row, (N, h), and column, (N, w): 0..1
+    run: bool = False  # whether the columns of an image follow one another
+
+    def __getitem__(self, part: slice) -> "Gather":
+        factor = None if self.factor is None else self.factor[part]
+        between = None if self.between is None else (self.between[0][part], self.between[1][part])
+        return Gather(self.rows[part], self.columns[part], factor, between, self.run)
+
+
+@dataclass(frozen=True)
+class Library:
+    """One of kornia's, with the parameters it drew."""
+
+    layer: torch.nn.Module
+    parameters: dict[str, Tensor]
+
+    def __getitem__(self, part: slice) -> "Library":
+        batch = self.parameters["batch_prob"].shape[0]
+        cut = {k: v[part] if v.ndim and v.shape[0] == batch else v for k, v in self.parameters.items()}
+        if "forward_input_shape" in cut:
+            shape = self.parameters["forward_input_shape"].clone()
+            shape[0] = cut["batch_prob"].shape[0]
+            cut["forward_input_shape"] = shape
+        return Library(self.layer, cut)
+
+
+@dataclass(frozen=True)
+class View:
+    """The random choices behind one look at N images."""
+
+    stages: tuple
+
+    def __getitem__(self, part: slice) -> "View":
+        return View(tuple(stage[part] for stage in self.stages))
+
+
+@dataclass
+class Augmentation:
+    names: tuple[str, ...]
+    size: int  # side of the frames in the replay
+    out: int  # side of what the encoder reads
+    pad: int = 4  # of shift
+    strength: float = 0.05  # of intensity
+    last_offset: bool = True  # whether the crop may lie at the far edge
+    resample: bool = False  # crop as kornia 0.4.1 did: bilinear, up to 0.16 pixels off
+    layers: dict[str, torch.nn.Module] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.names = tuple(self.names)
+        for name in self.names:
+            if name not in INDEXED + KORNIA:
+                raise UserError(f"augmentation {name} is unknown: {nearest(name, INDEXED + KORNIA)}")
+        side = self.size
+        for name in self.names:
+            if name == "crop" and side < self.out:
+                raise UserError(f"crop of {self.out} pixels does not fit into frames of {side}")
+            if name == "crop" and self.resample and self.names[0] != "crop":
+                raise UserError(f"a resampled crop must come first, not as in {list(self.names)}: set quirks.resampled_crop=false")
+            side = self.out if name in ("crop", "resized_crop") else side
+        if side != self.out:
+            raise UserError(
+                f"augmentations {list(self.names)} leave {side} pixels where the encoder reads {self.out}: "
+                "add crop or resized_crop, or set image.size equal to image.crop"
+            )
+        self.layers = {name: _kornia_layer(name, self.out) for name in self.names if name in KORNIA}
+
+    def draw(self, n: int, channels: int, generator: torch.Generator) -> View:
+        """The random choices for n images."""
+        device = generator.device
+
+        def offsets(choices: int) -> Tensor:
+            return torch.randint(0, choices, (n, 1), generator=generator, device=device)
+
+        stages, side = [], self.size
+        rows = columns = torch.arange(side, device=device).expand(n, side)
+        factor = between = None
+        run = True
+        for name in self.names:
+            if name == "crop" and self.resample:
+                choices = side - self.out + 1
+                exact = [resampled(offsets(choices), side, self.out) for _ in range(2)]  # (N, out) each
+                rows, columns = (position.floor().long() for position in exact)
+                between = (exact[0] - rows, exact[1] - columns)
+                side, run = self.out, False
+            elif name == "crop":
+                choices = max(1, side - self.out + self.last_offset)
+                inner = torch.arange(self.out, device=device)
+                rows, columns = rows.gather(1, inner + offsets(choices)), columns.gather(1, inner + offsets(choices))
+                side = self.out
+            elif name == "shift":  # replicate-pad, then crop to the same size
+                inner = torch.arange(side, device=device) - self.pad
+                choices = 2 * self.pad + 1
+                down, right = ((inner + offsets(choices)).clamp(0, side - 1) for _ in range(2))
+                rows, columns = rows.gather(1, down), columns.gather(1, right)
+                between = between and (between[0].gather(1, down), between[1].gather(1, right))
+                run = False
+            elif name == "intensity":  # x * (1 + strength * clip(N(0, 1), -2, 2)), one factor per image
+                noise = torch.randn(n, generator=generator, device=device).clamp_(-2, 2)
+                drawn = 1 + self.strength * noise
+                factor = drawn if factor is None else factor * drawn
+            else:
+                stages += [Gather(rows, columns, factor, between, run), self._draw_kornia(name, (n, channels, side, side), generator)]
+                side = self.out if name == "resized_crop" else side
+                rows = columns = torch.arange(side, device=device).expand(n, side)
+                factor = between = None
+                run = True
+        if not stages or factor is not None or self.names[-1] in INDEXED:
+            stages.append(Gather(rows, columns, factor, between, run))
+        return View(tuple(stages))
+
+    def view(self, frames: Frames, view: View, hidden: Tensor | None = None) -> Tensor:
+        """Look at the frames: (N, C, out, out), values 0..255; uint8 where nothing but the index acts on them.
+
+        hidden: (N, size, size) bool; those pixels are black, before anything else happens.
+        """
+        first, *rest = view.stages
+        image = _read(frames, first, hidden)
+        for stage in rest:
+            if isinstance(stage, Library):
+                image = stage.layer(image.float() / 255, params=stage.parameters) * 255
+            else:
+                image = _read(Frames.of_images(image), stage, None)
+        return image
+
+    def _draw_kornia(self, name: str, shape: tuple[int, ...], generator: torch.Generator) -> Library:
+        # kornia draws from torch's global stream: give it a seed of ours and put the stream back
+        through_host(generator.device, f"augmentation {name} draws on the host")
+        seed = int(torch.randint(0, 2**31, (1,), generator=generator, device=generator.device))
+        with torch.random.fork_rng(devices=[]):
+            torch.random.default_generator.manual_seed(seed)
+            parameters = self.layers[name].forward_parameters(torch.Size(shape))
+        return Library(self.layers[name], {k: v.to(generator.device) for k, v in parameters.items()})
+
+
+def resampled(offset: Tensor, size: int, out: int) -> Tensor:
+    """Where kornia 0.4.1 reads pixel i of a crop at `offset`: its two conventions for the corners do not agree."""
+    inner = (torch.arange(out, device=offset.device) + 0.5) * (out - 1) / out
+    return ((inner + offset) * size / (size - 1) - 0.5).clamp(0, size - 1)
+
+
+def _read(frames: Frames, stage: Gather, hidden: Tensor | None) -> Tensor:
+    if stage.between is None:
+        image = _take(frames, stage, stage.rows, stage.columns, hidden)
+    else:  # between four pixels
+        down, right = stage.between[0][:, None, :, None], stage.between[1][:, None, None, :]
+        below = (stage.rows + 1).clamp(max=frames.store.shape[2] - 1)
+        beside = (stage.columns + 1).clamp(max=frames.store.shape[3] - 1)
+        corners = [_take(frames, stage, r, c, hidden) for r in (stage.rows, below) for c in (stage.columns, beside)]
+        upper = corners[0] * (1 - right) + corners[1] * right
+        lower = corners[2] * (1 - right) + corners[3] * right
+        image = upper * (1 - down) + lower * down
+    if stage.factor is None:
+        return image
+    return image.to(torch.float32, copy=True).mul_(stage.factor[:, None, None, None])
+
+
+def _take(frames: Frames, stage: Gather, rows: Tensor, columns: Tensor, hidden: Tensor | None) -> Tensor:
+    def read(source: Frames) -> Tensor:
+        return source.crop(rows, columns[:, :1], columns.shape[1]) if stage.run else source.gather(rows, columns)
+
+    image = read(frames)  # (N, C, h, w)
+    return image if hidden is None else image.masked_fill_(read(Frames.of_images(hidden[:, None])), 0)
+
+
+def _kornia_layer(name: str, out: int) -> torch.nn.Module:
+    import kornia.augmentation as K
+
+    if name == "affine":
+        return K.RandomAffine(5.0, (0.14, 0.14), (0.9, 1.1), (-5.0, 5.0), p=1.0)
+    if name == "resized_crop":
+        return K.RandomResizedCrop((out, out), (0.8, 1.0), p=1.0, cropping_mode="resample")
+    return K.RandomGaussianBlur((5, 5), (1.5, 1.5), p=1.0)

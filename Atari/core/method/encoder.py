@@ -1,0 +1,118 @@
+"""The convolutional trunk and the heads that read it."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .. import machine
+from ..errors import UserError
+from ..machine import Precision
+
+
+class Trunk(nn.Module):
+    """Images (N, C, H, W) with values 0..255 -> feature map (N, F, h, w). A ReLU follows every convolution, the last one if `last_relu`."""
+
+    def __init__(
+        self,
+        channels: int,
+        size: int,
+        filters: Sequence[int],
+        kernels: Sequence[int],
+        strides: Sequence[int],
+        precision: Precision,
+        centre: Sequence[float] = (),
+        last_relu: bool = True,
+    ) -> None:
+        super().__init__()
+        self.precision, self.last_relu = precision, last_relu
+        self.centred = any(centre)
+        self.register_buffer(
+            "centre", torch.tensor([*centre] or [0.0], dtype=torch.float32).repeat(channels // max(1, len(centre))), persistent=False
+        )
+        if not len(filters) == len(kernels) == len(strides) > 0:
+            raise UserError(f"encoder: {list(filters)} filters, {list(kernels)} kernels, {list(strides)} strides must be equally many")
+        layers, side = [], size
+        for out, kernel, stride in zip(filters, kernels, strides, strict=True):
+            layers.append(nn.Conv2d(channels, out, kernel, stride))
+            channels, side = out, (side - kernel) // stride + 1
+            if side < 1:
+                raise UserError(f"images of {size} pixels are too small for {len(filters)} convolutions of strides {list(strides)}")
+        self.convs = nn.ModuleList(layers).to(memory_format=torch.channels_last)
+        self.planar_gradients = machine.planar_gradients(precision, min(filters))
+        self.channels, self.side = channels, side
+
+    @property
+    def features(self) -> int:
+        return self.channels * self.side**2
+
+    def forward(self, image: Tensor, scale: float = 1 / 255) -> Tensor:
+        planar = self.planar_gradients and torch.is_grad_enabled()
+        layout = torch.contiguous_format if planar else torch.channels_last
+        x = image.contiguous(memory_format=layout).to(self.precision.dtype)
+        first, *rest = self.convs
+        weight = first.weight * scale  # (x - centre) * scale is left to the first convolution: no pass over the pixels
+        bias = first.bias - weight.sum((2, 3)) @ self.centre if self.centred else first.bias
+        with self.precision.autocast():
+            x = F.conv2d(x, weight.contiguous(memory_format=layout), bias, first.stride)
+            for conv in rest:
+                x = F.conv2d(torch.relu_(x), conv.weight.contiguous(memory_format=layout), conv.bias, conv.stride)
+            x = torch.relu_(x) if self.last_relu else x
+        return x
+
+
+class Head(nn.Module):
+    """Feature map -> Linear -> LayerNorm (-> tanh): the d numbers that the agent's networks read."""
+
+    def __init__(self, trunk: Trunk, dim: int, tanh: bool = False) -> None:
+        super().__init__()
+        self.precision, self.tanh = trunk.precision, tanh
+        self.fc = nn.Linear(trunk.features, dim)
+        self.ln = nn.LayerNorm(dim)
+
+    def forward(self, features: Tensor) -> Tensor:
+        flat = features.permute(0, 2, 3, 1).flatten(1)  # (N, h*w*F): the order in memory, so nothing is copied
+        with self.precision.autocast():
+            x = self.fc(flat)
+        x = self.ln(x.float())
+        return torch.tanh(x) if self.tanh else x
+
+
+class Encoder(nn.Module):
+    """Trunk and head."""
+
+    def __init__(self, trunk: Trunk, dim: int, tanh: bool = False) -> None:
+        super().__init__()
+        self.trunk, self.head = trunk, Head(trunk, dim, tanh)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.head(self.trunk(image))
+
+
+def delta_orthogonal_(weight: Tensor) -> None:
+    """All taps zero but the middle one, which is orthogonal with ReLU gain."""
+    middle = weight.shape[2] // 2
+    with torch.no_grad():
+        weight.zero_()
+        tap = torch.empty(weight.shape[:2])
+        nn.init.orthogonal_(tap, nn.init.calculate_gain("relu"))
+        weight[:, :, middle, middle] = tap
+
+
+def initialise(module: nn.Module, conv: str = "delta_orthogonal") -> None:
+    """Linear orthogonal; convolutions as named; biases zero."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.orthogonal_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.Conv2d):
+            delta_orthogonal_(layer.weight) if conv == "delta_orthogonal" else nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+
+
+def renormalise(features: Tensor) -> Tensor:
+    """Each sample's features scaled to [0, 1]: (x - min) / (max - min); all 0 where they do not differ (officially 0 / 0)."""
+    flat = features.flatten(1)
+    low, high = flat.amin(1, keepdim=True), flat.amax(1, keepdim=True)
+    return (flat - low) / (high - low).clamp_min(1e-12)

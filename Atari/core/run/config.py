@@ -1,0 +1,286 @@
+"""The configuration: YAML groups composed by Hydra, checked once, then plain attributes.
+
+The keys that exist are those of config.yaml and of the method files; a task or preset file may only set them.
+"""
+
+import copy
+import functools
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ..errors import UserError, nearest
+
+
+class Config(dict):
+    """Nested settings with attribute access. Remembers which keys were read, so that a test can find dead ones."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        super().__init__({k: Config(v) if isinstance(v, dict) else v for k, v in values.items()})
+        self.__dict__["seen"] = set()
+
+    def __getattr__(self, key: str) -> Any:
+        if key.startswith("__"):
+            raise AttributeError(key)  # Python asks for these
+        self.__dict__["seen"].add(key)
+        return self[key]
+
+    def __missing__(self, key: str) -> Any:
+        raise UserError(f"key {key} is missing: a line of the YAML files was lost, or another version of this code wrote them")
+
+    def unread(self, prefix: str = "") -> list[str]:
+        out = []
+        for key, value in self.items():
+            if isinstance(value, Config) and key in self.__dict__["seen"]:
+                out += value.unread(f"{prefix}{key}.")
+            elif key not in self.__dict__["seen"]:
+                out.append(prefix + key)
+        return out
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def choices(folder: Path, group: str) -> list[str]:
+    return sorted(p.stem for p in (folder / group).glob("*.yaml"))
+
+
+def keys_in(folder: Path, group: str, name: str) -> set[str]:
+    """What group/name.yaml and the files that it begins from set."""
+    return {key for file in (name, *_bases(folder, name, group)) for key, _ in flatten(_read(folder / group / f"{file}.yaml"))}
+
+
+def load(folder: Path, arguments: list[str], groups: tuple[str, ...], stand_ins: dict[str, str] | None = None) -> Config:
+    """Compose and check what the user typed.
+
+    groups: the choices a user makes on the command line, such as task, method, preset.
+    stand_ins: {chosen name: file to use instead}, for names that are valid without a file of their own.
+    """
+    stand_ins = stand_ins or {}
+    known, methods = _schema(folder)
+    chosen = _defaults(folder, groups)
+    typed = [(argument, *_parse(argument)) for argument in arguments]
+    chosen |= {key: str(value) for _, key, value in typed if key in groups}
+    for group in groups:
+        if group not in chosen:
+            raise UserError(f"{folder / 'config.yaml'} chooses no {group} under defaults: write {group}=... or put the line back")
+    for group, name in chosen.items():
+        valid = set(choices(folder, group)) | {n for g, n in stand_ins if g == group}
+        valid -= {file for (g, _), file in stand_ins.items() if g == group}  # a stand-in is nobody's name
+        if name not in valid:
+            raise UserError(f"{group}={name} is unknown: {nearest(name, valid)}")
+    own = methods.get(chosen["method"], [])
+    foreign = {block for blocks in methods.values() for block in blocks} - set(own)
+    for _, key, _ in typed:
+        if key not in known and key not in groups:
+            raise UserError(f"key {key} is unknown: {nearest(key, [*known, *groups])}")
+        if key not in groups and not _applies(folder, chosen["method"], key):
+            raise UserError(f"key {key} has no effect with method={chosen['method']}")
+    files = [f"{group}={stand_ins.get((group, name), name)}" for group, name in chosen.items()]
+    values = _compose(folder, files + [argument for argument, key, _ in typed if key not in groups])
+    for group, name in chosen.items():
+        if isinstance(values.get(group), dict):
+            file = folder / group / f"{stand_ins.get((group, name), name)}.yaml"
+            raise UserError(f"{file} must begin with the line '# @package _global_': without it its keys reach nobody")
+    values |= chosen  # a stand-in file does not know the name it stands for
+    for block in foreign:
+        values.pop(block, None)
+    for key, value in flatten(values):
+        if key not in known and key not in groups:
+            raise UserError(f"key {key} in the YAML files is unknown: {nearest(key, known)}")
+        if key in known:
+            _check_type(key, value, known[key])
+    for key in known:
+        value = _at(values, key)
+        if isinstance(value, dict):
+            raise UserError(f"{key}={value} must be a plain value")
+    return Config(_as_declared(values, known))
+
+
+def check_saved(config: Config, folder: Path, ranges: dict[str, tuple[float | None, float | None]], file: Path) -> None:
+    """The settings of a run folder are ones that this code could have written: known keys, values of their kind and range."""
+    known, _ = _schema(folder)
+    own = {"method": "word", **dict.fromkeys(("task", "game", "preset"), "word")}
+    for key, value in flatten(config):
+        declared = known.get(key, own.get(key))
+        if key not in known and key not in own:
+            raise UserError(f"{file} has a key {key} that is unknown here: it was edited, or written by another version of this code")
+        _check_type(key, value, declared)
+    check_ranges(config, ranges)
+
+
+def check_ranges(config: Config, ranges: dict[str, tuple[float | None, float | None]]) -> None:
+    """Each named number within [low, high]; `a.b` of a block that the method lacks is passed over."""
+    values = dict(flatten(config))
+    for key, (low, high) in ranges.items():
+        for value in values[key] if isinstance(values.get(key), list) else [values.get(key)]:
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise UserError(f"{key}={value} must be a number")
+            if (low is not None and value < low) or (high is not None and value > high):
+                span = f"at least {low}" if high is None else f"between {low} and {high}"
+                raise UserError(f"{key}={value} must be {span}")
+
+
+def plain(config: Config) -> dict[str, Any]:
+    return {k: plain(v) if isinstance(v, Config) else v for k, v in config.items()}
+
+
+def digest(config: dict[str, Any], without: tuple[str, ...] = ()) -> str:
+    """A short name for these settings; keys under `without` do not count."""
+    kept = {k: v for k, v in flatten(config) if not _under(k, without)}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], free: tuple[str, ...]) -> list[str]:
+    """Keys whose values differ, as `key (old -> new)`; keys under `free` may differ."""
+    a, b = dict(flatten(old)), dict(flatten(new))
+    keys = [k for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k)]
+    return [f"{k} ({a.get(k)} -> {b.get(k)})" for k in keys if not _under(k, free)]
+
+
+def _at(values: dict[str, Any], key: str) -> Any:
+    """values[a][b] for key a.b; None where there is none."""
+    for part in key.split("."):
+        if not isinstance(values, dict):
+            return None
+        values = values.get(part)
+    return values
+
+
+def _under(key: str, blocks: tuple[str, ...]) -> bool:
+    return any(key == b or key.startswith(b + ".") for b in blocks)
+
+
+def _schema(folder: Path) -> tuple[dict[str, Any], dict[str, list[str]]]:
+    """Every key with its declared value, and the blocks that belong to each method."""
+    known, methods = {}, {}
+    shared = _read(folder / "config.yaml")
+    files = [folder / "config.yaml", *sorted((folder / "method").glob("*.yaml"))]
+    for file in files:
+        values = _read(file)
+        values.pop("defaults", None)
+        values.pop("method", None)
+        if file.parent.name == "method":  # blocks of config.yaml, which a method only sets, belong to all
+            methods[file.stem] = [k for k, v in values.items() if isinstance(v, dict) and k not in shared]
+        known = dict(flatten(values)) | known  # what config.yaml declares stands
+    for name in methods:
+        methods[name] += [block for base in _bases(folder, name) for block in methods[base]]
+    return known, methods
+
+
+def _bases(folder: Path, name: str, group: str = "method") -> list[str]:
+    """The files that this one begins from, by its list of defaults."""
+    named = [str(e) for e in _read(folder / group / f"{name}.yaml").get("defaults", []) if str(e) != "_self_"]
+    return named + [base for other in named for base in _bases(folder, other, group)]
+
+
+def _defaults(folder: Path, groups: tuple[str, ...]) -> dict[str, str]:
+    """What config.yaml chooses where the user does not."""
+    entries = [e for e in _read(folder / "config.yaml").get("defaults", []) if isinstance(e, dict)]
+    return {group: str(name) for entry in entries for group, name in entry.items() if group in groups}
+
+
+def _applies(folder: Path, method: str, key: str) -> bool:
+    """Whether config.yaml or the method's own file declares this key."""
+    files = [folder / "config.yaml", *(folder / "method" / f"{m}.yaml" for m in (method, *_bases(folder, method)))]
+    return any(key in dict(flatten(_read(file))) for file in files)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        stat = file.stat()
+        return copy.deepcopy(_parse_file(file, stat.st_mtime_ns, stat.st_size, stat.st_ino))
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}") from error
+
+
+@functools.lru_cache(maxsize=256)
+def _parse_file(file: Path, *version: int) -> dict[str, Any]:
+    """Parsed once, and again when the file changes."""
+    try:
+        values = OmegaConf.to_container(OmegaConf.load(file))
+    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
+        raise UserError(f"{file} is not valid YAML: {error}") from error
+    if values is not None and not isinstance(values, dict):
+        raise UserError(f"{file} must hold keys and values")
+    return values or {}
+
+
+def _parse(argument: str) -> tuple[str, Any]:
+    if "=" not in argument:
+        raise UserError(f"argument {argument} must have the form key=value")
+    try:
+        override = OverridesParser.create().parse_override(argument)
+        if override.is_delete() or override.is_sweep_override():
+            raise UserError(f"argument {argument} must have the form key=value")
+        return override.key_or_group.replace("@", ""), override.value()
+    except (OverrideParseException, HydraException) as error:
+        raise UserError(f"argument {argument} cannot be read: write key=value, and quote values with spaces or symbols") from error
+
+
+def _compose(folder: Path, overrides: list[str]) -> dict[str, Any]:
+    for file in folder.rglob("*.yaml"):
+        _read(file)
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(folder.resolve()), version_base="1.3"):
+            composed = compose("config", overrides)
+            return OmegaConf.to_container(composed, resolve=True)
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise UserError(f"the configuration cannot be composed: {error}") from error
+
+
+def _check_type(key: str, value: Any, declared: Any) -> None:
+    def fits(value: Any, declared: Any) -> bool:
+        if declared is None:
+            return value is None or isinstance(value, (int, float, str, bool))
+        if isinstance(declared, bool) or isinstance(value, bool):
+            return isinstance(declared, bool) and isinstance(value, bool)
+        if isinstance(declared, int):
+            return isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+        if isinstance(declared, float):
+            return isinstance(value, (int, float)) and math.isfinite(value)
+        if isinstance(declared, str):
+            return isinstance(value, (str, int, float))  # name=123 is a word too
+        if isinstance(declared, list):
+            return isinstance(value, list) and (not declared or all(fits(v, declared[0]) for v in value))
+        return isinstance(value, type(declared))
+
+    if not fits(value, declared):
+        kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "a word", list: f"a list like {declared}"}
+        raise UserError(f"{key}={value} must be {kinds.get(type(declared), 'a plain value')}")
+
+
+def _as_declared(values: dict[str, Any], known: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Whole floats become ints and ints become floats where the file declares them so."""
+    out = {}
+    for key, value in values.items():
+        declared = known.get(prefix + key)
+        if isinstance(value, dict):
+            value = _as_declared(value, known, f"{prefix}{key}.")
+        elif isinstance(declared, int) and isinstance(value, float):
+            value = int(value)
+        elif isinstance(declared, float) and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        elif isinstance(declared, str):
+            value = str(value)
+        out[key] = value
+    return out

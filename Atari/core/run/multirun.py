@@ -1,0 +1,91 @@
+"""Many runs from one command: python -m TREE.train --multirun task=a,b seed=1,2,3 [hydra/launcher=submitit_slurm]
+
+Hydra makes the product of the listed values and hands each combination to a launcher: one after the other in this process, or as
+jobs of a cluster. A job does what the same command without --multirun does. A job that must make room (SIGUSR2) saves,
+goes back into the queue and resumes.
+"""
+
+import importlib
+import itertools
+import signal
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import hydra
+import yaml
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+
+from ..errors import UserError, nearest
+from .folder import Stop
+
+FLAGS = ("--multirun", "-m")
+
+
+def asked(arguments: list[str]) -> bool:
+    """Whether the user wants several runs."""
+    many = any(a in FLAGS for a in arguments)
+    launcher = [a for a in arguments if a.startswith("hydra")]
+    if launcher and not many:
+        raise UserError(f"{launcher[0]} belongs to several runs: add --multirun")
+    return many
+
+
+def main(program: str, configs: Path, arguments: list[str], check: Callable[[list[str]], Any]) -> int:
+    """Check every combination, then launch them all. program: the module that a job runs, such as DMControl.train."""
+    words = [a for a in arguments if a not in FLAGS]
+    own = [a for a in words if a.startswith("hydra")]
+    typed = [a.lstrip("+") for a in words if not a.startswith("hydra")]
+    for combination in combinations(typed):
+        check(combination)
+    own = _launcher(configs, own) + own
+    # a leading + lets Hydra pass on a key that multirun.yaml does not have: the tree reads and checks it
+    sys.argv = [sys.argv[0], FLAGS[0], *own, f"program={program}", *("+" + a for a in typed)]
+    hydra.main(version_base="1.3", config_path=str(configs.resolve()), config_name="multirun")(job)()
+    return 0
+
+
+def job(config: DictConfig) -> None:
+    """One run."""
+    arguments = [o.lstrip("+") for o in HydraConfig.get().overrides.task if not o.startswith("program=")]
+    requeue = signal.getsignal(signal.SIGUSR2)
+    if callable(requeue):  # submitit's: it requeues on SIGUSR2, and lets SIGTERM pass, which a cluster sends along with it
+        Stop.signals = (signal.SIGINT, signal.SIGUSR2)
+    code = importlib.import_module(config.program).main(arguments)
+    if code == 128 + signal.SIGUSR2:  # saved; now back into the queue
+        requeue(signal.SIGUSR2, None)
+    if code:
+        sys.exit(code)  # ends a sweep in this process: the user has stopped it
+
+
+def combinations(typed: list[str]) -> list[list[str]]:
+    """seed=1,2 task=a,b -> the four argument lists."""
+    options = []
+    for argument in typed:
+        try:
+            override = OverridesParser.create().parse_override(argument)
+            key = override.get_key_element()
+            values = [f"{key}={v}" for v in override.sweep_string_iterator()] if override.is_sweep_override() else [argument]
+        except HydraException as error:
+            raise UserError(f"argument {argument} cannot be read: write key=value or key=value,value") from error
+        options.append(values)
+    return [list(run) for run in itertools.product(*options)]
+
+
+def _launcher(configs: Path, own: list[str]) -> list[str]:
+    """The values of configs/launcher/NAME.yaml, as arguments that the user's own come after."""
+    chosen = [a.partition("=")[2] for a in own if a.startswith("hydra/launcher=")]
+    if not chosen or chosen[-1] == "basic":
+        return []
+    known = {"basic"} | {p.stem for p in (configs / "launcher").glob("*.yaml")}
+    if chosen[-1] not in known:
+        raise UserError(f"hydra/launcher={chosen[-1]} is unknown: {nearest(chosen[-1], known)}")
+    if find_spec("submitit") is None:
+        raise UserError(f"hydra/launcher={chosen[-1]} needs packages: pip install -r requirements-cluster.txt")
+    values = yaml.safe_load((configs / "launcher" / f"{chosen[-1]}.yaml").read_text())
+    return [f"hydra.launcher.{key}={value}" for key, value in values.items() if value is not None]

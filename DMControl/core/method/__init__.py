@@ -1,0 +1,1 @@
+"""The paper: mask, augment, encode, decode, project, compare, and the targets that follow."""

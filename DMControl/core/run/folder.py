@@ -1,0 +1,170 @@
+"""A run on disk and its life: folder, lock, signals, result."""
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+import yaml
+
+from .. import machine
+from ..errors import UserError, file_trouble
+from ..machine import Precision
+from .config import Config, differences, digest, plain
+from .files import write_whole
+
+FREE = ("device", "compile", "threads", "runs", "checkpoint", "eval.video", "env_restarts")  # settings that a resumed run may change
+
+
+class RunFolder:
+    """runs/<benchmark>/<task>/<method>-<preset>/seed<k>/, owned by one process at a time."""
+
+    def __init__(self, path: Path, config: Config) -> None:
+        self.path = path
+        self.config = plain(config)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self.lock = open(path / ".lock", "a")  # held until the process ends, however it ends
+        except OSError as error:
+            raise UserError(f"the run folder {path} cannot be written ({error.strerror}): set runs=... to a folder of yours") from error
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"another process is working in {path}: wait for it, or stop it") from error
+        saved = path / "config.yaml"
+        begun = (path / "result.json").exists() or any((path / "checkpoint").glob("step_*"))
+        if begun and not saved.exists():
+            raise UserError(f"{path} holds a run without its config.yaml: put that back, or move the run folder away to start anew")
+        if begun:  # a run that never came to a save binds nobody
+            changed = differences(plain(read_config(path)), self.config, FREE)
+            if changed:
+                raise UserError(
+                    f"{path} holds a run with other settings: {', '.join(changed)}; take them back, choose another seed, or set name=..."
+                )
+        else:
+            try:
+                self._begin_anew()
+                write_whole(saved, yaml.safe_dump(self.config, sort_keys=False))
+            except OSError as error:
+                raise UserError(f"the run folder {path} cannot be written ({file_trouble(error)})") from error
+
+    def _begin_anew(self) -> None:
+        """What an attempt without a save left behind would show up twice."""
+        for old in self.path.glob("events.out.tfevents.*"):
+            old.unlink()
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        file = self.path / "result.json"
+        if not file.exists():
+            return None
+        try:
+            found = json.loads(file.read_text())
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict) or not found.get("eval_returns"):
+            raise UserError(
+                f"{file} is damaged: the run had finished, and eval.csv has its returns; move the run folder away to do it again"
+            )
+        return found
+
+    def begin(self, precision: Precision, step: int) -> None:
+        """Note in origin.json what works on this run from this step on: a run that is cut off has a source too."""
+        for left in self.path.glob("*.tmp"):  # by a write that was killed
+            left.unlink(missing_ok=True)
+        file = self.path / "origin.json"
+        before = json.loads(file.read_text()) if step > 0 and file.exists() else []
+        write_whole(file, json.dumps([*before, {"step": step, **self._provenance(precision)}], indent=1))
+
+    def finish(self, result: dict[str, Any], precision: Precision) -> None:
+        """Write result.json: scores with all that is needed to know where they come from."""
+        write_whole(self.path / "result.json", json.dumps({**result, **self._provenance(precision)}, indent=1))
+
+    def _provenance(self, precision: Precision) -> dict[str, Any]:
+        return {
+            "config_hash": digest(self.config, (*FREE, "seed", "name")),
+            "commit": commit(),
+            "hardware": machine.describe(precision.device) + (", bf16" if precision.dtype == torch.bfloat16 else ""),
+            "python": sys.version.split()[0],
+            "versions": versions(),
+        }
+
+
+def safe_folder(root: str, *parts: str) -> Path:
+    """root/part/part/...: each part a plain name, so that nothing is written elsewhere."""
+    if not root.strip():
+        raise UserError("runs= is empty: name a folder")
+    for part in parts:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.,+-]*", part) or ".." in part:
+            raise UserError(f"{part!r} cannot name a folder: use letters, digits, '_', '-' and '.'")
+    return Path(root).joinpath(*parts)
+
+
+def read_config(path: Path) -> Config:
+    """The settings of an existing run."""
+    file = path / "config.yaml"
+    if not file.exists():
+        raise UserError(f"{path} is not a run folder: it has no config.yaml")
+    try:
+        values = yaml.safe_load(file.read_text())
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{file} holds no settings: move the run folder away to start anew")
+    return Config(values)
+
+
+class Stop:
+    """Ctrl-C or SIGTERM ask for a stop: the loop saves and ends. A second one ends at once."""
+
+    signals: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)  # a job of a cluster listens to others (multirun.py)
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        for number in self.signals:
+            signal.signal(number, self._ask)
+
+    def _ask(self, number: int, _: FrameType | None) -> None:
+        if self.signal is not None:
+            os._exit(128 + number)
+        self.signal = number
+        text = f"\n{signal.Signals(number).name}: saving, then stopping (once more to stop at once)\n"
+        with contextlib.suppress(OSError):
+            os.write(2, text.encode())  # print() must not be entered twice, and the signal may have come inside it
+
+    def asked(self) -> bool:
+        return self.signal is not None
+
+    @property
+    def exit_code(self) -> int:
+        return 128 + self.signal if self.signal else 0
+
+
+def commit() -> str:
+    """The commit of the code that runs, with a + where files differ from it."""
+    root = Path(__file__).resolve().parents[3]
+    try:
+        head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
+        dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=root, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")
+
+
+def versions() -> dict[str, str]:
+    out = {}
+    for name in ("torch", "numpy", "dm_control", "mujoco", "gymnasium", "ale-py", "kornia", "hydra-core"):
+        try:
+            out[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return out

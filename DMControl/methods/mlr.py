@@ -1,0 +1,104 @@
+"""MLR on this tree: the objective of core.reconstruction, built around the SAC critic's encoder."""
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from ..agents.sac import SAC
+from ..core.method.augment import Augmentation
+from ..core.method.decoder import Decoder
+from ..core.method.masks import Masks
+from ..core.method.momentum import Momentum
+from ..core.method.optim import Adam
+from ..core.method.reconstruction import Reconstruction
+from ..core.run.config import Config
+
+
+def build(config: Config, agent: SAC) -> tuple[Reconstruction, Adam]:
+    """The objective and its optimiser."""
+    mlr, quirks, image, dim = config.mlr, config.quirks, config.image, config.encoder.dim
+    encoder = agent.critic.encoder
+    precision = encoder.trunk.precision
+    masks = Masks(
+        mlr.window,
+        image.size,
+        mlr.mask.patch,
+        mlr.mask.block,
+        mlr.mask.ratio,
+        mlr.mask.strategy,
+        ratio_per_block=quirks.mask_ratio_per_block,
+    )
+    augment = Augmentation(
+        config.augment.order, image.size, image.crop, config.augment.pad, config.augment.intensity, resample=quirks.resampled_crop
+    )
+    decoder = Decoder(
+        dim, mlr.window, mlr.decoder.depth, mlr.decoder.width, mlr.decoder.heads, mlr.decoder.mlp_ratio,
+        final_norm=not quirks.no_final_norm, precision=precision,
+    )  # fmt: skip
+    pixels = mlr.target == "pixels"
+    projection = _two_layers(dim, mlr.hidden, dim)
+    prediction = _two_layers(dim, mlr.hidden, 3 * image.stack * image.crop**2 if pixels else dim)
+    embed_action = nn.Linear(agent.action_dim, dim) if mlr.action_tokens else None
+    target_encoder = copy.deepcopy(encoder)
+    redrawn = [projection, prediction, decoder] + ([embed_action] if embed_action else [])
+    for module in redrawn:
+        _truncated_normal(module)
+    target_projection = copy.deepcopy(projection)
+    if quirks.fc_reinit:  # the encoder's fc, its target's, and the target projection: three more draws of their own
+        for module in (encoder.head, target_encoder.head, target_projection):
+            _truncated_normal(module)
+    tau = mlr.tau if mlr.momentum else 1.0
+    for module in (projection, prediction, decoder, target_projection, *([embed_action] if embed_action else [])):
+        module.to(agent.device)
+    front = agent.critic_loss.front is not None
+    objective = Reconstruction(
+        batch_size=mlr.batch_size,
+        masks=masks,
+        augment=augment,
+        encoder=Behind(agent.critic_loss.see, encoder) if front else encoder,
+        embed_action=embed_action,
+        decoder=decoder,
+        projection=projection,
+        prediction=prediction,
+        target_encoder=Behind(agent.critic_loss.see, target_encoder) if front else target_encoder,
+        target_projection=target_projection,
+        momentum=Momentum((encoder, target_encoder, tau), (projection, target_projection, tau)),
+        one_mask=quirks.one_mask_per_batch,
+        pixel_targets=pixels,
+        chunk=max(1, agent.chunk // mlr.window),
+    )
+    lr = mlr.lr * (0.5 if quirks.half_mlr_lr else 1.0)
+    optimizer = Adam(objective.trained(), lr, clip=mlr.clip, warmup=mlr.warmup, decay=mlr.decay)
+    return objective, optimizer
+
+
+class Behind(nn.Module):
+    """An encoder behind what stands in front of the agent's own. This loss moves the encoder and not the front."""
+
+    def __init__(self, see: Callable[[Tensor], Tensor], encoder: nn.Module) -> None:
+        super().__init__()
+        self.see, self.encoder = see, encoder
+
+    def forward(self, image: Tensor) -> Tensor:
+        with torch.no_grad():
+            seen = self.see(image)
+        return self.encoder(seen)
+
+
+def _two_layers(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+
+
+def _truncated_normal(module: nn.Module) -> None:
+    """Every Linear from N(0, 0.02) cut at one sigma, bias 0; LayerNorm at identity."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.trunc_normal_(layer.weight, std=0.02, a=-0.02, b=0.02)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        elif isinstance(layer, nn.LayerNorm):
+            with torch.no_grad():
+                layer.weight.fill_(1.0)
+                layer.bias.zero_()

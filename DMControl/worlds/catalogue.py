@@ -1,0 +1,53 @@
+"""Which worlds there are, and how they are called."""
+
+from dataclasses import dataclass
+
+from ..core.errors import UserError, nearest
+from ..core.run.config import Config
+from . import footage
+
+WORLDS = ("clean", "color_easy", "color_hard", "video_easy", "video_hard", "distracting_cs")
+INTENSITIES = (0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A world to train or to be judged in."""
+
+    name: str
+    intensity: float | None = None  # of distracting_cs
+
+    def __str__(self) -> str:
+        return self.name if self.intensity is None else f"{self.name}_{self.intensity:g}"
+
+
+def places(names: list[str], intensities: list[float]) -> list[Place]:
+    """Each world once, distracting_cs once per intensity."""
+    for intensity in intensities:
+        if intensity not in INTENSITIES:
+            raise UserError(f"intensity {intensity:g} does not exist: distracting_cs has {', '.join(f'{i:g}' for i in INTENSITIES)}")
+    out = []
+    for name in names:
+        if name not in WORLDS:
+            raise UserError(f"world {name} does not exist: {nearest(name, WORLDS)}")
+        out += [Place(name, float(i)) for i in intensities] if name == "distracting_cs" else [Place(name)]
+    if not out or ("distracting_cs" in names and not intensities):
+        raise UserError("no world is named, or distracting_cs without an intensity")
+    return list(dict.fromkeys(out))
+
+
+def is_procedural(place: Place, data: Config) -> bool:
+    """Whether what the world shows was generated and not filmed. The colours are drawn as published, from a seed of ours."""
+    source = {"video_easy": data.video, "video_hard": data.video, "distracting_cs": data.davis}
+    return not source.get(place.name, place.name == "clean")
+
+
+def label(place: Place, data: Config) -> str:
+    """The world's name in tables and plots."""
+    return f"{place} (procedural)" if is_procedural(place, data) else str(place)
+
+
+def check_data(data: Config, keys: tuple[str, ...] = ("video", "images", "davis")) -> None:
+    """The folders that the user named exist."""
+    for key in keys:
+        footage.folder(f"data.{key}", getattr(data, key))

@@ -1,0 +1,218 @@
+"""How fast an update is, part by part, against what the machine's matrix products reach in the same process.
+
+python scripts/bench.py                                both trees, presets paper and small, precision auto
+python scripts/bench.py tree=dmcontrol preset=small precision=fp32 updates=10
+python scripts/bench.py --json results/bench/mine.json
+python scripts/bench.py --readme                       writes the table in README from all of results/bench
+python scripts/bench.py tree=dmcontrol preset=madi method=madi task=walker_walk     and method=svea: what the Masker adds; and each world
+
+Further key=value arguments go to the configuration of the tree (task=..., game=..., mlr.window=...).
+"""
+
+import itertools
+import json
+import platform
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from DMControl.core import machine
+from DMControl.core.errors import UserError, run_main
+from DMControl.core.run.folder import commit
+from scripts.bench.subjects import AtariBench, Clock, DMControlBench
+from scripts.bench.tables import show, write_readme
+
+ROOT = Path(__file__).resolve().parents[2]
+
+PARTS = ("sample", "augment", "rl loss", "mlr forward", "mlr backward", "masker forward", "actor", "auxiliary", "optimiser", "ema", "rest")
+
+
+def matrix_rates(precision: machine.Precision) -> tuple[float, float]:
+    """GFLOP/s of a large matrix product A B in this process and dtype, and of its fastest form: A B, A B^T or a 1 x 1 convolution."""
+    device = precision.device
+    side, rows = (8192, 128) if device.type == "cuda" else (2048, 64)
+    a, b = (torch.randn(side, side, device=device).to(precision.dtype) for _ in range(2))
+    out = torch.empty_like(a)
+    image = a.view(1, rows, side // rows, side).permute(0, 3, 1, 2)  # channels_last
+    kernel = b[:, :, None, None].contiguous(memory_format=torch.channels_last)
+    forms = (lambda: torch.mm(a, b, out=out), lambda: torch.mm(a, b.t(), out=out), lambda: torch.nn.functional.conv2d(image, kernel))
+    rates = [rate(form, side, device) for form in forms]
+    return rates[0], max(rates)
+
+
+def rate(product: Callable[[], Any], side: int, device: torch.device) -> float:
+    """Of a square product, the best of several."""
+    best = float("inf")
+    for _ in range(6):
+        machine.wait(device)
+        start = time.perf_counter()
+        product()
+        machine.wait(device)
+        best = min(best, time.perf_counter() - start)
+    return 2 * side**3 / best / 1e9
+
+
+def peak_rss() -> float:
+    """GB (10^9 bytes) that this process held at most."""
+    status = Path("/proc/self/status")
+    return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024 / 1e9 if status.exists() else 0.0
+
+
+def measure(bench: Any, updates: int) -> dict[str, Any]:
+    """Medians over `updates` updates after a warm-up; the matrix-product rate before, between and after."""
+    clock, recorder = Clock(bench.device), bench.agent.recorder
+    on_gpu = bench.device.type == "cuda"
+    rates = [matrix_rates(bench.precision)]
+    whole = []
+    for number in range(updates + 10 if recorder.active else 0):  # as it runs: recorded
+        clock.enter("rest")
+        bench.update()
+        clock.leave()
+        whole.append(sum(clock.read().values()))
+        if number == 9:
+            whole.clear()
+            torch.cuda.reset_peak_memory_stats()
+    gpu_peak = torch.cuda.max_memory_reserved() / 1e9 if on_gpu else 0.0
+    recorder.active = False  # the parts are seen when each kernel is launched
+    for _ in range(2):
+        bench.update()
+    rates.append(matrix_rates(bench.precision))
+    totals, spent = [], []
+    bench.parts(clock)
+    for number in range(updates):
+        clock.enter("rest")
+        bench.update()
+        clock.leave()
+        parts = clock.read()
+        spent.append(parts)
+        totals.append(sum(parts.values()))
+        if number in (updates // 3, 2 * updates // 3):
+            rates.append(matrix_rates(bench.precision))
+    rates.append(matrix_rates(bench.precision))
+
+    def median(times: list[float]) -> float:
+        """Every second update has an actor step: pairs of neighbours are averaged, then the median is taken."""
+        return statistics.median([(a + b) / 2 for a, b in itertools.pairwise(times)])
+
+    plain = median(totals)
+    product, fastest = (statistics.median(each) for each in zip(*rates, strict=True))
+    ms = median(whole) if whole else plain
+    parts = {p: median([s.get(p, 0.0) for s in spent]) for p in PARTS}
+    environment = bench.environment()
+    achieved = bench.flops / ms * 1e3
+    step_seconds = 1 / list(environment.values())[-1]
+    return {
+        "tree": bench.name,
+        "preset": bench.config.preset,
+        "task": bench.label,
+        "method": bench.config.method,
+        "precision": str(bench.precision.dtype)[6:],
+        "hardware": machine.describe(bench.device),
+        "ms_per_update": ms,
+        "ms_per_update_plain": plain,
+        "parts_ms": parts,
+        "gflop_per_update": bench.flops,
+        "gflops": achieved,
+        "matrix_gflops": product,
+        "fastest_form_gflops": fastest,
+        "ratio": achieved / product,
+        "overhead_share": sum(parts[p] for p in ("sample", "augment", "ema", "optimiser")) / sum(parts.values()),
+        "peak_rss_gb": peak_rss(),
+        "peak_gpu_gb": gpu_peak,
+        "environment_per_second": environment,
+        "hours_per_100k": (bench.run_updates * ms / 1e3 + bench.run_steps * step_seconds) / 3600,
+        "updates": updates,
+    }
+
+
+def measure_here(tree: str, preset: str, updates: int, rest: list[str]) -> dict[str, Any]:
+    own = [a for a in rest if not a.startswith("game=" if tree == "dmcontrol" else "task=")]
+    return measure((DMControlBench if tree == "dmcontrol" else AtariBench)([*own, f"preset={preset}"]), updates)
+
+
+def measure_apart(tree: str, preset: str, updates: int, rest: list[str]) -> dict[str, Any]:
+    """In a process of its own, so that its memory is its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "one.json"
+        command = [sys.executable, "-m", "scripts.bench.bench", f"tree={tree}", f"preset={preset}", f"updates={updates}"]
+        command += ["--one", str(file), *rest]
+        code = subprocess.run(command, check=False).returncode
+        if code in (130, -signal.SIGINT):
+            raise KeyboardInterrupt
+        if code:
+            raise UserError(f"tree={tree} preset={preset} could not be measured")
+        return json.loads(file.read_text())
+
+
+def option(arguments: list[str], name: str) -> Path | None:
+    """Take `name FILE` out of the arguments: a file that can be written."""
+    if name not in arguments:
+        return None
+    place = arguments.index(name)
+    if place + 1 >= len(arguments):
+        raise UserError(f"{name} needs a file name")
+    file = Path(arguments[place + 1])
+    if file.is_dir() or not file.parent.is_dir():
+        raise UserError(f"{name} {file}: " + ("that is a folder" if file.is_dir() else f"there is no folder {file.parent}"))
+    del arguments[place : place + 2]
+    return file
+
+
+def main(arguments: list[str]) -> int:
+    machine.keep_memory()
+    options, updates, rest = {"tree": "dmcontrol,atari", "preset": "paper,small"}, 6, []
+    if "--readme" in arguments:
+        if len(arguments) > 1:
+            raise UserError("--readme stands alone: it writes README's table from what --json has kept")
+        write_readme(ROOT / "results" / "bench", ROOT / "README.md")
+        return 0
+    arguments = list(arguments)
+    target, one = option(arguments, "--json"), option(arguments, "--one")
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key in options:
+            options[key] = value
+        elif key == "updates":
+            if not value.isdecimal() or int(value) < 2:
+                raise UserError(f"updates={value} must be a whole number of at least 2")
+            updates = int(value)
+        else:
+            rest.append(argument)
+    trees = options["tree"].split(",")
+    for tree in trees:
+        if tree not in ("dmcontrol", "atari"):
+            raise UserError(f"tree={tree} is unknown: use dmcontrol or atari")
+    cases = [(tree, preset) for tree in trees for preset in options["preset"].split(",")]
+    context = {"date": date.today().isoformat(), "commit": commit(), "torch": torch.__version__, "python": platform.python_version()}
+    results: list[dict[str, Any]] = []
+    try:
+        for tree, preset in cases:
+            result = (measure_here if len(cases) == 1 else measure_apart)(tree, preset, updates, rest)
+            if one is not None:
+                one.write_text(json.dumps(result))
+            results.append(result)
+            if len(cases) == 1:
+                show(result)
+            if target is not None:
+                target.write_text(json.dumps({**context, "results": results}, indent=1) + "\n")
+    except KeyboardInterrupt:
+        if one is None:
+            kept = f", kept in {target}" if target is not None and results else ""
+            print(f"interrupted: {len(results)} of {len(cases)} measured{kept}", file=sys.stderr)
+        return 130
+    if target is not None:
+        print(f"\nwritten: {target}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,62 @@
+"""What a measurement of scripts/bench.py looks like: for people at the terminal, and in README."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from scripts.report import sections as marks
+
+
+def show(result: dict[str, Any]) -> None:
+    print(
+        f"\n{result['tree']}, {result['task']}, {result['method']}, preset {result['preset']}, {result['precision']}, {result['hardware']}"
+    )
+    print(f"  update {result['ms_per_update']:12.1f} ms   ({result['updates']} updates, median)")
+    if result["ms_per_update_plain"] != result["ms_per_update"]:
+        print(f"  not recorded, kernel by kernel {result['ms_per_update_plain']:.1f} ms:")
+    for part, ms in result["parts_ms"].items():
+        if ms:
+            print(f"    {part:13s}{ms:9.1f} ms   {100 * ms / sum(result['parts_ms'].values()):5.1f}%")
+    print(f"  work   {result['gflop_per_update']:12.1f} GFLOP as published -> {result['gflops']:.0f} GFLOP/s")
+    print(
+        f"  matrix products reach {result['matrix_gflops']:.0f} GFLOP/s here: ratio {result['ratio']:.2f}"
+        f"   (their fastest form {result['fastest_form_gflops']:.0f}: {result['gflops'] / result['fastest_form_gflops']:.2f})"
+    )
+    print(f"  sample + augment + ema + optimiser: {100 * result['overhead_share']:.1f}% of an update")
+    print(f"  memory {result['peak_rss_gb']:.2f} GB RSS at the peak, {result['peak_gpu_gb']:.2f} GB on the GPU")
+    print("  environment: " + ", ".join(f"{k} {v:.0f} per second" for k, v in result["environment_per_second"].items()))
+    print(f"  a run of 100k (env steps or agent steps) takes about {result['hours_per_100k']:.1f} hours, without evaluations")
+
+
+def row(context: dict[str, Any], r: dict[str, Any]) -> str:
+    gpu = f"{r['peak_gpu_gb']:.1f}" if r["peak_gpu_gb"] else "-"
+    overhead = f"{100 * r['overhead_share']:.0f}%"
+    fastest = r.get("fastest_form_gflops")
+    rate, ratio = f"{r['matrix_gflops']:,.0f}", f"{r['ratio']:.2f}"
+    if fastest:
+        rate, ratio = f"{rate} ({fastest:,.0f})", f"{ratio} ({r['gflops'] / fastest:.2f})"
+    return (
+        f"| {r['tree']} {r['method']} {r['preset']} | {r['hardware']}, {context['date']} | {r['precision']} | {r['ms_per_update']:,.1f} "
+        f"| {r['gflops']:,.0f} | {rate} | {ratio} | {overhead} | {r['peak_rss_gb']:.1f} | {gpu} "
+        f"| {r['hours_per_100k']:.1f} |"
+    )
+
+
+def write_readme(folder: Path, readme: Path) -> None:
+    """The table between the marks of README, from every measurement in the folder."""
+    columns = (
+        "run | hardware, date | format | ms per update | GFLOP/s | matrix products | ratio | overhead | RSS GB | GPU GB | hours per 100k"
+    )
+    head = [f"| {columns} |", "|" + "---|" * len(columns.split("|"))]
+    results = [(c, r) for c in (json.loads(f.read_text()) for f in sorted(folder.glob("*.json"))) for r in c["results"]]
+    worlds = [line for _, r in results if (line := worlds_line(r))]
+    marks.fill(readme, "bench", [*head, *(row(c, r) for c, r in results), *(f"\n{line}" for line in worlds)])
+
+
+def worlds_line(r: dict[str, Any]) -> str:
+    """What a step costs in each world, where the bench was asked for some."""
+    steps = {k.removeprefix("step in "): v for k, v in r["environment_per_second"].items() if k.startswith("step in ")}
+    if len(steps) < 2:
+        return ""
+    says = ", ".join(f"{world} {1000 / rate:.0f} ms" for world, rate in steps.items())
+    return f"A step of {r['task']} in each world (preset {r['preset']}, {r['hardware']}, rendering included): {says}."

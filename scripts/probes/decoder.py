@@ -1,0 +1,157 @@
+"""What MLR's decoder learns from an encoder that stands still: is the answer in what the masked frames leave?
+
+scripts/decoder.sh RUN_DIR [updates=600] [steps=1500] [untrained=false] [device=auto] [threads=0] [mlr.mask.strategy=temporal ...]
+scripts/decoder.sh RUN_DIR logged=true        what a run of MLR itself logged at its last evaluation, its encoder learning with it
+
+RUN_DIR: a finished run of the Atari tree, with or without MLR. Its encoder and head are taken over and stay as they are (untrained=true:
+as they were drawn), and so do the targets; its policy plays, with one action in ten at random; only the parts that MLR adds are trained,
+with the settings of the run's preset and those given. Printed: how much of the variance of the targets' directions is due to the frame, the
+rest being due to its random shift and intensity; then, as the updates go by, MLR's loss on windows of games that are not trained on: own,
+as it is; other, where the decoder is given another window's masked frames and actions; constant, where the mean target answers all.
+results=results (either way): the last line goes into results/decoder.csv, from which report.sh writes a table. In fp32, on any hardware.
+"""
+
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+
+from Atari import settings
+from Atari.agents.rainbow import Rainbow
+from Atari.core import machine
+from Atari.core.errors import UserError, run_main
+from Atari.core.method.reconstruction import Reconstruction, Window
+from Atari.core.run.config import Config, check_saved
+from Atari.core.run.folder import read_config
+from Atari.core.run.options import Options
+from Atari.env import TRAIN
+from Atari.evaluate import load_agent, make_env
+from Atari.methods import make_agent
+from Atari.replay import Replay
+from Atari.train import make_replay
+from scripts.ledger import collect as ledger
+from scripts.probes import measurements as readings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+OWN = {"updates": "600", "steps": "1500", "untrained": "false", "device": "auto", "threads": "0", "logged": "false", "results": ""}
+OF_THE_RUN = ("game", "method", "preset", "seed", "replay.capacity", "mlr.tau", "mlr.momentum", "rainbow.hidden", "rainbow.atoms")
+VIEWS, WINDOWS, LINES = 16, 64, 6  # of a frame; that are looked at; that are printed
+SEED = 20_000
+
+
+@torch.no_grad()
+def share_of_frames(objective: Reconstruction, window: Window, generator: torch.Generator) -> float:
+    """1 - (squared distance from a frame's mean target) / (from the mean of all): unit vectors, on views that the means have not seen."""
+    drawn = (objective.augment.draw(len(window.obs), window.obs.channels, generator) for _ in range(VIEWS))
+    targets = torch.stack([F.normalize(objective.targets(objective.augment.view(window.obs, view)), dim=-1) for view in drawn])
+    known, fresh = targets.chunk(2)  # (views, frames, p)
+    of_frame, of_all = F.normalize(known.mean(0), dim=-1), F.normalize(known.mean((0, 1)), dim=-1)
+    return float(1 - (fresh - of_frame).square().sum() / (fresh - of_all).square().sum())
+
+
+def play(agent: Rainbow, config: Config, seed: int, steps: int, epsilon: float) -> Replay:
+    env, generator = make_env(config, seed, TRAIN), torch.Generator(agent.device).manual_seed(seed)
+    replay = make_replay(config, agent.device, generator)
+    replay.start(env.reset())
+    for _ in range(steps):
+        action = int(agent.act(replay.newest(), epsilon=epsilon, noisy=False)[0])
+        result = env.step(action)
+        replay.add(action, result)
+        if result.over:
+            replay.start(env.reset())
+    return replay
+
+
+def logged(run: Path) -> tuple[int, dict[str, float]]:
+    """The frame of a run's last evaluation, and MLR's losses there, from its TensorBoard file."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run))
+    events.Reload()
+    tags = [f"mlr/loss_{name}" for name in readings.LOSSES]
+    if not set(tags) <= set(events.Tags()["scalars"]):
+        raise UserError(f"{run} has logged no {tags[0]}: say a run of method=mlr")
+    last = [events.Scalars(tag)[-1] for tag in tags]
+    return last[0].step, {tag: scalar.value for tag, scalar in zip(tags, last, strict=True)}
+
+
+def told(seen: dict[str, float]) -> str:
+    return ", ".join(f"{name} {seen[f'mlr/loss_{name}']:.4f}" for name in readings.LOSSES)
+
+
+def keep(results: str, saved: Config, seen: dict[str, float], **what: str) -> None:
+    """A row of results/decoder.csv, if asked for."""
+    if not results:
+        return
+    row = {key: str(saved[key]) for key in ("game", "preset", "method", "name", "seed")} | {"frame_share": ""} | what
+    row |= {name: f"{seen[f'mlr/loss_{name}']:.4f}" for name in readings.LOSSES}
+    print(f"written: {readings.DECODER.replace(Path(results), [row])}")
+
+
+def main(arguments: list[str]) -> int:
+    mine = [a for a in arguments if "=" not in a or a.partition("=")[0] in OWN]
+    options = Options(mine, OWN, words=True)
+    updates, steps, untrained = options.whole("updates"), options.whole("steps", 200), options.flag("untrained")
+    if len(options.words) != 1:
+        raise UserError("say which run: scripts/decoder.sh runs/atari/<game>/<method>-<preset>/seed<k>")
+    run = Path(options.words[0])
+    saved = read_config(run)
+    if "game" not in saved:
+        raise UserError(f"{run} is no run of the Atari tree")
+    check_saved(saved, settings.CONFIGS, settings.RANGES, run / "config.yaml")
+    rest, results = [a for a in arguments if a not in mine], options["results"]
+    if results:
+        readings.DECODER.read(Path(results))  # what is wrong with it is said before the work
+    if options.flag("logged"):
+        if rest:
+            raise UserError(f"{rest[0]} says nothing to logged=true: the run has its settings")
+        frame, seen = logged(run)
+        print(f"{run}, at {frame:,} frames: {told(seen)}")
+        changed = ledger.changed(saved, ledger.reference(ledger.ATARI, saved))
+        keep(results, saved, seen, trained=readings.IN_THE_RUN, settings=changed, after=f"{frame:,} frames")
+        return 0
+    for key in (a.partition("=")[0] for a in rest):
+        if key in OF_THE_RUN or key.startswith(("encoder.", "env.")):
+            raise UserError(f"key {key} is the run's: it cannot be set here")
+    given = [f"game={saved.game}", "method=mlr", f"preset={saved.preset}", f"seed={saved.seed}", f"replay.capacity={steps}"]
+    config = settings.read_config([*given, "mlr.tau=1", *rest])
+    config["encoder"], config["env"] = saved.encoder, saved.env
+    config["rainbow"] |= {key: saved.rainbow[key] for key in ("hidden", "atoms")}
+    precision = machine.choose_precision("fp32", machine.choose_device(options["device"]))
+    machine.set_threads(options.whole("threads", 0, 1024))
+
+    n_actions = make_env(config, saved.seed, TRAIN).n_actions
+    agent = make_agent(config, n_actions, precision)
+    if not untrained:
+        player, _ = load_agent(run, saved, n_actions, precision)
+        agent.network.load_state_dict(player.network.state_dict())
+    objective, generator = agent.objective, torch.Generator(precision.device).manual_seed(SEED)
+    objective.after_step()  # with tau 1: the targets are what the encoder is
+    for p in agent.network.parameters():
+        p.requires_grad_(False)
+    optimizer = torch.optim.Adam(list(objective.trained()), config.rainbow.lr, eps=config.rainbow.adam_eps)
+
+    epsilon = 1.0 if untrained else 0.1
+    replay = play(agent, config, SEED, steps, epsilon)
+    fresh = play(agent, config, SEED + 1, steps, epsilon).sample(WINDOWS, 1.0).window
+    print(f"{saved.game}, {'an untrained encoder' if untrained else run}:")
+    share = f"{share_of_frames(objective, fresh, generator):.2f}"
+    print(f"targets: {share} of their variance due to the frame, the rest to the view", flush=True)
+    for update in range(updates + 1):
+        if update % max(1, updates // LINES) == 0:
+            seen = objective.gauges(fresh, torch.Generator(precision.device).manual_seed(SEED))
+            print(f"update {update:5}: {told(seen)}", flush=True)
+        if update == updates:
+            break
+        optimizer.zero_grad()
+        for part in objective.parts(replay.sample(config.rainbow.batch_size, 1.0).window, generator):
+            (objective.loss(part)[0].sum() / config.rainbow.batch_size).backward()
+        optimizer.step()
+    trained = readings.APART_UNTRAINED if untrained else readings.APART
+    keep(results, saved, seen, trained=trained, settings=" ".join(rest), after=f"{updates:,} updates", frame_share=share)
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,56 @@
+"""What was read from encoders and decoders: tables in results/, each row with its checksum."""
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+from DMControl.core.run.files import write_whole
+from scripts.ledger.collect import Row, checksum, read_rows
+
+LOSSES = ("own", "other", "constant")  # of MLR, on windows that are not trained on
+UNTRAINED = "untrained"  # an encoder as it was drawn
+
+
+@dataclass(frozen=True)
+class Table:
+    """What is measured anew replaces the rows that agree with it in `group`."""
+
+    file: str
+    script: str
+    columns: tuple[str, ...]
+    group: tuple[str, ...]
+
+    def read(self, results: Path) -> list[Row]:
+        edited = f"rows are written by {self.script} only; take it back from the repository, or delete the file and measure again"
+        return read_rows(results / self.file, (*self.columns, "checksum"), edited)
+
+    def replace(self, results: Path, rows: list[Row]) -> Path:
+        measured = {tuple(r[c] for c in self.group) for r in rows}
+        rows = [r for r in self.read(results) if tuple(r[c] for c in self.group) not in measured] + rows
+        columns = (*self.columns, "checksum")
+        text = io.StringIO()
+        out = csv.DictWriter(text, columns, lineterminator="\n")
+        out.writeheader()
+        for row in sorted(rows, key=lambda r: [int(r[c]) if c == "seed" else r[c] for c in self.columns]):
+            out.writerow(row | {"checksum": checksum(row, columns)})
+        results.mkdir(parents=True, exist_ok=True)
+        write_whole(results / self.file, text.getvalue())
+        return results / self.file
+
+
+READOUT = Table(  # a row for every encoder; those of a task and preset are measured on the same frames
+    "readout.csv",
+    "scripts/readout.sh",
+    ("benchmark", "task", "preset", "method", "name", "seed", "step", "frames", "r2", "rank", *LOSSES, "each"),
+    ("benchmark", "task", "preset"),
+)
+DECODER = Table(  # a row for every decoder: trained apart, or as a run trained it
+    "decoder.csv",
+    "scripts/decoder.sh",
+    ("game", "preset", "method", "name", "seed", "trained", "settings", "after", "frame_share", *LOSSES),
+    ("game", "preset", "method", "name", "seed", "trained", "settings"),
+)
+APART = "on its encoder, standing still"
+APART_UNTRAINED = "on an untrained encoder, standing still"
+IN_THE_RUN = "with its encoder, in the run"

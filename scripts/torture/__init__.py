@@ -1,0 +1,1 @@
+"""Runs that are killed, starved and damaged, against one that was left alone."""
