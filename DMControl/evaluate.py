@@ -28,7 +28,7 @@ from .logger import EVAL_COLUMNS, columns
 from .methods import make_agent
 from .renderer import choose_renderer
 from .settings import CONFIGS, RANGES
-from .worlds.catalogue import INTENSITIES, Place, check_data, label, places
+from .worlds.catalogue import INTENSITIES, WorldName, check_data, label, world_names
 from .worlds.make import make as make_world
 
 VIDEO_SIZE = 256
@@ -61,9 +61,9 @@ def evaluate(
     return results, frames
 
 
-def make_env(config: Config, seed: int, stream: int, place: Place):
-    image, world = config.image, make_world(place, config.data, training=stream == TRAIN)
-    return Env(config.task, config.action_repeat, image.size, image.shadows, seed, stream, world)
+def make_env(config: Config, seed: int, stream: int, world: WorldName):
+    image, scene = config.image, make_world(world, config.data, training=stream == TRAIN)
+    return Env(config.task, config.action_repeat, image.size, image.shadows, seed, stream, scene)
 
 
 def load_agent(path: Path, config: Config, action_dim: int, precision: machine.Precision) -> tuple[SAC, int]:
@@ -103,29 +103,29 @@ def main(arguments: list[str]) -> int:
     config["data"].update({k.removeprefix("data."): options[k] for k in folders if options[k]})
     check_data(config.data, ("video", "davis"))  # overlay images are for training
     chosen = options["worlds"].split(",") if options["worlds"] else [config.world]
-    wanted = places(chosen, options.numbers("intensities") if options["worlds"] else [config.intensity])  # else its own, at its own
+    wanted = world_names(chosen, options.numbers("intensities") if options["worlds"] else [config.intensity])  # else its own, at its own
     precision = machine.choose_precision(config.precision, machine.choose_device(options["device"]))
     machine.set_threads(threads)
     print(f"renderer: {choose_renderer()}")
-    for place in wanted:  # what a world lacks is missed before the first episode
-        make_world(place, config.data)
+    for world in wanted:  # what a world lacks is missed before the first episode
+        make_world(world, config.data)
     env = make_env(config, seed, EVALUATE, wanted[0])
     agent, step = load_agent(path, config, env.action_dim, precision)
     stack = Stack(config.image.stack, precision.device)
     env_step = step * config.action_repeat
     print(f"{config.task} {config.method} at {env_step:,} env steps, {episodes} episodes, seed {seed}:")
     found = []
-    for number, place in enumerate(wanted):
-        env = make_env(config, seed, EVALUATE, place) if number else env
+    for number, world in enumerate(wanted):
+        env = make_env(config, seed, EVALUATE, world) if number else env
         results, frames = evaluate(agent, env, stack, episodes, film=int(film), size=VIDEO_SIZE)
         returns = np.array([r["episode_return"] for r in results])
-        shared = {"env_step": env_step, "step": step, "seed": seed, **columns(place, config.data)}
+        shared = {"env_step": env_step, "step": step, "seed": seed, **columns(world, config.data)}
         append_rows(path / "eval.csv", EVAL_COLUMNS, [{**shared, "episode": number, **result} for number, result in enumerate(results)])
-        where = "" if len(wanted) == 1 and place.name == "clean" else f"{label(place, config.data)}: "
+        where = "" if len(wanted) == 1 and world.name == "clean" else f"{label(world, config.data)}: "
         print(f"{where}return {returns.mean():.1f} +- {returns.std():.1f} (min {returns.min():.1f}, max {returns.max():.1f})", flush=True)
-        found.append((label(place, config.data), returns))
+        found.append((label(world, config.data), returns))
         if film:
-            target = path / "video" / (f"evaluate_{step:09d}.mp4" if len(wanted) == 1 else f"evaluate_{step:09d}_{place}.mp4")
+            target = path / "video" / (f"evaluate_{step:09d}.mp4" if len(wanted) == 1 else f"evaluate_{step:09d}_{world}.mp4")
             video(target, frames, round(env_fps(env)))
             print(f"video: {target}")
         env.close()

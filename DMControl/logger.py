@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .core.run.config import Config, flatten
 from .core.run.writers import Csv, TensorBoard, strip, video
-from .worlds.catalogue import Place, is_procedural
+from .worlds.catalogue import WorldName, is_procedural
 
 TRAIN_COLUMNS = (
     "env_step", "step", "episode", "episode_return", "episode_length", "hours", "perf/updates_per_second",
@@ -22,14 +22,14 @@ TRAIN_COLUMNS = (
 EVAL_COLUMNS = ("env_step", "step", "seed", "episode", "episode_return", "episode_length", "hours", "world", "intensity", "source")
 
 
-def columns(place: Place, data: Config) -> dict[str, Any]:
+def columns(world: WorldName, data: Config) -> dict[str, Any]:
     """The columns of eval.csv that say where an episode was played."""
-    source = "procedural" if is_procedural(place, data) else "suite" if place.name == "clean" else "footage"
-    return {"world": place.name, "intensity": place.intensity, "source": source}
+    source = "procedural" if is_procedural(world, data) else "suite" if world.name == "clean" else "footage"
+    return {"world": world.name, "intensity": world.intensity, "source": source}
 
 
-def tag(place: Place, data: Config) -> str:
-    return f"{place}_procedural" if is_procedural(place, data) else str(place)
+def tag(world: WorldName, data: Config) -> str:
+    return f"{world}_procedural" if is_procedural(world, data) else str(world)
 
 
 LAYOUT = {  # of the Custom Scalars tab
@@ -75,22 +75,22 @@ class Logger:
         self.board.scalars({names.get(k, k): v for k, v in row.items() if k not in skip}, env_step)
 
     def evaluation(
-        self, env_step: int, step: int, hours: float, episodes: list[dict[str, float]], place: Place, elsewhere: bool = False
+        self, env_step: int, step: int, hours: float, episodes: list[dict[str, float]], world: WorldName, elsewhere: bool = False
     ) -> None:
         """One evaluation in one world; elsewhere: not the world of the training."""
-        shared = {"env_step": env_step, "step": step, "seed": self.seed, "hours": hours, **columns(place, self.data)}
+        shared = {"env_step": env_step, "step": step, "seed": self.seed, "hours": hours, **columns(world, self.data)}
         for number, episode in enumerate(episodes):
             self.eval_csv.write({**shared, "episode": number, **episode})
         returns = [e["episode_return"] for e in episodes]
-        group = f"eval_{tag(place, self.data)}" if elsewhere else "eval"
+        group = f"eval_{tag(world, self.data)}" if elsewhere else "eval"
         scalars = {f"{group}/episode_return": float(np.mean(returns)), f"{group}/episode_return_std": float(np.std(returns))}
         self.board.scalars(scalars, env_step)
 
-    def masks(self, env_step: int, place: Place, pictures: dict[str, Tensor]) -> None:
+    def masks(self, env_step: int, world: WorldName, pictures: dict[str, Tensor]) -> None:
         """Frame, mask and masked frame side by side."""
         if pictures:
             picture = np.concatenate([strip([p.permute(0, 2, 3, 1).cpu().numpy()]) for p in pictures.values()], 1)
-            self.board.image(f"masks/{tag(place, self.data)}", picture, env_step)
+            self.board.image(f"masks/{tag(world, self.data)}", picture, env_step)
 
     def pictures(self, env_step: int, pictures: dict[str, Tensor]) -> None:
         """One window in rows: the frames, and below them what the masked branch sees."""

@@ -7,7 +7,7 @@ from .core.run import config as configuration
 from .core.run.config import Config
 from .core.run.folder import safe_folder
 from .env import TASKS
-from .worlds.catalogue import Place, check_data, places
+from .worlds.catalogue import WorldName, check_data, world_names
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "dmcontrol"
 RANGES = {
@@ -60,9 +60,9 @@ def read_config(arguments: list[str]) -> Config:
     _follow_protocol(config, typed)
     if not {"crop", "resized_crop"} & set(config["augment"]["order"]) and "image.size" not in typed:
         config["image"]["size"] = config["image"]["crop"]
-    places([config["world"]], [config["intensity"]])
+    world_names([config["world"]], [config["intensity"]])
     if config["eval"]["worlds"]:
-        places(config["eval"]["worlds"], config["eval"]["intensities"])
+        world_names(config["eval"]["worlds"], config["eval"]["intensities"])
     check_data(config["data"])
     if config["env_steps"] <= config["sac"]["random_steps"] * config["action_repeat"]:
         raise UserError(
@@ -97,8 +97,8 @@ def run_path(config: Config) -> Path:
     return safe_folder(config.runs, "dmcontrol", config.task, f"{config.method}-{config.preset}", seed)
 
 
-def worlds_of(config: Config) -> list[Place]:
+def worlds_of(config: Config) -> list[WorldName]:
     """The world to train in, then the others to be judged in."""
-    own = places([config.world], [config.intensity])
+    own = world_names([config.world], [config.intensity])
     extra, intensities = config.eval.worlds, config.eval.intensities
-    return list(dict.fromkeys(own + (places(extra, intensities) if extra else [])))
+    return list(dict.fromkeys(own + (world_names(extra, intensities) if extra else [])))

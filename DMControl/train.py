@@ -29,7 +29,7 @@ from .methods import CRITICS, make_agent
 from .renderer import choose_renderer
 from .replay import Replay
 from .settings import CONFIGS, read_config, run_path, worlds_of
-from .worlds.catalogue import Place, label
+from .worlds.catalogue import WorldName, label
 
 
 class Trainer(Run):
@@ -39,9 +39,9 @@ class Trainer(Run):
     def __init__(self, config: Config, command: str) -> None:
         super().__init__(config)
         image, path = config.image, run_path(config)
-        self.place, *others = worlds_of(config)
+        self.world, *others = worlds_of(config)
         self.env = self.make_env()
-        self.judges = {place: self.make_judge(place) for place in (self.place, *others)}
+        self.judges = {world: self.make_judge(world) for world in (self.world, *others)}
         need = memory(config, self.env.action_dim, self.precision)
         machine.require(self.device, need)
         require_disk(config.runs, path, need["replay"], need["networks"])
@@ -68,10 +68,10 @@ class Trainer(Run):
         print(self.replay, flush=True)
 
     def make_env(self):
-        return make_env(self.config, self.config.seed, TRAIN, self.place)
+        return make_env(self.config, self.config.seed, TRAIN, self.world)
 
-    def make_judge(self, place: Place):
-        return make_env(self.config, self.config.seed, EVALUATE, place)
+    def make_judge(self, world: WorldName):
+        return make_env(self.config, self.config.seed, EVALUATE, world)
 
     @property
     def env_step(self) -> int:
@@ -154,20 +154,20 @@ class Trainer(Run):
         """Full episodes in an environment of their own; a stop in between leaves no trace, and they are run after the resume."""
         self.stop_if_not_finite()
         seen, masks = {}, {}
-        for place in self.judges:
+        for world in self.judges:
             with self.timers("eval"):
-                film = self.config.eval.video and place == self.place
-                seen[place] = self.judge(place, self.config.eval.episodes, film=int(film), stop=self.stop.asked)
-            if seen[place] is None:
+                film = self.config.eval.video and world == self.world
+                seen[world] = self.judge(world, self.config.eval.episodes, film=int(film), stop=self.stop.asked)
+            if seen[world] is None:
                 return
-            masks[place] = self.masks()
-        self.final, frames = seen[self.place]
-        for place, (episodes, _) in seen.items():
-            self.logger.evaluation(self.env_step, self.step, self.hours, episodes, place, elsewhere=place != self.place)
-            self.logger.masks(self.env_step, place, masks[place])
-            if place != self.place:
+            masks[world] = self.masks()
+        self.final, frames = seen[self.world]
+        for world, (episodes, _) in seen.items():
+            self.logger.evaluation(self.env_step, self.step, self.hours, episodes, world, elsewhere=world != self.world)
+            self.logger.masks(self.env_step, world, masks[world])
+            if world != self.world:
                 mean = sum(e["episode_return"] for e in episodes) / len(episodes)
-                self.bar.say(f"eval at {self.env_step:>9,} env steps: return {mean:7.1f} in {label(place, self.config.data)}")
+                self.bar.say(f"eval at {self.env_step:>9,} env steps: return {mean:7.1f} in {label(world, self.config.data)}")
         if frames:
             self.logger.animation(self.env_step, frames)
         objective = self.agent.objective
@@ -180,12 +180,12 @@ class Trainer(Run):
         self.bar.say(f"eval at {self.env_step:>9,} env steps: return {mean:7.1f} over {len(self.final)} episodes")
         self.evaluated_at = self.env_step
 
-    def judge(self, place: Place, episodes: int, **how):
+    def judge(self, world: WorldName, episodes: int, **how):
         """Episodes in one world; after a crash all of them again, in a new environment."""
         def renew() -> None:
-            self.judges[place] = self.make_judge(place)
+            self.judges[world] = self.make_judge(world)
 
-        return self.persist(lambda: evaluate(self.agent, self.judges[place], self.eval_stack, episodes, **how), renew)
+        return self.persist(lambda: evaluate(self.agent, self.judges[world], self.eval_stack, episodes, **how), renew)
 
     def masks(self) -> dict[str, torch.Tensor]:
         """What the agent saw last in an evaluation, and what of it reached its networks."""
@@ -194,10 +194,10 @@ class Trainer(Run):
 
     def finish(self) -> None:
         if self.config.eval.video:
-            _, frames = self.judge(self.place, 1, film=1, size=VIDEO_SIZE)
+            _, frames = self.judge(self.world, 1, film=1, size=VIDEO_SIZE)
             print(f"video: {self.logger.video('final', frames)}")
         returns = [e["episode_return"] for e in self.final]
-        chosen = {k: self.config[k] for k in ("task", "method", "preset", "seed", "name")} | {"world": label(self.place, self.config.data)}
+        chosen = {k: self.config[k] for k in ("task", "method", "preset", "seed", "name")} | {"world": label(self.world, self.config.data)}
         result = {**chosen, "env_steps": self.env_step, "eval_returns": returns, "hours": self.hours}
         self.logger.final(self.env_step, {"episode_return": sum(returns) / len(returns), "hours": self.hours})
         self.folder.finish(result, self.precision)

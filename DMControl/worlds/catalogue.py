@@ -11,7 +11,7 @@ INTENSITIES = (0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
 
 
 @dataclass(frozen=True)
-class Place:
+class WorldName:
     """A world to train or to be judged in."""
 
     name: str
@@ -21,7 +21,7 @@ class Place:
         return self.name if self.intensity is None else f"{self.name}_{self.intensity:g}"
 
 
-def places(names: list[str], intensities: list[float]) -> list[Place]:
+def world_names(names: list[str], intensities: list[float]) -> list[WorldName]:
     """Each world once, distracting_cs once per intensity."""
     for intensity in intensities:
         if intensity not in INTENSITIES:
@@ -30,21 +30,21 @@ def places(names: list[str], intensities: list[float]) -> list[Place]:
     for name in names:
         if name not in WORLDS:
             raise UserError(f"world {name} does not exist: {nearest(name, WORLDS)}")
-        out += [Place(name, float(i)) for i in intensities] if name == "distracting_cs" else [Place(name)]
+        out += [WorldName(name, float(i)) for i in intensities] if name == "distracting_cs" else [WorldName(name)]
     if not out or ("distracting_cs" in names and not intensities):
         raise UserError("no world is named, or distracting_cs without an intensity")
     return list(dict.fromkeys(out))
 
 
-def is_procedural(place: Place, data: Config) -> bool:
+def is_procedural(world: WorldName, data: Config) -> bool:
     """Whether what the world shows was generated and not filmed. The colours are drawn as published, from a seed of ours."""
     source = {"video_easy": data.video, "video_hard": data.video, "distracting_cs": data.davis}
-    return not source.get(place.name, place.name == "clean")
+    return not source.get(world.name, world.name == "clean")
 
 
-def label(place: Place, data: Config) -> str:
+def label(world: WorldName, data: Config) -> str:
     """The world's name in tables and plots."""
-    return f"{place} (procedural)" if is_procedural(place, data) else str(place)
+    return f"{world} (procedural)" if is_procedural(world, data) else str(world)
 
 
 def check_data(data: Config, keys: tuple[str, ...] = ("video", "images", "davis")) -> None:

@@ -123,14 +123,14 @@ class DMControlBench:
         """Steps and resets per second in each world that the configuration judges in."""
         from DMControl.env import EVALUATE
         from DMControl.evaluate import make_env
-        from DMControl.worlds.catalogue import places
+        from DMControl.worlds.catalogue import world_names
 
         out, action = {}, np.zeros(self.env.action_dim, np.float32)
-        for place in places(["clean", *self.config.eval.worlds], self.config.eval.intensities) if self.config.eval.worlds else []:
-            env = make_env(self.config, 0, EVALUATE, place)
+        for world in world_names(["clean", *self.config.eval.worlds], self.config.eval.intensities) if self.config.eval.worlds else []:
+            env = make_env(self.config, 0, EVALUATE, world)
             env.reset()
-            out[f"reset in {place}"] = per_second(env.reset)
-            out[f"step in {place}"] = per_second(lambda env=env: env.reset() if env.over else env.step(action))
+            out[f"reset in {world}"] = per_second(env.reset)
+            out[f"step in {world}"] = per_second(lambda env=env: env.reset() if env.over else env.step(action))
             env.close()
         return out
 

@@ -20,7 +20,7 @@ from DMControl.core.run.options import Options
 from DMControl.core.run.writers import video
 from DMControl.env import EVALUATE, Stack
 from DMControl.evaluate import env_fps, load_agent, make_env, title
-from DMControl.worlds.catalogue import WORLDS, Place, check_data, label, places
+from DMControl.worlds.catalogue import WORLDS, WorldName, check_data, label, world_names
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,9 +28,9 @@ SHOWN = 6  # frames of an episode in a picture
 NAMES = ("frame", "mask", "masked frame")
 
 
-def look(agent: SAC, config: Config, place: Place, steps: int, device: torch.device) -> tuple[list[np.ndarray], float]:
+def look(agent: SAC, config: Config, world: WorldName, steps: int, device: torch.device) -> tuple[list[np.ndarray], float]:
     """Each step's three pictures, (3, H, W, 3) uint8, of a deterministic episode; and its frames per second."""
-    env, stack, out = make_env(config, config.seed + 10_000, EVALUATE, place), Stack(config.image.stack, device), []
+    env, stack, out = make_env(config, config.seed + 10_000, EVALUATE, world), Stack(config.image.stack, device), []
     stack.start(env.reset(0))
     while not env.over and len(out) < steps:
         seen = agent.critic_loss.pictures(stack.observation().centre_crop(config.image.crop))
@@ -67,14 +67,14 @@ def main(arguments: list[str]) -> int:
     steps, threads = options.whole("steps", 1), options.whole("threads", 0, 1024)
     if len(options.words) != 1:
         raise UserError("say which run: scripts/masks.sh runs/dmcontrol/<task>/madi-<preset>/seed<k>")
-    wanted = places(options["worlds"].split(","), options.numbers("intensities"))
+    wanted = world_names(options["worlds"].split(","), options.numbers("intensities"))
     path = Path(options.words[0])
     config = read_config(path)
     config["data"].update({k.removeprefix("data."): options[k] for k in folders if options[k]})
     check_data(config.data, ("video", "davis"))  # overlay images are for training
     precision = machine.choose_precision(config.precision, machine.choose_device(options["device"]))
     machine.set_threads(threads)
-    env = make_env(config, config.seed, EVALUATE, Place("clean"))
+    env = make_env(config, config.seed, EVALUATE, WorldName("clean"))
     agent, step = load_agent(path, config, env.action_dim, precision)
     env.close()
     if agent.critic_loss.front is None:
@@ -83,16 +83,16 @@ def main(arguments: list[str]) -> int:
     target, columns = path / "masks", []
     target.mkdir(exist_ok=True)
     with torch.no_grad():
-        for place in wanted:
-            seen, fps = look(agent, config, place, steps, precision.device)
+        for world in wanted:
+            seen, fps = look(agent, config, world, steps, precision.device)
             chosen = np.linspace(0, len(seen) - 1, min(SHOWN, len(seen))).astype(int)
             titles = [f"step {i}" for i in chosen]
-            draw([seen[i] for i in chosen], titles, f"{heading}, {label(place, config.data)}", target / f"{place}.png")
+            draw([seen[i] for i in chosen], titles, f"{heading}, {label(world, config.data)}", target / f"{world}.png")
             wide = [np.repeat(np.repeat(np.concatenate(list(p), 1), 3, 0), 3, 1) for p in seen]
-            video(target / f"{place}.mp4", wide, max(1, round(fps)))
+            video(target / f"{world}.mp4", wide, max(1, round(fps)))
             columns.append(seen[len(seen) // 2])
             means = np.mean([p[1] for p in seen]) / 255
-            print(f"{label(place, config.data)}: mean mask {means:.3f}: {target / str(place)}.png, .mp4", flush=True)
+            print(f"{label(world, config.data)}: mean mask {means:.3f}: {target / str(world)}.png, .mp4", flush=True)
     titles = [label(p, config.data).replace(" (", "\n(").replace("distracting_cs", "distracting_cs\n") for p in wanted]
     draw(columns, titles, heading, target / "all.png")
     print(f"all worlds: {target / 'all.png'}")

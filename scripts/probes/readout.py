@@ -59,10 +59,10 @@ class ControlSuite:
     def __init__(self, config: Config, precision: machine.Precision) -> None:
         from DMControl.env import EVALUATE, Stack
         from DMControl.evaluate import make_env
-        from DMControl.worlds.catalogue import Place
+        from DMControl.worlds.catalogue import WorldName
 
         self.precision, self.task = precision, config.task
-        self.env, self.stack = make_env(config, SEED, EVALUATE, Place("clean")), Stack(config.image.stack, precision.device)
+        self.env, self.stack = make_env(config, SEED, EVALUATE, WorldName("clean")), Stack(config.image.stack, precision.device)
 
     def load(self, run: Path, config: Config) -> tuple[Any, int]:
         from DMControl.evaluate import load_agent

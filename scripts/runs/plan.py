@@ -93,7 +93,7 @@ class DMControlPlan:
 
         count = min(STEPS, config.env_steps // config.action_repeat)
         each = timed(lambda: [step() for _ in range(count)], device) / count
-        return Pace(each, timed(lambda: trainer.judge(trainer.place, 1), device))
+        return Pace(each, timed(lambda: trainer.judge(trainer.world, 1), device))
 
     def update(self, trainer: Any) -> None:
         trainer.agent.update(trainer.replay)

@@ -95,7 +95,7 @@ def test_a_stop_during_an_evaluation_leaves_no_trace(tmp_path, drawn_frames):
     whole = train(tmp_path / "whole")
     config = read_config(["preset=debug", f"runs={tmp_path / 'parts'}", "eval.video=false", "env_steps=1200", "eval.episodes=1"])
     first = Trainer(config, "test")
-    real, count = first.judges[first.place].step, []
+    real, count = first.judges[first.world].step, []
 
     def step(action):
         count.append(1)
@@ -103,7 +103,7 @@ def test_a_stop_during_an_evaluation_leaves_no_trace(tmp_path, drawn_frames):
             first.stop.signal = signal.SIGINT
         return real(action)
 
-    first.judges[first.place].step = step
+    first.judges[first.world].step = step
     assert first.train() == 130
     first.folder.lock.close()
     second = train(tmp_path / "parts")

@@ -20,14 +20,14 @@ from DMControl.env import EVALUATE, TRAIN, Env
 from DMControl.settings import read_config
 from DMControl.train import Trainer
 from DMControl.worlds import footage, procedural, scene
-from DMControl.worlds.catalogue import INTENSITIES, WORLDS, Place, is_procedural, label, places
+from DMControl.worlds.catalogue import INTENSITIES, WORLDS, WorldName, is_procedural, label, world_names
 from DMControl.worlds.images import overlay_images
 from DMControl.worlds.make import BACKGROUNDS, make
 
 NONE = Config({"video": "", "images": "", "davis": ""})
 SIX = ("walker_walk", "cartpole_swingup", "ball_in_cup_catch", "finger_spin", "cheetah_run", "reacher_easy")
-DCS = Place("distracting_cs", 0.2)
-ALL = [Place(w) for w in WORLDS[:-1]] + [DCS]
+DCS = WorldName("distracting_cs", 0.2)
+ALL = [WorldName(w) for w in WORLDS[:-1]] + [DCS]
 
 
 def env_in(place, task="walker_walk", size=48, seed=1, stream=EVALUATE, repeat=4):
@@ -90,7 +90,7 @@ def test_training_worlds_are_not_test_worlds(place):
     assert not np.array_equal(*clips)
 
 
-@pytest.mark.parametrize("place", [Place("color_hard"), Place("video_hard"), DCS], ids=str)
+@pytest.mark.parametrize("place", [WorldName("color_hard"), WorldName("video_hard"), DCS], ids=str)
 def test_an_environment_comes_back_to_where_it_was(place):
     """Restored from its state, an environment goes on with the same pixels: a world resumes with the run."""
     env, rng = env_in(place), np.random.default_rng(1)
@@ -173,7 +173,7 @@ def test_a_model_without_the_suites_floor_is_refused():
 
 def test_the_camera_sees_what_was_written_and_nothing_was_reloaded(monkeypatch):
     """A changed texture reaches the renderer, in an environment that has rendered before; no reset compiles a model."""
-    env = env_in(Place("color_hard"))
+    env = env_in(WorldName("color_hard"))
     frames = [env.reset(e) for e in range(3)]
     from dm_control.mujoco import wrapper
 
@@ -240,9 +240,9 @@ def test_a_video_shows_in_place_of_sky_and_of_floor():
         def frame(self, i):
             return np.full((8, 8, 3), self.value, np.uint8)
 
-    clean, shares = env_in(Place("clean"), size=84).reset(0).astype(int), {}
+    clean, shares = env_in(WorldName("clean"), size=84).reset(0).astype(int), {}
     for name in ("video_easy", "video_hard"):
-        env, shown = env_in(Place(name), size=84), []
+        env, shown = env_in(WorldName(name), size=84), []
         for value in (0, 255):
             env.world.videos = [Flat(value)]
             shown.append(env.reset(0))
@@ -252,7 +252,7 @@ def test_a_video_shows_in_place_of_sky_and_of_floor():
         assert body.sum() > 200 and (keyed & body).mean() < 0.01
         shares[name] = keyed.mean()
     assert 0.55 < shares["video_easy"] < 0.75 and 0.88 < shares["video_hard"] < 0.96  # the published worlds: 0.65 and 0.92
-    env = env_in(Place("video_hard"))
+    env = env_in(WorldName("video_hard"))
     env.reset(0)
     assert env.world.video.number == 1 and env.world.shown == 0  # the order begins at the second video
     env.step(np.zeros(env.action_dim))
@@ -268,7 +268,7 @@ def test_each_intensity_is_its_own():
     """Its own range of camera, colours and videos; what it shows differs from every other's."""
     first = {}
     for intensity in INTENSITIES:
-        env = env_in(Place("distracting_cs", intensity), size=32)
+        env = env_in(WorldName("distracting_cs", intensity), size=32)
         first[intensity] = env.reset(0)
         world = env.world
         assert len(world.videos) == BACKGROUNDS.get(intensity, 60) and world.intensity == intensity
@@ -281,7 +281,7 @@ def test_each_intensity_is_its_own():
 
 
 def test_colours_and_camera_stay_in_their_ranges_and_wander():
-    s, env = 0.3, env_in(Place("distracting_cs", 0.3), size=16)
+    s, env = 0.3, env_in(WorldName("distracting_cs", 0.3), size=16)
     world, model = env.world, env.inner.physics.model
     changes, rolls, radii, seen = [], [], [], []
     for episode in range(4):
@@ -311,7 +311,7 @@ def test_colours_and_camera_stay_in_their_ranges_and_wander():
 
 
 def test_the_camera_looks_at_the_agent_from_where_it_stands():
-    env = env_in(Place("distracting_cs", 0.5))
+    env = env_in(WorldName("distracting_cs", 0.5))
     env.reset(0)
     physics = env.inner.physics
     for _ in range(5):
@@ -327,7 +327,7 @@ def test_the_camera_looks_at_the_agent_from_where_it_stands():
 @pytest.mark.parametrize("task", ["walker_walk", "reacher_easy"])
 def test_the_undistorted_camera_is_the_suites(task):
     """At home and aimed at what the suite's own camera is aimed at, the picture is nearly the suite's."""
-    env = env_in(Place("distracting_cs", 0.025), task, size=48)
+    env = env_in(WorldName("distracting_cs", 0.025), task, size=48)
     env.reset(0)
     camera, physics = env.world.camera, env.inner.physics
     camera.at, camera.roll = camera.home.copy(), 0.0
@@ -337,7 +337,7 @@ def test_the_undistorted_camera_is_the_suites(task):
 
 
 def test_videos_go_to_and_fro():
-    env = env_in(Place("distracting_cs", 0.1), size=16)
+    env = env_in(WorldName("distracting_cs", 0.1), size=16)
     env.reset(0)
     world, visited = env.world, []
     world.place, world.direction = len(world.video) - 3, 1
@@ -397,8 +397,9 @@ def test_colours_follow_the_published_distribution(name, sigma):
 
 def test_labels_say_procedural():
     filmed = Config({"video": "x", "images": "", "davis": ""})
-    assert label(Place("clean"), NONE) == "clean" and label(DCS, NONE) == "distracting_cs_0.2 (procedural)"
-    assert label(Place("video_hard"), filmed) == "video_hard" and is_procedural(DCS, filmed) and is_procedural(Place("color_easy"), filmed)
+    assert label(WorldName("clean"), NONE) == "clean" and label(DCS, NONE) == "distracting_cs_0.2 (procedural)"
+    assert label(WorldName("video_hard"), filmed) == "video_hard" and is_procedural(DCS, filmed)
+    assert is_procedural(WorldName("color_easy"), filmed)
 
 
 # --- the user's own footage
@@ -426,17 +427,17 @@ def test_footage_in_the_published_layouts(tmp_path):
         target.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(target), np.full((120, 150, 3), (0, 0, 100 + n), np.uint8))
     data = Config({k: str(tmp_path / k) for k in ("video", "davis", "images")})
-    world = make(Place("video_easy"), data)
+    world = make(WorldName("video_easy"), data)
     assert [v.path.stem for v in world.videos] == [f"video{n}" for n in range(10)] and len(world.videos[0]) == 12
     red = world.videos[3].frame(5)
     assert red[..., 0].mean() > 80 and red[..., 2].mean() < 30  # RGB
-    world = make(Place("distracting_cs", 0.1), data)
+    world = make(WorldName("distracting_cs", 0.1), data)
     assert [v.path.name for v in world.videos] == footage.DAVIS[:4] and world.videos[2].frame(3).mean() == 32
     bank = overlay_images(data.images, 5, 32)
     assert bank.shape == (5, 32, 32, 3) and set(bank[..., 0].flatten()) == {100, 101, 102} and bank[..., 2].max() == 0
-    env = Env("walker_walk", 4, 32, False, 1, EVALUATE, make(Place("distracting_cs", 0.1), data))
+    env = Env("walker_walk", 4, 32, False, 1, EVALUATE, make(WorldName("distracting_cs", 0.1), data))
     assert env.reset(0).std() > 0 and env.world.side == 800
-    assert label(Place("video_easy"), data) == "video_easy"
+    assert label(WorldName("video_easy"), data) == "video_easy"
 
 
 def test_mistakes_with_footage_are_named(tmp_path):
@@ -444,9 +445,9 @@ def test_mistakes_with_footage_are_named(tmp_path):
     write_video(tmp_path / "video_hard" / "video0.mp4")
     data = lambda **k: Config({"video": "", "images": "", "davis": "", **{n: str(v) for n, v in k.items()}})  # noqa: E731
     with pytest.raises(UserError, match=r"video_hard takes 100 videos, but .* holds 1"):
-        make(Place("video_hard"), data(video=tmp_path))
+        make(WorldName("video_hard"), data(video=tmp_path))
     with pytest.raises(UserError, match="distracting_cs takes 60 videos at this intensity"):
-        make(Place("distracting_cs", 0.5), data(davis=tmp_path))
+        make(WorldName("distracting_cs", 0.5), data(davis=tmp_path))
     with pytest.raises(UserError, match="holds no images"):
         overlay_images(str(tmp_path), 3, 32)
     cv2.imwrite(str(tmp_path / "small.png"), np.zeros((40, 40, 3), np.uint8))
@@ -458,7 +459,7 @@ def test_mistakes_with_footage_are_named(tmp_path):
     for n in range(10):
         (tmp_path / f"video{n}.mp4").write_bytes(b"no video")
     with pytest.raises(UserError, match="cannot be read as a video"):
-        make(Place("video_easy"), data(video=tmp_path))
+        make(WorldName("video_easy"), data(video=tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -479,8 +480,8 @@ def test_mistakes_are_named(arguments, says):
         read_config(["preset=debug", *arguments])
 
 
-def test_places():
-    found = places(["clean", "distracting_cs", "clean"], [0.1, 0.5])
+def test_world_names():
+    found = world_names(["clean", "distracting_cs", "clean"], [0.1, 0.5])
     assert [str(p) for p in found] == ["clean", "distracting_cs_0.1", "distracting_cs_0.5"]
 
 
@@ -571,7 +572,7 @@ def test_masks_of_a_run(tmp_path, root, capsys, monkeypatch):
     assert all(p.stat().st_size > 500 for p in (path / "masks").iterdir())
     config = read_config(["preset=debug", "method=madi"])
     agent = evaluation.load_agent(path, config, 1, machine.choose_precision("fp32", torch.device("cpu")))[0]
-    seen, _ = masks.look(agent, config, Place("video_hard"), 2, torch.device("cpu"))
+    seen, _ = masks.look(agent, config, WorldName("video_hard"), 2, torch.device("cpu"))
     frame, mask, masked = (p.astype(float) for p in seen[1])
     np.testing.assert_allclose(masked, frame * mask / 255, atol=1.5)
     with pytest.raises(UserError, match="say which run"):
