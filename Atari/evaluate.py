@@ -10,17 +10,17 @@ import numpy as np
 import torch
 
 from . import games
-from .agents.rainbow import Rainbow
 from .core import machine
 from .core.errors import UserError, run_main
 from .core.run import config as configuration
+from .core.run.agent import Agent
 from .core.run.checkpoint import Checkpoints
 from .core.run.config import Config
 from .core.run.folder import read_config
 from .core.run.options import Options
 from .core.run.writers import append_rows, video
 from .env import EVALUATE, Env, Stack, observations
-from .logger import EVAL_COLUMNS, FPS
+from .logger import FPS, Logger
 from .methods import make_agent
 from .settings import CONFIGS, RANGES
 
@@ -44,20 +44,21 @@ def make_env(config: Config, seed: int, stream: int) -> Env:
 
 
 def evaluate(
-    agent: Rainbow, config: Config, episodes: int, seed: int, film: bool = False, stop: Callable[[], bool] = bool
+    agent: Agent, config: Config, episodes: int, seed: int, film: bool = False, stop: Callable[[], bool] = bool
 ) -> tuple[list[dict[str, float]], list[np.ndarray]] | None:
     """Score and length of `episodes` full games, side by side, and the pictures of the first; None if stopped."""
-    dice = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     envs = [make_env(config, seed, EVALUATE) for _ in range(episodes)]
     stacks = [Stack(config.env.stack) for _ in envs]
     for number, (env, stack) in enumerate(zip(envs, stacks, strict=True)):
         stack.start(env.reset(number))
     pictures = [envs[0].render()] if film else []
-    playing = list(range(episodes))
+    playing, state = list(range(episodes)), agent.begin(episodes)
     while playing:
         if stop():
             return None
-        actions = agent.act(observations([stacks[i] for i in playing], agent.device), epsilon=config.eval.epsilon, noisy=False, dice=dice)
+        obs = observations([stacks[i] for i in playing], agent.generator.device)
+        actions, state[playing] = agent.act(obs, state[playing], explore=False, generator=generator)
         for i, action in zip(playing, actions, strict=True):
             stacks[i].follow(envs[i].step(action))
             if film and i == 0 and len(pictures) < FILMED:
@@ -66,7 +67,7 @@ def evaluate(
     return [{"episode_return": env.score, "episode_length": env.steps} for env in envs], pictures
 
 
-def load_agent(path: Path, config: Config, n_actions: int, precision: machine.Precision) -> tuple[Rainbow, int]:
+def load_agent(path: Path, config: Config, n_actions: int, precision: machine.Precision) -> tuple[Agent, int]:
     """The newest saved agent of a run, and its agent step."""
     saved = Checkpoints(path / "checkpoint").load(("agent",), precision.device)
     if saved is None:
@@ -98,7 +99,7 @@ def main(arguments: list[str]) -> int:
     for number, result in enumerate(results):
         normalized = games.human_normalized(config.game, result["episode_return"])
         rows.append({"frame": frame, "step": step, "seed": seed, "episode": number, "human_normalized": normalized, **result})
-    append_rows(path / "eval.csv", EVAL_COLUMNS, rows)
+    append_rows(path / "eval.csv", Logger.EVAL_COLUMNS, rows)
     print(f"{config.game} {config.method} at {frame:,} frames, {episodes} games, seed {seed}:")
     print(f"score {scores.mean():.1f} +- {scores.std():.1f} (min {scores.min():.1f}, max {scores.max():.1f})")
     normalized = games.human_normalized(config.game, float(scores.mean()))

@@ -15,7 +15,8 @@ from torch import Tensor
 from .core import machine
 from .core.errors import UserError
 from .core.method.frames import Frames
-from .core.method.reconstruction import Window
+from .core.method.sequence import Sequence
+from .core.run.frame_store import FrameStore
 from .env import Step
 
 ARRAYS = ("action", "reward", "done", "age")
@@ -30,7 +31,7 @@ class Batch:
     next_obs: Frames  # B stacks at time t + n, or the last ones of the episode
     weight: Tensor  # (B,), importance weights, the largest is 1
     slot: Tensor  # (B,) int64, where to put the new priorities
-    window: Window  # the K observations that begin with obs
+    sequence: Sequence  # the K observations that begin with obs; after the end of an episode its last one is repeated
 
 
 class Replay:
@@ -53,17 +54,7 @@ class Replay:
         self.capacity, self.size, self.stack, self.window = capacity, size, stack, window
         self.n_step, self.alpha, self.device, self.generator = n_step, alpha, device, generator
         self.slots = capacity + stack  # so that the oldest of `capacity` transitions still has its whole stack
-        need, free = (self.slots + 1) * size * size, machine.free_memory(device)
-        self.store_device = device
-        if device.type == "cuda" and need > 0.8 * free:
-            self.store_device, free = torch.device("cpu"), machine.free_memory(torch.device("cpu"))
-        if need > free:
-            raise UserError(
-                f"the replay of {capacity} transitions needs {machine.gigabytes(need)}, but only {machine.gigabytes(free)} "
-                f"are free on {self.store_device}: lower replay.capacity"
-            )
-        # filled here, so that memory that is not there is missed at once and not after hours
-        self.frames = torch.full((self.slots + 1, 1, size, size), 0, dtype=torch.uint8, device=self.store_device)
+        self.store = FrameStore(self.slots, 1, size, device, blank=True)
         self.action = torch.zeros(self.slots, dtype=torch.int64, device=device)
         self.reward = torch.zeros(self.slots, device=device)
         self.done = torch.zeros(self.slots, dtype=torch.bool, device=device)
@@ -79,9 +70,6 @@ class Replay:
         self.added = 0  # transitions, ever
         self.pending = False  # whether the frame of the next transition is here already
         self.current_age = 0
-        self.drawn: dict[str, Any] = {}  # what the newest update read, for an inspection
-        self.saved_frames = 0
-        self.segments: list[dict[str, Any]] = []
 
     def __len__(self) -> int:
         """Transitions that can be sampled."""
@@ -90,7 +78,7 @@ class Replay:
         return max(0, self.added - self.reserve - oldest)
 
     def __str__(self) -> str:
-        return f"replay: {machine.gigabytes(self.frames.nbytes)} on {self.store_device} for {self.capacity} transitions"
+        return f"replay: {self.store} for {self.capacity} transitions"
 
     @property
     def frames_added(self) -> int:
@@ -122,7 +110,7 @@ class Replay:
     def sample(self, n: int, beta: float | Tensor) -> Batch:
         """n windows, with probability p^alpha / sum p^alpha."""
         if len(self) < 1:
-            raise UserError(f"the replay holds {self.added} steps, an update needs more than {self.reserve}: raise rainbow.random_steps")
+            raise UserError(f"the replay holds {self.added} steps, an update needs more than {self.reserve}: raise train.random_steps")
         slot, mass = self._draw(n)
         weight = (mass + 1e-5).pow(-beta)
         weight = (weight / weight.max()).float()
@@ -141,10 +129,11 @@ class Replay:
             weight=weight,
             slot=slot,
             # the actions run on into the next episode, as officially: only the observations are frozen
-            window=Window(window, self.action[along[:, :k]], weight, after[:, :k].float()),
+            sequence=Sequence(
+                window, self.action[along[:, :k]], self.reward[along[:, :k]], done[:, :k].float(), torch.ones_like(weight), weight
+            ),
         )
-        assert len(batch.obs) == len(batch.next_obs) == n and len(batch.window.obs) == n * k, f"batch of {n}, windows of {k}: {len(window)}"
-        self.drawn = {"batch": batch}
+        assert len(batch.obs) == len(batch.next_obs) == n and len(window) == n * k, f"batch of {n}, sequences of {k}: {len(window)}"
         return batch
 
     def update_priorities(self, slot: Tensor, priority: Tensor) -> None:
@@ -162,17 +151,7 @@ class Replay:
         return {"arrays": arrays, "leaf": leaf, "counters": counters, "generator": self.generator.get_state()}
 
     def save_frames(self, write: Any) -> list[dict[str, Any]]:
-        """Write the frames that are new since the last save with `write(first, data, count)`; list the files now needed."""
-        first, fresh = max(self.saved_frames, self.frames_added - self.slots), []
-        while first < self.frames_added:
-            slot = first % self.slots
-            count = min(self.frames_added - first, self.slots - slot)
-            fresh.append(write(first, self.frames[slot : slot + count].cpu().numpy().data, count))
-            first += count
-        needed = self.frames_added - self.slots
-        self.segments = [s for s in self.segments + fresh if s["first"] + s["count"] > needed]
-        self.saved_frames = self.frames_added
-        return list(self.segments)
+        return self.store.save(self.frames_added, write)
 
     def load_state_dict(self, state: dict[str, Any], segments: list[dict[str, Any]], read: Any) -> None:
         counters = state["counters"]
@@ -185,20 +164,14 @@ class Replay:
         self.leaf.view(-1)[: len(state["leaf"])] = state["leaf"].to(self.device)
         self.row_sum.copy_(self.leaf.sum(1))
         machine.restore(self.generator, state["generator"])
-        for segment in segments:
-            data = np.frombuffer(read(segment), np.uint8).reshape(segment["count"], 1, self.size, self.size)
-            number = torch.arange(segment["first"], segment["first"] + segment["count"])
-            keep = (number >= self.frames_added - self.slots) & (number < self.frames_added)
-            slot = (number[keep] % self.slots).to(self.store_device)
-            self.frames[slot] = torch.from_numpy(data.copy())[keep].to(self.store_device)
-        self.segments, self.saved_frames = list(segments), self.frames_added
+        self.store.load(self.frames_added, segments, read)
 
     def _put(self, frame: np.ndarray, age: int) -> None:
         slot = self.added % self.slots
         if self.added >= self.slots:  # this frame and the stacks of the next S - 1 transitions are lost
             lost = (slot + torch.arange(self.stack, device=self.device)) % self.slots
             self._set_leaf(lost, 0.0)
-        self.frames[slot] = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)
+        self.store.put(self.added, frame)
         self.age[slot] = age
         self.current_age, self.pending = age, True
 
@@ -222,4 +195,4 @@ class Replay:
     def _stacks(self, slot: Tensor) -> Frames:
         """The observations whose newest frames lie in `slot`, (N,): what is older than their age is black."""
         index = (slot[:, None] - self.back) % self.slots
-        return Frames(self.frames, torch.where(self.back <= self.age[slot][:, None], index, self.slots))  # (N, S)
+        return Frames(self.store.frames, torch.where(self.back <= self.age[slot][:, None], index, self.slots))  # (N, S)

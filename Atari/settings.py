@@ -14,14 +14,17 @@ RANGES = {
     "env.noops": (0, 1000), "env.frame_skip": (1, 60),
     "env.max_steps": (1, None), "env.size": (8, 256), "env.stack": (1, 16), "replay.capacity": (10, None), "replay.alpha": (0, 1),
     "replay.beta": (0, 1), "augment.pad": (0, 64), "augment.intensity": (0, 1), "encoder.filters": (1, 4096),
-    "encoder.kernels": (1, 64), "encoder.strides": (1, 64), "rainbow.batch_size": (1, None), "rainbow.random_steps": (1, None),
-    "rainbow.update_every": (1, None), "rainbow.updates_per_step": (0, 64), "rainbow.lr": (0, 1), "rainbow.adam_eps": (1e-12, 1),
+    "encoder.kernels": (1, 64), "encoder.strides": (1, 64), "rainbow.batch_size": (1, None), "train.random_steps": (1, None),
+    "train.update_every": (1, None), "train.updates_per_step": (0, 64), "train.catch_up": (0, 10**5),
+    "rainbow.lr": (0, 1), "rainbow.adam_eps": (1e-12, 1),
     "rainbow.clip": (1e-8, None), "rainbow.discount": (0, 1), "rainbow.n_step": (1, 100), "rainbow.atoms": (2, 1001),
     "rainbow.hidden": (1, None), "rainbow.noisy_std": (0, 10), "eval.every": (1, None), "eval.episodes": (1, 1000),
     "eval.final_episodes": (1, 1000), "eval.epsilon": (0, 1), "checkpoint.every": (1, None), "mlr.weight": (0, None),
     "mlr.chunk": (0, None), "mlr.window": (1, 256), "mlr.tau": (0, 1), "mlr.mask.patch": (1, None), "mlr.mask.block": (1, None),
     "mlr.decoder.depth": (0, 64), "mlr.decoder.width": (0, None), "mlr.decoder.heads": (1, None), "mlr.decoder.mlp_ratio": (0.1, 64),
 }  # fmt: skip
+
+MOVED = {f"rainbow.{key}": f"train.{key}" for key in ("random_steps", "update_every", "updates_per_step")}
 
 
 def read_config(arguments: list[str]) -> Config:
@@ -30,14 +33,13 @@ def read_config(arguments: list[str]) -> Config:
     own = set(configuration.choices(CONFIGS, "game"))
     chosen = [a.partition("=")[2] for a in named if a.startswith("game=")]
     stand_ins = {("game", name): "other" for name in [*games.SCORES, *chosen] if name not in own}
-    config = configuration.load(CONFIGS, named, ("game", "method", "preset"), stand_ins)
+    config = configuration.load(CONFIGS, named, ("game", "method", "preset"), stand_ins, MOVED)
     configuration.check_ranges(config, RANGES)
     if "mlr" in config and config["mlr"]["target"] not in ("latent", "pixels"):
         raise UserError(f"mlr.target={config['mlr']['target']} is unknown: {nearest(config['mlr']['target'], ('latent', 'pixels'))}")
-    if config["steps"] <= config["rainbow"]["random_steps"]:
-        raise UserError(
-            f"steps={config['steps']} must exceed rainbow.random_steps={config['rainbow']['random_steps']}: nothing is learnt before"
-        )
+    random_steps = config["train"]["random_steps"]
+    if config["steps"] <= random_steps:
+        raise UserError(f"steps={config['steps']} must exceed train.random_steps={random_steps}: nothing is learnt before")
     if len(config["replay"]["beta"]) != 2:
         raise UserError(f"replay.beta={config['replay']['beta']} must be two numbers: at the first update and at the last step")
     return config

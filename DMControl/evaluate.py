@@ -14,17 +14,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .agents.sac import SAC
 from .core import machine
 from .core.errors import UserError, run_main
 from .core.run import config as configuration
+from .core.run.agent import Agent
 from .core.run.checkpoint import Checkpoints
 from .core.run.config import Config, plain
 from .core.run.folder import read_config
 from .core.run.options import Options
 from .core.run.writers import append_rows, video
 from .env import EVALUATE, TRAIN, Env, Stack
-from .logger import EVAL_COLUMNS, columns
+from .logger import Logger, columns
 from .methods import make_agent
 from .renderer import choose_renderer
 from .settings import CONFIGS, RANGES
@@ -34,18 +34,27 @@ from .worlds.make import make as make_world
 VIDEO_SIZE = 256
 
 
-def run_episode(agent: SAC, env, stack, episode: int, size: int | None = None) -> Iterator[tuple[float, np.ndarray]]:
+def run_episode(agent: Agent, env: Env, stack: Stack, episode: int, size: int | None = None) -> Iterator[tuple[float, np.ndarray]]:
     """Yields each step's reward and frame (of `size` pixels if given, else as the agent sees it)."""
     frame = env.reset(episode)
     stack.start(frame)
+    state = agent.begin(1)
     while not env.over:
-        step = env.step(agent.act(stack.observation(), sample=False)[0])
+        actions, state = agent.act(stack.observation(), state, explore=False)
+        step = env.step(actions[0])
         stack.push(step.frame)
         yield step.reward, env.render(size) if size else step.frame
 
 
 def evaluate(
-    agent: SAC, env, stack, episodes: int, first: int = 0, film: int = 0, size: int | None = None, stop: Callable[[], bool] = bool
+    agent: Agent,
+    env: Env,
+    stack: Stack,
+    episodes: int,
+    first: int = 0,
+    film: int = 0,
+    size: int | None = None,
+    stop: Callable[[], bool] = bool,
 ) -> tuple[list[dict[str, float]], list[np.ndarray]] | None:
     """Returns of `episodes` episodes numbered from `first`, and the frames of the first `film` of them; None if stopped."""
     results, frames = [], []
@@ -66,7 +75,7 @@ def make_env(config: Config, seed: int, stream: int, world: WorldName):
     return Env(config.task, config.action_repeat, image.size, image.shadows, seed, stream, scene)
 
 
-def load_agent(path: Path, config: Config, action_dim: int, precision: machine.Precision) -> tuple[SAC, int]:
+def load_agent(path: Path, config: Config, action_dim: int, precision: machine.Precision) -> tuple[Agent, int]:
     """The newest saved agent of a run, and its agent step."""
     saved = Checkpoints(path / "checkpoint").load(("agent",), precision.device)
     if saved is None:
@@ -120,7 +129,8 @@ def main(arguments: list[str]) -> int:
         results, frames = evaluate(agent, env, stack, episodes, film=int(film), size=VIDEO_SIZE)
         returns = np.array([r["episode_return"] for r in results])
         shared = {"env_step": env_step, "step": step, "seed": seed, **columns(world, config.data)}
-        append_rows(path / "eval.csv", EVAL_COLUMNS, [{**shared, "episode": number, **result} for number, result in enumerate(results)])
+        rows = [{**shared, "episode": number, **result} for number, result in enumerate(results)]
+        append_rows(path / "eval.csv", Logger.EVAL_COLUMNS, rows)
         where = "" if len(wanted) == 1 and world.name == "clean" else f"{label(world, config.data)}: "
         print(f"{where}return {returns.mean():.1f} +- {returns.std():.1f} (min {returns.min():.1f}, max {returns.max():.1f})", flush=True)
         found.append((label(world, config.data), returns))
@@ -174,7 +184,7 @@ def report(path: Path, heading: str, step: int, found: list[tuple[str, np.ndarra
     return [table, plot]
 
 
-def env_fps(env) -> float:
+def env_fps(env: Env) -> float:
     """Agent steps per second of simulated time."""
     return 1 / (env.inner.control_timestep() * env.action_repeat)
 

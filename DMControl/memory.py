@@ -1,6 +1,6 @@
 """What a run takes in memory, in bytes, from its settings alone: asked before anything large is built."""
 
-from .agents.sac import _chunk
+from .agents.sac import images_at_once
 from .core.machine import Precision
 from .core.method.decoder import Decoder
 from .core.run.config import Config
@@ -25,12 +25,6 @@ def memory(config: Config, action_dim: int, precision: Precision) -> dict[str, i
         "networks": 16 * trained + 4 * copied,  # weights, gradients and two moments; copies are weights alone
         "activations": activations(config, precision),
     }
-
-
-def updates(config: Config, steps: int) -> int:
-    """Of so many agent steps; the first updates may come many at once."""
-    first = config.sac.catch_up or config.sac.updates_per_step
-    return first + (steps - config.sac.random_steps - 1) * config.sac.updates_per_step
 
 
 def clips(config: Config) -> int:
@@ -64,7 +58,7 @@ def activations(config: Config, precision: Precision) -> int:
     """Images in flight with the feature maps that the backward pass reads, the widest layers of the rest, and the windows' pixels."""
     e, image = config.encoder, config.image
     windows = config.mlr.batch_size * config.mlr.window if "mlr" in config else 0
-    images = min(_chunk(config.chunk, precision.device), max(config.sac.batch_size, windows))
+    images = min(images_at_once(config.chunk, precision.device), max(config.sac.batch_size, windows))
     maps = e.filters * sum(side**2 for side in sides(config))
     pixels = 3 * image.stack * image.crop**2
     inputs = images * pixels * (8 + 4 * precision.dtype.itemsize)

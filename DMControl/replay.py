@@ -12,10 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .core import machine
 from .core.errors import UserError
 from .core.method.frames import Frames, stack_index
-from .core.method.reconstruction import Window
+from .core.method.sequence import Sequence
+from .core.run.frame_store import FrameStore
+
+ARRAYS = ("action", "reward", "not_done", "frame", "age", "ends")
+COUNTERS = ("added", "frames_added", "oldest", "current_age")
 
 
 @dataclass(frozen=True)
@@ -26,25 +29,19 @@ class Batch:
     next_obs: Frames
     not_done: Tensor  # (N, 1)
 
+    def as_sequence(self) -> Sequence:
+        """The observations as sequences of one step."""
+        ones = torch.ones_like(self.reward[:, 0])
+        return Sequence(self.obs, self.action[:, None], self.reward, 1 - self.not_done, ones, ones)
+
 
 class Replay:
     def __init__(
         self, capacity: int, episode_length: int, stack: int, size: int, action_dim: int, device: torch.device, generator: torch.Generator
     ) -> None:
-        self.capacity, self.stack, self.size, self.device, self.generator = capacity, stack, size, device, generator
+        self.capacity, self.stack, self.device, self.generator = capacity, stack, device, generator
         self.slots = capacity + -(-capacity // episode_length) + stack + 1
-        need = self.bytes_needed(self.slots, size)
-        self.store_device = device
-        if device.type == "cuda" and need > 0.8 * machine.free_memory(device):
-            self.store_device = torch.device("cpu")
-        free = machine.free_memory(self.store_device)
-        if need > free:
-            raise UserError(
-                f"the replay of {capacity} transitions needs {machine.gigabytes(need)}, but only {machine.gigabytes(free)} "
-                f"are free on {self.store_device}: lower replay.capacity or image.size"
-            )
-        # touched here, so that memory that is not there is missed at once and not after hours
-        self.frames = torch.full((self.slots, 3, size, size), 0, dtype=torch.uint8, device=self.store_device)
+        self.store = FrameStore(self.slots, 3, size, device)
         self.action = torch.zeros(capacity, action_dim, device=device)
         self.reward = torch.zeros(capacity, 1, device=device)
         self.not_done = torch.zeros(capacity, 1, device=device)
@@ -57,19 +54,12 @@ class Replay:
         self.oldest = 0  # first transition whose frames are all still there
         self.current_age = 0
         self.bounds = torch.zeros(2, dtype=torch.int64, device=device)  # oldest and added again, for the draws
-        self.drawn: dict[str, Any] = {}  # what the newest update read, for an inspection
-        self.saved_frames = 0
-        self.segments: list[dict[str, Any]] = []
-
-    @staticmethod
-    def bytes_needed(slots: int, size: int) -> int:
-        return slots * size * size * 3
 
     def __len__(self) -> int:
         return self.added - self.oldest
 
     def __str__(self) -> str:
-        return f"replay: {machine.gigabytes(self.frames.nbytes)} on {self.store_device} for {self.capacity} transitions"
+        return f"replay: {self.store} for {self.capacity} transitions"
 
     def start(self, frame: np.ndarray) -> None:
         """The first frame of an episode."""
@@ -94,22 +84,23 @@ class Replay:
         frame = torch.tensor([self.frames_added - 1], device=self.device)
         return self._stacks(frame, torch.tensor([self.current_age], device=self.device))
 
-    def sample(self, n: int, purpose: str = "batch") -> Batch:
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Batch:
         """n transitions, uniformly with replacement."""
         self._require(1)
-        j = self._draw(n, 0, self.generator) % self.capacity
+        j = self._draw(n, 0, generator or self.generator) % self.capacity
         frame, age = self.frame[j], self.age[j]
         batch = Batch(self._stacks(frame, age), self.action[j], self.reward[j], self._stacks(frame + 1, age + 1), self.not_done[j])
         assert len(batch.obs) == len(batch.next_obs) == len(batch.action) == n, f"batch of {n}: {len(batch.obs)} observations"
-        self.drawn[purpose] = batch
         return batch
 
-    def sample_windows(self, n: int, length: int, generator: torch.Generator | None = None) -> Window:
-        """n windows of `length` consecutive transitions that hold no end of an episode.
+    def sample_sequences(self, n: int, length: int, generator: torch.Generator | None = None) -> Sequence:
+        """n sequences of `length` consecutive transitions that do not run over the end of an episode.
 
         As the official code does, twice as many starts are drawn and the first n good ones are kept. Should there be fewer,
-        the rest of the batch has weight 0.
+        the rest of the batch is not valid. Sequences of one transition are all good.
         """
+        if length == 1:
+            return self.sample(n, generator).as_sequence()
         self._require(length + 1)
         start = self._draw(2 * n, length, generator or self.generator)
         steps = torch.arange(length, device=self.device)
@@ -117,51 +108,34 @@ class Replay:
         keep = bad.to(torch.uint8).argsort(stable=True)[:n]  # good ones first, in the order drawn
         j = (start[keep][:, None] + steps) % self.capacity  # (n, length)
         obs = self._stacks(self.frame[j].flatten(), self.age[j].flatten())
-        window = Window(obs, self.action[j], (~bad[keep]).float())
-        assert len(obs) == n * length and window.action.shape[:2] == (n, length), f"windows of {length}: {window.action.shape}"
-        self.drawn["window"] = window
-        return window
+        valid = (~bad[keep]).float()
+        sequence = Sequence(obs, self.action[j], self.reward[j][..., 0], 1 - self.not_done[j][..., 0], valid, torch.ones_like(valid))
+        assert len(obs) == n * length and sequence.action.shape[:2] == (n, length), f"sequences of {length}: {sequence.action.shape}"
+        return sequence
 
     def state_dict(self) -> dict[str, Any]:
-        """All but the frames, which `unsaved_frames` hands out."""
-        names = ("action", "reward", "not_done", "frame", "age", "ends")
+        """All but the frames, which `save_frames` writes."""
         count = min(self.added, self.capacity)
-        arrays = {name: getattr(self, name)[:count].clone() for name in names}
-        counters = {name: getattr(self, name) for name in ("added", "frames_added", "oldest", "current_age", "capacity", "slots")}
-        return {"arrays": arrays, "counters": counters}
+        arrays = {name: getattr(self, name)[:count].clone() for name in ARRAYS}
+        return {"arrays": arrays, "counters": {name: getattr(self, name) for name in (*COUNTERS, "capacity", "slots")}}
 
     def save_frames(self, write: Any) -> list[dict[str, Any]]:
-        """Write the frames that are new since the last save with `write(first, data, count)`; list the files now needed."""
-        first, fresh = max(self.saved_frames, self.frames_added - self.slots), []
-        while first < self.frames_added:
-            slot = first % self.slots
-            count = min(self.frames_added - first, self.slots - slot)
-            fresh.append(write(first, self.frames[slot : slot + count].cpu().numpy().data, count))
-            first += count
-        needed = self.frames_added - self.slots
-        self.segments = [s for s in self.segments + fresh if s["first"] + s["count"] > needed]
-        self.saved_frames = self.frames_added
-        return list(self.segments)
+        return self.store.save(self.frames_added, write)
 
     def load_state_dict(self, state: dict[str, Any], segments: list[dict[str, Any]], read: Any) -> None:
-        counters = dict(state["counters"])
+        counters = state["counters"]
         if counters["capacity"] != self.capacity or counters["slots"] != self.slots:
             raise UserError(f"the saved replay holds {counters['capacity']} transitions, not {self.capacity}")
-        for name in ("added", "frames_added", "oldest", "current_age"):
+        for name in COUNTERS:
             setattr(self, name, counters[name])
         for name, array in state["arrays"].items():
             getattr(self, name)[: len(array)] = array.to(self.device)
         self.host = torch.stack([self.frame, self.age], 1).cpu().numpy()
-        for segment in segments:
-            data = np.frombuffer(read(segment), np.uint8).reshape(segment["count"], 3, self.size, self.size)
-            slots = torch.arange(segment["first"], segment["first"] + segment["count"]) % self.slots
-            keep = torch.arange(segment["first"], segment["first"] + segment["count"]) >= self.frames_added - self.slots
-            self.frames[slots[keep].to(self.store_device)] = torch.from_numpy(data.copy())[keep].to(self.store_device)
-        self.segments, self.saved_frames = list(segments), self.frames_added
+        self.store.load(self.frames_added, segments, read)
         self.bounds[0], self.bounds[1] = self.oldest, self.added
 
     def _put(self, frame: np.ndarray) -> None:
-        self.frames[self.frames_added % self.slots] = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)
+        self.store.put(self.frames_added, frame)
         self.frames_added += 1
         lost = self.frames_added - self.slots  # frames below this number are overwritten
         self.oldest = max(self.oldest, self.added - self.capacity)
@@ -179,8 +153,8 @@ class Replay:
         return self.bounds[0] + torch.minimum((uniform * count).long(), count - 1)
 
     def _stacks(self, frame: Tensor, age: Tensor) -> Frames:
-        return Frames(self.frames, stack_index(frame, age, self.stack, self.slots))
+        return Frames(self.store.frames, stack_index(frame, age, self.stack, self.slots))
 
     def _require(self, count: int) -> None:
         if len(self) < count:
-            raise UserError(f"the replay holds {len(self)} transitions, an update needs {count}: raise sac.random_steps")
+            raise UserError(f"the replay holds {len(self)} transitions, an update needs {count}: raise train.random_steps")

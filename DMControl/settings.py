@@ -18,12 +18,13 @@ RANGES = {
     "encoder.centre": (0, 255),
     "encoder.dim": (1, None), "sac.batch_size": (1, None), "sac.hidden": (1, None), "sac.lr": (0, 1), "sac.alpha_lr": (0, 1),
     "sac.discount": (0, 1), "sac.init_temperature": (1e-8, None), "sac.critic_tau": (0, 1), "sac.encoder_tau": (0, 1),
-    "sac.actor_every": (1, None), "sac.target_every": (1, None), "sac.random_steps": (1, None), "sac.updates_per_step": (0, 64),
+    "sac.actor_every": (1, None), "sac.target_every": (1, None), "train.random_steps": (1, None), "train.updates_per_step": (0, 64),
+    "train.update_every": (1, None), "train.catch_up": (0, 10**5),
     "eval.every": (1, None), "eval.episodes": (1, None), "checkpoint.every": (1, None), "mlr.batch_size": (1, None),
     "mlr.window": (1, 256), "mlr.lr": (0, 1), "mlr.warmup": (0, None), "mlr.clip": (1e-8, None), "mlr.tau": (0, 1),
     "mlr.hidden": (1, None), "mlr.mask.patch": (1, None), "mlr.mask.block": (1, None), "mlr.decoder.depth": (0, 64),
     "mlr.decoder.width": (1, None), "mlr.decoder.heads": (1, None), "mlr.decoder.mlp_ratio": (0.1, 64),
-    "dmcgb.action_repeat": (1, 1000), "dmcgb.agent_steps": (1, 10**8), "sac.weight_decay": (0, 1), "sac.catch_up": (0, 10**5),
+    "dmcgb.action_repeat": (1, 1000), "dmcgb.agent_steps": (1, 10**8), "sac.weight_decay": (0, 1),
     "strong.alpha": (0, 1), "strong.images": (1, 10**5), "svea.alpha": (0, 100), "svea.beta": (0, 100), "masker.depth": (1, 32),
     "masker.width": (1, 1024), "masker.threshold": (0, 1), "masker.lr": (0, 1), "soda.batch_size": (2, None), "soda.lr": (0, 1),
     "soda.tau": (0, 1), "soda.every": (1, None), "sgqn.quantile": (0, 0.9999), "sgqn.weight": (0, None), "sgqn.lr": (0, 1),
@@ -38,6 +39,7 @@ NEEDS = {  # keys that nothing reads unless another key has one of these values
     "intensity": ("world", ("distracting_cs",)), "masker.threshold": ("masker.type", ("hard", "mixed")),
     "strong.alpha": ("strong.augment", ("overlay",)), "strong.images": ("strong.augment", ("overlay",)),
 }  # fmt: skip
+MOVED = {f"sac.{key}": f"train.{key}" for key in ("random_steps", "updates_per_step", "catch_up")}
 SHORT = {"augment": "strong.augment"}  # what users of the published code type
 
 
@@ -46,7 +48,7 @@ def read_config(arguments: list[str]) -> Config:
     typed = {key.lstrip("+") for key, text in pairs if text}
     own = set(configuration.choices(CONFIGS, "task"))  # a task without a file of its own takes its domain's, or other.yaml
     stand_ins = {("task", name): domain if domain in own else "other" for name, (domain, _) in TASKS.items() if name not in own}
-    config = configuration.load(CONFIGS, [key + text for key, text in pairs], ("task", "method", "preset"), stand_ins)
+    config = configuration.load(CONFIGS, [key + text for key, text in pairs], ("task", "method", "preset"), stand_ins, MOVED)
     configuration.check_ranges(config, RANGES)
     flat = dict(configuration.flatten(config))
     for key, words in CHOICES.items():
@@ -64,18 +66,19 @@ def read_config(arguments: list[str]) -> Config:
     if config["eval"]["worlds"]:
         world_names(config["eval"]["worlds"], config["eval"]["intensities"])
     check_data(config["data"])
-    if config["env_steps"] <= config["sac"]["random_steps"] * config["action_repeat"]:
+    if config["env_steps"] <= config["train"]["random_steps"] * config["action_repeat"]:
         raise UserError(
-            f"env_steps={config['env_steps']} must exceed sac.random_steps x action_repeat = "
-            f"{config['sac']['random_steps'] * config['action_repeat']}: nothing is learnt before"
+            f"env_steps={config['env_steps']} must exceed train.random_steps x action_repeat = "
+            f"{config['train']['random_steps'] * config['action_repeat']}: nothing is learnt before"
         )
     if len(config["encoder"]["centre"]) not in (0, 3):
         raise UserError(f"encoder.centre={config['encoder']['centre']} must have a value per colour, or none: []")
     low_high = config["sac"]["log_std"]
     if len(low_high) != 2 or low_high[0] >= low_high[1]:
         raise UserError(f"sac.log_std={low_high} must be two numbers, the smaller one first")
-    if "mlr" in config and config["sac"]["random_steps"] < config["mlr"]["window"] + 2:
-        raise UserError(f"sac.random_steps={config['sac']['random_steps']} must be at least mlr.window + 2 = {config['mlr']['window'] + 2}")
+    random_steps = config["train"]["random_steps"]
+    if "mlr" in config and random_steps < config["mlr"]["window"] + 2:
+        raise UserError(f"train.random_steps={random_steps} must be at least mlr.window + 2 = {config['mlr']['window'] + 2}")
     return config
 
 

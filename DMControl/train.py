@@ -9,204 +9,152 @@ on with a run that was stopped.
 
 import shlex
 import sys
+from typing import Any
 
 import numpy as np
-import torch
 
 from .core import machine
 from .core.errors import UserError, run_main
-from .core.method.reconstruction import GAUGED
 from .core.run import multirun
+from .core.run.agent import Agent
 from .core.run.config import Config
 from .core.run.folder import RunFolder
-from .core.run.progress import Bar, Every, Until
-from .core.run.trainer import Run, require_disk
-from .env import EVALUATE, TRAIN, Stack
+from .core.run.progress import Every, Until
+from .core.run.trainer import Trainer as Base
+from .core.run.trainer import require_disk
+from .env import EVALUATE, TRAIN, Env, Stack
 from .evaluate import VIDEO_SIZE, env_fps, evaluate, make_env
 from .logger import Logger
 from .memory import capacity, memory
-from .methods import CRITICS, make_agent
+from .methods import make_agent
 from .renderer import choose_renderer
 from .replay import Replay
 from .settings import CONFIGS, read_config, run_path, worlds_of
 from .worlds.catalogue import WorldName, label
 
+OF_MADI = ("sac", "drq", "rad", "svea", "soda", "sgqn", "madi")  # methods that its paper compares
 
-class Trainer(Run):
+
+class Trainer(Base):
     ACTION = np.float32
-    COUNTERS = (*Run.COUNTERS, "episode_return", "episode_start")
+    COUNTERS = (*Base.COUNTERS, "episode_return", "episode_start")
 
-    def __init__(self, config: Config, command: str) -> None:
-        super().__init__(config)
-        image, path = config.image, run_path(config)
+    def __init__(self, config: Config, env: Env, agent: Agent, replay: Replay, logger: Logger, folder: RunFolder) -> None:
+        super().__init__(config, env, agent, replay, logger, folder)
+        self.repeat = config.action_repeat
         self.world, *others = worlds_of(config)
-        self.env = self.make_env()
         self.judges = {world: self.make_judge(world) for world in (self.world, *others)}
-        need = memory(config, self.env.action_dim, self.precision)
-        machine.require(self.device, need)
-        require_disk(config.runs, path, need["replay"], need["networks"])
-        self.agent = make_agent(config, self.env.action_dim, self.precision)
-        if "mlr" in config and self.env.episode_length <= config.mlr.window:
-            raise UserError(
-                f"an episode of {config.task} has {self.env.episode_length} steps with action_repeat={config.action_repeat}: "
-                f"no window of mlr.window={config.mlr.window} fits in"
-            )
-        self.replay = Replay(
-            capacity(config), self.env.episode_length, image.stack, image.size, self.env.action_dim, self.device, self.agent.generator
-        )
-        self.eval_stack = Stack(image.stack, self.device)
+        self.eval_stack = Stack(config.image.stack, self.device)
         self.episode_return, self.episode_start = 0.0, 0
-        resumed = self.open(path)
-        self.folder.begin(self.precision, self.step)
-        self.logger = Logger(self.folder.path, self.folder.config, command, self.env_step if resumed else None, env_fps(self.env))
-        self.bar = Bar(config.env_steps, self.env_step, "env step")
-        print(f"run: {self.folder.path}" + (f" (resumed at {self.env_step:,} env steps)" if resumed else ""))
-        print(f"machine: {machine.describe(self.device)}, {str(self.precision.dtype)[6:]}, renderer {choose_renderer()}")
-        if config.method in CRITICS and config.method != "mlr_madi" and config.preset in ("paper", "small"):
-            own = {"paper": "madi", "small": "madi_small"}[config.preset]
-            print(f"note: preset={config.preset} is a setting of MLR; that of {config.method} is preset={own}")
-        print(self.replay, flush=True)
-
-    def make_env(self):
-        return make_env(self.config, self.config.seed, TRAIN, self.world)
-
-    def make_judge(self, world: WorldName):
-        return make_env(self.config, self.config.seed, EVALUATE, world)
-
-    @property
-    def env_step(self) -> int:
-        return self.step * self.config.action_repeat
 
     def train(self) -> int:
         """Act, store, update, evaluate, log, save."""
-        config = self.config
-        until, repeat = Until(config.env_steps), config.action_repeat
-        save_due = Every(config.checkpoint.every)
+        config, repeat = self.config, self.repeat
+        until, save_due = Until(config.env_steps), Every(config.checkpoint.every)
         if self.env.over:
-            self.replay.start(self.reset())
+            self.start_episode()
         if self.evaluation_due():  # at step 0, or where a stop cut an evaluation off
             self.evaluate()
-        while until(self.env_step) and not self.stop.signal:
+        while until(self.at) and not self.stop.signal:
             with self.timers("act"):
-                action = self.choose()
+                action = self.choose(random=self.step < config.train.random_steps)
             self.stop_if_not_finite()
             with self.timers("env"):
                 result = self.advance(action)
             self.replay.add(action, result.reward, result.terminal, result.last, result.frame)
             self.step += 1
             self.episode_return += result.reward
-            if self.step > config.sac.random_steps:
-                with self.timers("update"):
-                    for _ in range(self.updates_due()):
-                        self.updated(self.agent.update(self.replay))
-                    machine.wait(self.device)  # the next action would; it is the update's time
+            self.update(self.updates_due())
             if result.last:
-                self.end_episode()
+                self.end_episode(self.episode_return, self.step - self.episode_start)
+                self.episode_return, self.episode_start = 0.0, self.step
+                self.start_episode()
             if self.evaluation_due():
                 self.evaluate()
-            if save_due(self.env_step, repeat) and until(self.env_step):
+            if save_due(self.at, repeat) and until(self.at):
                 self.save()
-            self.bar.advance(min(repeat, config.env_steps - self.env_step + repeat))
+            self.bar.advance(min(repeat, config.env_steps - self.at + repeat))
         self.save()
-        self.bar.close()
-        finished = not until(self.env_step) and self.evaluated_at == self.env_step
-        if finished:
-            self.finish()
-        self.logger.close()
-        print(f"{'finished' if finished else 'stopped'} at {self.env_step:,} env steps after {self.hours:.2f} h: {self.folder.path}")
-        return 0 if finished else self.stop.exit_code
+        return self.end(not until(self.at) and self.evaluated_at == self.at, "env step")
 
-    def updates_due(self) -> int:
-        sac = self.config.sac
-        return sac.catch_up if sac.catch_up and self.step == sac.random_steps + 1 else sac.updates_per_step
+    def make_env(self) -> Env:
+        return make_env(self.config, self.config.seed, TRAIN, self.world)
+
+    def make_judge(self, world: WorldName) -> Env:
+        return make_env(self.config, self.config.seed, EVALUATE, world)
 
     def evaluation_due(self) -> bool:
-        every, repeat = Every(self.config.eval.every), self.config.action_repeat
-        due = self.step == 0 or every(self.env_step, repeat) or self.env_step >= self.config.env_steps
-        return due and self.evaluated_at != self.env_step
-
-    def act(self) -> np.ndarray:
-        if self.step < self.config.sac.random_steps:
-            return self.agent.random_action()
-        return self.agent.act(self.replay.newest(), sample=True)[0]
-
-    def end_episode(self) -> None:
-        self.stop_if_not_finite()
-        times = self.timers.read()
-        speed = self.row_updates / times["time/update"] if times.get("time/update") else 0.0
-        row = {
-            "step": self.step,
-            "episode": self.episode,
-            "episode_return": self.episode_return,
-            "episode_length": self.step - self.episode_start,
-            "hours": self.hours,
-            "perf/updates_per_second": speed,
-            "env/restarts": self.restarts,
-            **self.averages.read(),
-            **times,
-        }
-        self.logger.episode(self.env_step, row)
-        self.bar.advance(0, episode_return=f"{self.episode_return:.1f}", updates_per_s=f"{speed:.1f}")
-        self.episode, self.episode_return, self.episode_start, self.row_updates = self.episode + 1, 0.0, self.step, 0
-        self.replay.start(self.reset())
+        due = self.step == 0 or Every(self.config.eval.every)(self.at, self.repeat) or self.at >= self.config.env_steps
+        return due and self.evaluated_at != self.at
 
     def evaluate(self) -> None:
-        """Full episodes in an environment of their own; a stop in between leaves no trace, and they are run after the resume."""
+        """Full episodes in environments of their own, one for each world; a stop in between leaves no trace, and a resume repeats them."""
         self.stop_if_not_finite()
-        seen, masks = {}, {}
+        judged, masks = {}, {}
         for world in self.judges:
             with self.timers("eval"):
                 film = self.config.eval.video and world == self.world
-                seen[world] = self.judge(world, self.config.eval.episodes, film=int(film), stop=self.stop.asked)
-            if seen[world] is None:
+                judged[world] = self.judge(world, self.config.eval.episodes, film=int(film), stop=self.stop.asked)
+            if judged[world] is None:
                 return
-            masks[world] = self.masks()
-        self.final, frames = seen[self.world]
-        for world, (episodes, _) in seen.items():
-            self.logger.evaluation(self.env_step, self.step, self.hours, episodes, world, elsewhere=world != self.world)
-            self.logger.masks(self.env_step, world, masks[world])
+            masks[world] = self.agent.seen(self.eval_stack.observation())
+        self.final, frames = judged[self.world]
+        for world, (episodes, _) in judged.items():
+            self.logger.evaluation(self.at, self.step, self.hours, episodes, world, elsewhere=world != self.world)
+            self.logger.masks(self.at, world, masks[world])
             if world != self.world:
                 mean = sum(e["episode_return"] for e in episodes) / len(episodes)
-                self.bar.say(f"eval at {self.env_step:>9,} env steps: return {mean:7.1f} in {label(world, self.config.data)}")
+                self.bar.say(f"eval at {self.at:>9,} env steps: return {mean:7.1f} in {label(world, self.config.data)}")
         if frames:
-            self.logger.animation(self.env_step, frames)
-        objective = self.agent.objective
-        if objective is not None and len(self.replay) > 2 * objective.window:
-            generator = torch.Generator(self.device).manual_seed(self.env_step)  # pictures leave the run's own stream alone
-            window = self.replay.sample_windows(GAUGED, objective.window, generator)
-            self.logger.pictures(self.env_step, objective.pictures(window, generator))
-            self.logger.gauges(self.env_step, objective.gauges(window, generator))
-        mean = sum(e["episode_return"] for e in self.final) / len(self.final)
-        self.bar.say(f"eval at {self.env_step:>9,} env steps: return {mean:7.1f} over {len(self.final)} episodes")
-        self.evaluated_at = self.env_step
+            self.logger.animation(self.at, frames)
+        self.evaluated(f"eval at {self.at:>9,} env steps: return {{mean:7.1f}} over {{count}} episodes")
+        self.evaluated_at = self.at
 
-    def judge(self, world: WorldName, episodes: int, **how):
+    def judge(self, world: WorldName, episodes: int, **how: Any) -> tuple[list[dict[str, float]], list[np.ndarray]] | None:
         """Episodes in one world; after a crash all of them again, in a new environment."""
+
         def renew() -> None:
             self.judges[world] = self.make_judge(world)
 
         return self.persist(lambda: evaluate(self.agent, self.judges[world], self.eval_stack, episodes, **how), renew)
 
-    def masks(self) -> dict[str, torch.Tensor]:
-        """What the agent saw last in an evaluation, and what of it reached its networks."""
-        with torch.no_grad():
-            return self.agent.critic_loss.pictures(self.eval_stack.observation().centre_crop(self.config.image.crop))
-
     def finish(self) -> None:
         if self.config.eval.video:
             _, frames = self.judge(self.world, 1, film=1, size=VIDEO_SIZE)
             print(f"video: {self.logger.video('final', frames)}")
-        returns = [e["episode_return"] for e in self.final]
-        chosen = {k: self.config[k] for k in ("task", "method", "preset", "seed", "name")} | {"world": label(self.world, self.config.data)}
-        result = {**chosen, "env_steps": self.env_step, "eval_returns": returns, "hours": self.hours}
-        self.logger.final(self.env_step, {"episode_return": sum(returns) / len(returns), "hours": self.hours})
-        self.folder.finish(result, self.precision)
-        if not self.config.checkpoint.keep_replay:
-            self.checkpoints.drop_replay()
+        chosen = {k: self.config[k] for k in ("task", "method", "preset", "seed", "name")}
+        self.write_result(chosen | {"world": label(self.world, self.config.data), "env_steps": self.at}, {})
+
+
+def make_trainer(config: Config, command: str) -> Trainer:
+    """Environment, agent, replay and logger, and the run that they make."""
+    precision = machine.prepare(config.device, config.precision, config.threads)
+    path, image = run_path(config), config.image
+    env = make_env(config, config.seed, TRAIN, worlds_of(config)[0])
+    need = memory(config, env.action_dim, precision)
+    machine.require(precision.device, need)
+    require_disk(config.runs, path, need["replay"], need["networks"])
+    agent = make_agent(config, env.action_dim, precision)
+    window = 0 if agent.objective is None else agent.objective.window
+    if env.episode_length <= window:
+        raise UserError(
+            f"an episode of {config.task} has {env.episode_length} steps with action_repeat={config.action_repeat}: "
+            f"no window of {config.method}.window={window} fits in"
+        )
+    replay = Replay(capacity(config), env.episode_length, image.stack, image.size, env.action_dim, precision.device, agent.generator)
+    folder = RunFolder(path, config)
+    logger = Logger(folder.path, folder.config, command, agent, env_fps(env))
+    trainer = Trainer(config, env, agent, replay, logger, folder)
+    trainer.open(precision, config.env_steps, "env step")
+    print(f"machine: {machine.describe(precision.device)}, {str(precision.dtype)[6:]}, renderer {choose_renderer()}")
+    if config.method in OF_MADI and config.preset in ("paper", "small"):
+        own = {"paper": "madi", "small": "madi_small"}[config.preset]
+        print(f"note: preset={config.preset} is a setting of MLR; that of {config.method} is preset={own}")
+    print(replay, flush=True)
+    return trainer
 
 
 def main(arguments: list[str]) -> int:
-    choose_renderer()
     if multirun.asked(arguments):
         return multirun.main("DMControl.train", CONFIGS.parent, arguments, read_config)
     config = read_config(arguments)
@@ -216,7 +164,7 @@ def main(arguments: list[str]) -> int:
         returns = folder.result["eval_returns"]
         print(f"{folder.path} has finished: return {sum(returns) / len(returns):.1f} at {folder.result['env_steps']:,} env steps")
         return 0
-    return Trainer(config, command).run()
+    return make_trainer(config, command).run()
 
 
 if __name__ == "__main__":

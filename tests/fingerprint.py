@@ -43,6 +43,7 @@ CASES = {
     },
 }
 CLOCKED = ("hours", "perf/", "time/")
+RENAMED = {"grad/front": ("grad/masker",), "loss/auxiliary": ("loss/soda", "loss/sgqn"), "grad/auxiliary": ("grad/objective",)}  # columns
 
 
 def tensors(value: Any) -> Iterator[torch.Tensor]:
@@ -100,7 +101,7 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     lost, new = (len(set(a) - set(b)) for a, b in ((before["tensors"], now["tensors"]), (now["tensors"], before["tensors"])))
     out = [f"{lost} of {len(before['tensors'])} saved tensors are gone, {new} are new"] if lost or new else []
     for file in ("train.csv", "eval.csv"):
-        changed = [name for name, told in before[file].items() if now[file].get(name) != told]
+        changed = [n for n, told in before[file].items() if all(now[file].get(m) != told for m in (n, *RENAMED.get(n, ())))]
         out += [f"{file}: {', '.join(changed)}"] if changed else []
     return out
 

@@ -8,18 +8,20 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..core import machine
 from ..core.errors import UserError
 from ..core.method.augment import Augmentation
-from ..core.method.encoder import Trunk, renormalise
+from ..core.method.encoder import Trunk
 from ..core.method.frames import Frames
+from ..core.method.objective import Handles, Metrics, Objective, add_gradient
 from ..core.method.optim import Adam
-from ..core.method.reconstruction import Metrics, Objective
+from ..core.run.agent import Update
 from ..core.run.recorder import Recorder
 from ..replay import Batch, Replay
+from .networks import Dueling, Network
 
+DIAGNOSED = 16  # sequences that an evaluation looks at
 TINY = 1e-6  # floor of the target's probabilities and of the priorities
 
 
@@ -40,70 +42,15 @@ class Settings:
     noisy_std: float
     beta: tuple[float, float]  # exponent of the importance weights, at the first and at the last of beta_steps
     beta_steps: tuple[int, int]
+    eval_epsilon: float = 0.001  # of a judged policy
     lagged_targets: bool = True  # the objective's targets move before the optimiser's step: one update behind
 
 
-class NoisyLinear(nn.Module):
-    """y = (mu_w + sigma_w * e_out e_in^T) x + mu_b + sigma_b * e_out, without building the matrix of noise."""
+@dataclass(frozen=True)
+class RainbowHandles(Handles):
+    """The encoder is the convolutions with their features scaled to [0, 1]."""
 
-    def __init__(self, inputs: int, outputs: int, std: float) -> None:
-        super().__init__()
-        self.mean = nn.Linear(inputs, outputs)  # uniform in +-1/sqrt(inputs)
-        self.sigma_weight = nn.Parameter(torch.full((outputs, inputs), std / inputs**0.5))
-        self.sigma_bias = nn.Parameter(torch.full((outputs,), std / outputs**0.5))
-        self.register_buffer("noise_in", torch.zeros(inputs))
-        self.register_buffer("noise_out", torch.zeros(outputs))
-
-    def resample(self, generator: torch.Generator) -> None:
-        """e = sign(x) sqrt|x|, x ~ N(0, 1)."""
-        for noise in (self.noise_in, self.noise_out):
-            noise.normal_(generator=generator)
-            noise.copy_(noise.sign() * noise.abs().sqrt())
-
-    def forward(self, x: Tensor, noisy: bool) -> Tensor:
-        y = self.mean(x)
-        return y + self.noise_out * F.linear(x * self.noise_in, self.sigma_weight, self.sigma_bias) if noisy else y
-
-
-class Dueling(nn.Module):
-    """Latent (N, d) -> log p(z | s, a), (N, A, atoms)."""
-
-    def __init__(self, latent: int, hidden: int, n_actions: int, atoms: int, noisy_std: float) -> None:
-        super().__init__()
-        self.shape = (n_actions, atoms)
-        self.value_hidden = NoisyLinear(latent, hidden, noisy_std)
-        self.value = NoisyLinear(hidden, atoms, noisy_std)
-        self.advantage_hidden = NoisyLinear(latent, hidden, noisy_std)
-        self.advantage = NoisyLinear(hidden, n_actions * atoms, noisy_std)
-
-    def resample(self, generator: torch.Generator) -> None:
-        for layer in self.children():
-            layer.resample(generator)
-
-    def forward(self, latent: Tensor, noisy: bool) -> Tensor:
-        fixed = latent.detach()
-        x = fixed + (latent - fixed) * 0.5**0.5  # two streams flow back: their gradient is scaled by 1/sqrt(2)
-        value = self.value(F.relu(self.value_hidden(x, noisy)), noisy).unflatten(1, (1, -1))  # (N, 1, atoms)
-        advantage = self.advantage(F.relu(self.advantage_hidden(x, noisy)), noisy).unflatten(1, self.shape)  # (N, A, atoms)
-        return (value + advantage - advantage.mean(1, keepdim=True)).log_softmax(-1)
-
-
-class Network(nn.Module):
-    """Convolutions, features scaled to [0, 1], dueling head."""
-
-    def __init__(self, trunk: Trunk, n_actions: int, settings: Settings) -> None:
-        super().__init__()
-        self.trunk = trunk
-        self.head = Dueling(trunk.features, settings.hidden, n_actions, settings.atoms, settings.noisy_std)
-
-    def latent(self, image: Tensor, scale: float = 1 / 255) -> Tensor:
-        """(N, C, H, W), values 0..255 -> (N, d) in [0, 1]."""
-        return renormalise(self.trunk(image, scale).float())
-
-    def forward(self, image: Tensor, noisy: bool) -> Tensor:
-        latent = self.latent(image)
-        with self.trunk.precision.autocast():
-            return self.head(latent, noisy).float()
+    head: Dueling  # its first layers are what published objectives project with
 
 
 class Rainbow:
@@ -129,7 +76,7 @@ class Rainbow:
         self.device, self.generator = device, generator
         self.dice = torch.Generator()  # epsilon's draws: on the host, where actions are needed
         self.dice.manual_seed(generator.initial_seed())
-        self.network = Network(trunk, n_actions, settings).to(device)
+        self.network = Network(trunk, n_actions, settings.hidden, settings.atoms, settings.noisy_std).to(device)
         self.network.head.resample(generator)
         self.target = copy.deepcopy(self.network).requires_grad_(False)  # no decoder in it
         self.support = torch.linspace(settings.v_min, settings.v_max, settings.atoms, device=device)  # z_i, (atoms,)
@@ -141,34 +88,55 @@ class Rainbow:
         self.recorder = Recorder(device, [generator], compile)
         self.updates = 0
 
-    def attach(self, objective: Objective, weight: float, clipped: dict[str, Iterable[nn.Parameter]] | None = None) -> None:
-        """Add an objective to the loss, with this weight. `clipped`: which of its own parameters are clipped together."""
+    @property
+    def handles(self) -> RainbowHandles:
+        """What an objective is built from."""
+        trunk = self.network.trunk
+        return RainbowHandles(
+            self.network.encoder, lambda image: image, trunk.features, self.augment.out, self.n_actions, self.device, self.network.head
+        )
+
+    def attach(self, objective: Objective, weight: float = 1.0) -> None:
+        """Add an objective to the loss, with this weight."""
         self.objective, self.objective_weight = objective, weight
-        for name, parameters in (clipped or {}).items():
-            self.clipped[name] = list(parameters)
+        own = {id(p) for p in self.network.parameters()}
+        groups = {name: [p for p in group if id(p) not in own] for name, group in objective.clip_groups().items()}
+        self.clipped |= {name: group for name, group in groups.items() if group}
         self.optimizer = self._make_optimizer(objective.trained())
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        own = ("loss/rl", "agent/q", "agent/priority", *(f"grad/{name}" for name in self.clipped), "grad/encoder")
+        return own if self.objective is None else (*own, *self.objective.columns, "grad/objective")
+
+    @property
+    def diagnostics(self) -> tuple[str, ...]:
+        return () if self.objective is None else self.objective.diagnostics
+
+    def begin(self, n: int) -> Tensor:
+        return torch.zeros(n, 0)  # nothing is remembered
+
     @torch.no_grad()
-    def act(self, obs: Frames, *, epsilon: float = 0.0, noisy: bool = True, dice: torch.Generator | None = None) -> np.ndarray:
-        """Actions for N observations, (N,): greedy, or uniformly random with probability epsilon."""
-        n, dice = len(obs), dice or self.dice
+    def act(self, obs: Frames, state: Tensor, explore: bool, generator: torch.Generator | None = None) -> tuple[np.ndarray, Tensor]:
+        """Actions for N observations, (N,): greedy with noise in training; without noise, and seldom random, when judged."""
+        n, dice, epsilon = len(obs), generator or self.dice, 0.0 if explore else self.settings.eval_epsilon
         random = torch.randint(self.n_actions, (n,), generator=dice) if epsilon > 0 else None
-        if epsilon >= 1:
-            return random.numpy()
-        q = self.network(obs.whole(), noisy).exp() @ self.support  # Q(s, a) = sum_i z_i p_i(s, a), (N, A)
+        q = self.network(obs.whole(), noisy=explore).exp() @ self.support  # Q(s, a) = sum_i z_i p_i(s, a), (N, A)
         greedy = q.argmax(1).cpu()
         if random is None:
-            return greedy.numpy()
-        return torch.where(torch.rand(n, generator=dice) < epsilon, random, greedy).numpy()
+            return greedy.numpy(), state
+        return torch.where(torch.rand(n, generator=dice) < epsilon, random, greedy).numpy(), state
 
-    def update(self, replay: Replay, step: int) -> Metrics:
-        """One update at this agent step."""
+    def random_action(self) -> np.ndarray:
+        return torch.randint(self.n_actions, (1,), generator=self.dice).numpy()[0]
+
+    def update(self, replay: Replay, step: int) -> Update:
         self.exponent.fill_(self.beta(step))
-        metrics, replay.drawn = self.recorder(0, lambda: (self.update_parts(replay), replay.drawn))
+        metrics, drawn = self.recorder(0, lambda: self.update_parts(replay))
         self.updates += 1
-        return metrics
+        return Update(metrics, drawn)
 
-    def update_parts(self, replay: Replay) -> Metrics:
+    def update_parts(self, replay: Replay) -> Update:
         """Mean over the batch of w * (RL loss + lambda * objective), one step of Adam, new priorities, target."""
         batch = replay.sample(self.settings.batch_size, self.exponent)
         self.network.head.resample(self.generator)
@@ -179,12 +147,13 @@ class Rainbow:
         metrics["grad/encoder"] = nn.utils.get_total_norm([p.grad for p in shared])
         if self.objective is not None:
             before = [p.grad.clone() for p in shared]
-            metrics |= self.objective_gradient(batch)
+            weight = batch.weight / len(batch.weight)
+            metrics |= add_gradient(self.objective, batch.sequence, weight, self.generator, scale=self.objective_weight)
             metrics["grad/objective"] = nn.utils.get_total_norm([p.grad - b for p, b in zip(shared, before, strict=True)])
         metrics |= self.take_step()
         replay.update_priorities(batch.slot, priority)
         self.copy_to_target()
-        return metrics
+        return Update(metrics, {"batch": batch})
 
     def rl_loss(self, batch: Batch) -> tuple[Tensor, Tensor, Metrics]:
         """Cross-entropy to the projected target, (B,), and KL for the priorities, (B,). Three views of their own."""
@@ -205,26 +174,14 @@ class Rainbow:
         chosen = target[torch.arange(len(best), device=best.device), best]  # (B, atoms)
         return project(chosen, batch.return_n, batch.done_n, s.discount**s.n_step, self.support)
 
-    def objective_gradient(self, batch: Batch) -> Metrics:
-        """Add the gradient of lambda * mean(w * objective); the windows come in parts that bound the memory."""
-        start, sums = 0, {}
-        for part in self.objective.parts(batch.window, self.generator):
-            loss, metrics = self.objective.loss(part)  # (b,)
-            weight = batch.weight[start : start + len(loss)] / len(batch.weight)
-            (self.objective_weight * (weight * loss).sum()).backward()
-            share = len(loss) / len(batch.weight)
-            sums = {k: sums.get(k, 0) + v * share for k, v in metrics.items()}
-            start += len(loss)
-        return sums
-
     def take_step(self) -> Metrics:
         """Clip each group apart, then Adam. The objective's targets are one update behind where they are lagged."""
         norms = {f"grad/{name}": nn.utils.clip_grad_norm_(group, self.settings.clip) for name, group in self.clipped.items()}
         if self.objective is not None and self.settings.lagged_targets:
-            self.objective.after_step()
+            self.objective.move_targets()
         self.optimizer.step()
         if self.objective is not None and not self.settings.lagged_targets:
-            self.objective.after_step()
+            self.objective.move_targets()
         return norms
 
     @torch.no_grad()
@@ -239,19 +196,26 @@ class Rainbow:
         done = min(1.0, max(0.0, (step - first) / max(1, last - first)))
         return low + (high - low) * done
 
+    @torch.no_grad()
+    def diagnose(self, replay: Replay, seed: int) -> tuple[dict[str, float], dict[str, Tensor]]:
+        if self.objective is None or not self.objective.diagnostics or len(replay) == 0:
+            return {}, {}
+        stream = self.generator.get_state()  # the run's own stream stays as it is
+        found = self.objective.diagnose(replay.sample(DIAGNOSED, 1.0).sequence, self.generator)
+        self.generator.set_state(stream)
+        return found
+
+    def seen(self, obs: Frames) -> dict[str, Tensor]:
+        return {}
+
     def networks(self) -> dict[str, Any]:
-        """What acting needs, and the rest of the parameters."""
-        out = {"network": self.network.state_dict(), "target": self.target.state_dict()}
-        return out if self.objective is None else out | {"objective": self.objective.state_dict()}
+        return {name: module.state_dict() for name, module in self._modules().items()}
 
     def load_networks(self, state: dict[str, Any]) -> None:
-        self.network.load_state_dict(state["network"])
-        self.target.load_state_dict(state["target"])
-        if self.objective is not None:
-            self.objective.load_state_dict(state["objective"])
+        for name, module in self._modules().items():
+            module.load_state_dict(state[name])
 
     def state_dict(self) -> dict[str, Any]:
-        """Optimiser, counter and random streams."""
         return {
             "optimizer": self.optimizer.state_dict(),
             "updates": self.updates,
@@ -265,6 +229,10 @@ class Rainbow:
         self.updates = state["updates"]
         machine.restore(self.generator, state["generator"])
         self.dice.set_state(state["dice"].cpu())
+
+    def _modules(self) -> dict[str, nn.Module]:
+        found = {"network": self.network, "target": self.target, "objective": self.objective}
+        return {name: module for name, module in found.items() if module is not None}
 
     def _view(self, frames: Frames) -> Tensor:
         return self.augment.view(frames, self.augment.draw(len(frames), frames.channels, self.generator))

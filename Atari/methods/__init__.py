@@ -1,4 +1,4 @@
-"""The methods by name. A method is the Rainbow of rainbow.py, plus what its builder attaches."""
+"""The methods by name: what each adds to the Rainbow of agents/rainbow.py."""
 
 from collections.abc import Callable
 
@@ -9,39 +9,16 @@ from ..core.errors import UserError, nearest
 from ..core.machine import Precision
 from ..core.method.augment import Augmentation
 from ..core.method.encoder import Trunk
-from ..core.method.masks import Masks
 from ..core.run.config import Config
-from . import mlr
+from . import baseline, mlr
 
-
-def attach_mlr(config: Config, agent: Rainbow) -> None:
-    m, quirks = config.mlr, config.quirks
-    masks = Masks(m.window, config.env.size, m.mask.patch, m.mask.block, m.mask.ratio, m.mask.strategy, count_kept=quirks.count_kept)
-    objective = mlr.build(
-        agent,
-        masks=masks,
-        augment=agent.augment,
-        depth=m.decoder.depth,
-        width=m.decoder.width,
-        heads=m.decoder.heads,
-        mlp_ratio=m.decoder.mlp_ratio,
-        final_norm=not quirks.no_final_norm,
-        tau=m.tau if m.momentum else 1.0,
-        action_tokens=m.action_tokens,
-        one_mask=quirks.one_mask_per_batch,
-        masked_input_0_255=quirks.masked_input_0_255,
-        pixel_targets=m.target == "pixels",
-        chunk=m.chunk or None,
-    )
-    own = [objective.decoder] + ([] if quirks.unclipped_heads else [objective.prediction, *filter(None, [objective.embed_action])])
-    agent.attach(objective, m.weight, clipped={"decoder": [p for module in own for p in module.parameters()]})
-
-
-OBJECTIVES: dict[str, Callable[[Config, Rainbow], None] | None] = {"baseline": None, "mlr": attach_mlr}
+METHODS: dict[str, Callable[[Config, Rainbow], None]] = {"baseline": baseline.build, "mlr": mlr.build}
 
 
 def make_agent(config: Config, n_actions: int, precision: Precision) -> Rainbow:
     """The agent with all its weights drawn from the seed."""
+    if config.method not in METHODS:
+        raise UserError(f"method={config.method} has a YAML file but no entry in Atari/methods: {nearest(config.method, METHODS)}")
     torch.manual_seed(config.seed)
     generator = torch.Generator(precision.device)
     generator.manual_seed(config.seed)
@@ -59,7 +36,8 @@ def make_agent(config: Config, n_actions: int, precision: Precision) -> Rainbow:
         hidden=r.hidden,
         noisy_std=r.noisy_std,
         beta=tuple(config.replay.beta),
-        beta_steps=(r.random_steps, config.steps),
+        beta_steps=(config.train.random_steps, config.steps),
+        eval_epsilon=config.eval.epsilon,
         lagged_targets=config.quirks.targets_lag if "quirks" in config else True,
     )
     agent = Rainbow(
@@ -71,14 +49,5 @@ def make_agent(config: Config, n_actions: int, precision: Precision) -> Rainbow:
         device=precision.device,
         compile=config.compile,
     )
-    if config.method not in OBJECTIVES:
-        raise UserError(f"method={config.method} has a YAML file but no entry in Atari/methods.py: {nearest(config.method, OBJECTIVES)}")
-    build = OBJECTIVES[config.method]
-    if build is not None:
-        build(config, agent)
+    METHODS[config.method](config, agent)
     return agent
-
-
-def window_of(config: Config) -> int:
-    """Consecutive observations of a drawn window; the Baseline draws the same ones, unseen, so that both sample alike."""
-    return config.mlr.window if "mlr" in config else config.baseline.window

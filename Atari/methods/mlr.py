@@ -6,13 +6,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ..agents.rainbow import Dueling, Network, Rainbow
+from ..agents.networks import Dueling, Encoder
+from ..agents.rainbow import Rainbow, RainbowHandles
 from ..core.method.augment import Augmentation
 from ..core.method.decoder import Decoder
-from ..core.method.encoder import Trunk, renormalise
 from ..core.method.masks import Masks
 from ..core.method.momentum import Momentum
 from ..core.method.reconstruction import Reconstruction
+from ..core.run.config import Config
 
 
 class Projection(nn.Module):
@@ -27,17 +28,6 @@ class Projection(nn.Module):
         return torch.cat([self.value(latent), self.advantage(latent)], -1)
 
 
-class TargetEncoder(nn.Module):
-    """Convolutions of the momentum branch and the scaling to [0, 1]."""
-
-    def __init__(self, trunk: Trunk) -> None:
-        super().__init__()
-        self.trunk = copy.deepcopy(trunk)
-
-    def forward(self, image: Tensor) -> Tensor:
-        return renormalise(self.trunk(image).float())
-
-
 class ActionToken(nn.Module):
     """One-hot action -> Linear: (B, K) -> (B, K, d)."""
 
@@ -50,11 +40,12 @@ class ActionToken(nn.Module):
         return self.linear((action[..., None] == choices).float())  # F.one_hot would look at the values, and wait for them
 
 
-def build(
-    agent: Rainbow,
+def make(
+    handles: RainbowHandles,
     *,
     masks: Masks,
     augment: Augmentation,
+    batch_size: int,
     depth: int,
     width: int,
     heads: int,
@@ -64,47 +55,67 @@ def build(
     action_tokens: bool,
     one_mask: bool,
     masked_input_0_255: bool,
+    clip_heads: bool = False,
     pixel_targets: bool = False,
     chunk: int | None = None,
 ) -> Reconstruction:
-    """The objective. width 0 is the width of the latent, as published; any other puts a linear bottleneck around the blocks.
-
-    Attach it with `agent.attach(objective, weight, clipped={"decoder": objective.decoder.parameters()})`: officially the
-    action tokens and the prediction head are clipped in no group.
-    """
-    network, settings = agent.network, agent.settings
-    latent, projected = network.trunk.features, 2 * settings.hidden
-    precision = network.trunk.precision
-    decoder = Decoder(latent, masks.window, depth, width or latent, heads, mlp_ratio, final_norm, precision)
-    target_encoder, target_projection = TargetEncoder(network.trunk), Projection(network.head)
-    pixels = network.trunk.convs[0].in_channels * augment.out**2
-    momentum = Momentum(
-        (network.trunk, target_encoder.trunk, tau),
-        (network.head.value_hidden.mean, target_projection.value, tau),
-        (network.head.advantage_hidden.mean, target_projection.advantage, tau),
-    )
+    """The objective. width 0 is the width of the latent, as published; any other puts a linear bottleneck around the blocks."""
+    encoder, head, latent = handles.encoder, handles.head, handles.latent
+    projected = 2 * head.value_hidden.mean.out_features
+    decoder = Decoder(latent, masks.window, depth, width or latent, heads, mlp_ratio, final_norm, encoder.trunk.precision)
+    target_encoder, target_projection = copy.deepcopy(encoder), Projection(head)
+    pixels = encoder.trunk.convs[0].in_channels * augment.out**2
     return Reconstruction(
-        batch_size=settings.batch_size,
+        batch_size=batch_size,
         masks=masks,
         augment=augment,
-        encoder=_masked_encoder(network, masked_input_0_255),
-        embed_action=ActionToken(agent.n_actions, latent) if action_tokens else None,
+        encoder=_masked_encoder(encoder, masked_input_0_255),
+        embed_action=ActionToken(handles.actions, latent) if action_tokens else None,
         decoder=decoder,
-        projection=_projection(network.head),
+        projection=_projection(head),
         prediction=nn.Linear(projected, pixels if pixel_targets else projected),
         target_encoder=target_encoder,
         target_projection=target_projection,
-        momentum=momentum,
+        targets=Momentum(
+            (encoder, target_encoder, tau),
+            (head.value_hidden.mean, target_projection.value, tau),
+            (head.advantage_hidden.mean, target_projection.advantage, tau),
+        ),
+        clip_heads=clip_heads,
         one_mask=one_mask,
         pixel_targets=pixel_targets,
         chunk=chunk,
-    ).to(agent.device)
+    ).to(handles.device)
 
 
-def _masked_encoder(network: Network, input_0_255: bool) -> Callable[[Tensor], Tensor]:
+def build(config: Config, agent: Rainbow) -> None:
+    m, quirks = config.mlr, config.quirks
+    masks = Masks(m.window, config.env.size, m.mask.patch, m.mask.block, m.mask.ratio, m.mask.strategy, count_kept=quirks.count_kept)
+    objective = make(
+        agent.handles,
+        masks=masks,
+        augment=agent.augment,
+        batch_size=config.rainbow.batch_size,
+        depth=m.decoder.depth,
+        width=m.decoder.width,
+        heads=m.decoder.heads,
+        mlp_ratio=m.decoder.mlp_ratio,
+        final_norm=not quirks.no_final_norm,
+        tau=m.tau if m.momentum else 1.0,
+        action_tokens=m.action_tokens,
+        one_mask=quirks.one_mask_per_batch,
+        masked_input_0_255=quirks.masked_input_0_255,
+        clip_heads=not quirks.unclipped_heads,
+        pixel_targets=m.target == "pixels",
+        chunk=m.chunk or None,
+    )
+    agent.attach(objective, m.weight)
+
+
+def _masked_encoder(encoder: Encoder, input_0_255: bool) -> Callable[[Tensor], Tensor]:
     """The agent's own encoder. Officially the masked images reach the first convolution undivided, on 0..255."""
     scale = 1.0 if input_0_255 else 1 / 255
-    return lambda image: network.latent(image, scale)
+    return lambda image: encoder(image, scale)
 
 
 def _projection(head: Dueling) -> Callable[[Tensor], Tensor]:

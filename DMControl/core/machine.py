@@ -96,6 +96,14 @@ def set_threads(threads: int) -> int:
     return threads
 
 
+def prepare(device: str, precision: str, threads: int) -> Precision:
+    """Set the process up for training; the arguments are the settings of these names."""
+    chosen = choose_precision(precision, choose_device(device))
+    keep_memory()
+    set_threads(threads)
+    return chosen
+
+
 def keep_memory() -> None:
     """Let glibc keep what tensors give back: handing large blocks to the kernel and back costs half of a CPU update's time."""
     if not sys.platform.startswith("linux"):

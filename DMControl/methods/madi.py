@@ -5,28 +5,27 @@ a stack, the clean and the augmented half of a batch all go through it in one pa
 """
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from ..agents.critic_loss import TD
+from ..agents.pixel_path import PixelPath
+from ..agents.sac import SAC
 from ..core.machine import Precision
 from ..core.method.encoder import initialise
+from ..core.method.objective import Metrics
 from ..core.method.optim import Adam
 from ..core.run.config import Config
-from .strong_augmentation import make
-from .svea import SVEA
-
-if TYPE_CHECKING:
-    from ..agents.sac import SAC
+from . import svea
 
 
-class Masker(nn.Module):
+class Masker(PixelPath):
     """Stacks of RGB frames (N, 3 * S, H, W) with values 0..255 -> the same, each pixel times its mask.
 
     kind: soft; hard (a threshold, through which no gradient comes back); mixed (soft, but hard for a deterministic policy).
     """
+
+    columns = ("agent/mask", "grad/masker")
 
     def __init__(self, depth: int, width: int, kind: str, threshold: float, precision: Precision) -> None:
         super().__init__()
@@ -54,24 +53,26 @@ class Masker(nn.Module):
         self.brightness = mask.detach().float().mean()
         return (frames * mask).unflatten(0, (len(image), -1)).flatten(1, 2)
 
-    def pictures(self, frames: Tensor) -> dict[str, Tensor]:
-        """RGB frames, their masks, and the masked frames, uint8."""
+    def metrics(self) -> Metrics:
+        return {"agent/mask": self.brightness}
+
+    @torch.no_grad()
+    def pictures(self, image: Tensor) -> dict[str, Tensor]:
+        """Newest RGB frames, their masks, and the masked frames."""
+        frames = image[:, -3:]
         mask = self.masks(frames, judging=True).float()
         named = {"frame": frames, "mask": mask.expand_as(frames) * 255, "masked": frames * mask}
-        return {k: v.round().to(torch.uint8) for k, v in named.items()}
+        return {name: picture.round().to(torch.uint8) for name, picture in named.items()}
 
 
-def make_masker(config: Config, agent: "SAC") -> tuple[Masker, Adam]:
+def make_masker(config: Config, agent: SAC) -> Masker:
     m = config.masker
-    masker = Masker(m.depth, m.width, m.type, m.threshold, agent.critic.encoder.trunk.precision).to(agent.device)
-    return masker, Adam(masker.parameters(), m.lr)
+    masker = Masker(m.depth, m.width, m.type, m.threshold, agent.handles.precision).to(agent.device)
+    masker.optimizer = Adam(masker.parameters(), m.lr)
+    return masker
 
 
-def build(config: Config, agent: "SAC") -> SVEA:
+def build(config: Config, agent: SAC) -> None:
     """SVEA behind a Masker."""
-    return SVEA(make(config, agent.device), config.svea.alpha, config.svea.beta, *make_masker(config, agent))
-
-
-def build_in_front_of_mlr(config: Config, agent: "SAC") -> TD:
-    """The plain critic's loss behind a Masker; MLR's encoders stand behind it too (mlr.py)."""
-    return TD(*make_masker(config, agent)) if config.masker.enabled else TD()
+    agent.look_through(make_masker(config, agent))
+    svea.build(config, agent)

@@ -1,10 +1,9 @@
 """MLR on this tree: the objective of core.reconstruction, built around the SAC critic's encoder."""
 
 import copy
-from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..agents.sac import SAC
 from ..core.method.augment import Augmentation
@@ -16,11 +15,9 @@ from ..core.method.reconstruction import Reconstruction
 from ..core.run.config import Config
 
 
-def build(config: Config, agent: SAC) -> tuple[Reconstruction, Adam]:
-    """The objective and its optimiser."""
-    mlr, quirks, image, dim = config.mlr, config.quirks, config.image, config.encoder.dim
-    encoder = agent.critic.encoder
-    precision = encoder.trunk.precision
+def build(config: Config, agent: SAC) -> None:
+    mlr, quirks, image, handles = config.mlr, config.quirks, config.image, agent.handles
+    encoder, dim = handles.encoder, handles.latent
     masks = Masks(
         mlr.window,
         image.size,
@@ -35,12 +32,12 @@ def build(config: Config, agent: SAC) -> tuple[Reconstruction, Adam]:
     )
     decoder = Decoder(
         dim, mlr.window, mlr.decoder.depth, mlr.decoder.width, mlr.decoder.heads, mlr.decoder.mlp_ratio,
-        final_norm=not quirks.no_final_norm, precision=precision,
+        final_norm=not quirks.no_final_norm, precision=handles.precision,
     )  # fmt: skip
     pixels = mlr.target == "pixels"
     projection = _two_layers(dim, mlr.hidden, dim)
     prediction = _two_layers(dim, mlr.hidden, 3 * image.stack * image.crop**2 if pixels else dim)
-    embed_action = nn.Linear(agent.action_dim, dim) if mlr.action_tokens else None
+    embed_action = nn.Linear(handles.actions, dim) if mlr.action_tokens else None
     target_encoder = copy.deepcopy(encoder)
     redrawn = [projection, prediction, decoder] + ([embed_action] if embed_action else [])
     for module in redrawn:
@@ -51,40 +48,26 @@ def build(config: Config, agent: SAC) -> tuple[Reconstruction, Adam]:
             _truncated_normal(module)
     tau = mlr.tau if mlr.momentum else 1.0
     for module in (projection, prediction, decoder, target_projection, *([embed_action] if embed_action else [])):
-        module.to(agent.device)
-    front = agent.critic_loss.front is not None
+        module.to(handles.device)
     objective = Reconstruction(
         batch_size=mlr.batch_size,
         masks=masks,
         augment=augment,
-        encoder=Behind(agent.critic_loss.see, encoder) if front else encoder,
+        encoder=encoder,
         embed_action=embed_action,
         decoder=decoder,
         projection=projection,
         prediction=prediction,
-        target_encoder=Behind(agent.critic_loss.see, target_encoder) if front else target_encoder,
+        target_encoder=target_encoder,
         target_projection=target_projection,
-        momentum=Momentum((encoder, target_encoder, tau), (projection, target_projection, tau)),
+        targets=Momentum((encoder, target_encoder, tau), (projection, target_projection, tau)),
+        pixels=handles.pixels,
         one_mask=quirks.one_mask_per_batch,
         pixel_targets=pixels,
-        chunk=max(1, agent.chunk // mlr.window),
+        chunk=max(1, handles.chunk // mlr.window),
     )
     lr = mlr.lr * (0.5 if quirks.half_mlr_lr else 1.0)
-    optimizer = Adam(objective.trained(), lr, clip=mlr.clip, warmup=mlr.warmup, decay=mlr.decay)
-    return objective, optimizer
-
-
-class Behind(nn.Module):
-    """An encoder behind what stands in front of the agent's own. This loss moves the encoder and not the front."""
-
-    def __init__(self, see: Callable[[Tensor], Tensor], encoder: nn.Module) -> None:
-        super().__init__()
-        self.see, self.encoder = see, encoder
-
-    def forward(self, image: Tensor) -> Tensor:
-        with torch.no_grad():
-            seen = self.see(image)
-        return self.encoder(seen)
+    agent.attach(objective, Adam(objective.trained(), lr, clip=mlr.clip, warmup=mlr.warmup, decay=mlr.decay))
 
 
 def _two_layers(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

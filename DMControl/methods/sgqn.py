@@ -1,23 +1,26 @@
 """SGQN: the critic must give the same values when only the pixels that matter to it are left, and be able to say which these are."""
 
+import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..agents.critic_loss import TD, Metrics, Part, squared
-from ..core.method.augment import View
+from ..agents.critic_loss import CriticLoss, Transitions, squared
+from ..agents.networks import Critic
+from ..agents.pixel_path import PixelPath
+from ..agents.sac import SAC, SACHandles, rows_of
+from ..core.method.augment import Augmentation, View
 from ..core.method.encoder import initialise
-from ..core.method.frames import Frames
+from ..core.method.objective import Metrics, Objective
 from ..core.method.optim import Adam
+from ..core.method.sequence import Sequence
 from ..core.run.config import Config
-from ..replay import Batch, Replay
-from .strong_augmentation import Strong, make
-
-if TYPE_CHECKING:
-    from ..agents.sac import SAC, Critic
+from ..replay import Batch
+from .strong_augmentation import StrongAugmentation, make
 
 
 class GuidedReLU(torch.autograd.Function):
@@ -34,7 +37,7 @@ class GuidedReLU(torch.autograd.Function):
         return gradient.clamp_min(0) * (x > 0)
 
 
-def saliency(critic: "Critic", image: Tensor, action: Tensor) -> Tensor:
+def saliency(critic: Critic, image: Tensor, action: Tensor) -> Tensor:
     """|dQ1 / dpixel| by guided backpropagation, the largest of each pixel's three colours: (N, S, H, W)."""
     trunk = critic.encoder.trunk
     with torch.enable_grad():
@@ -75,58 +78,69 @@ class Decoder(nn.Module):
         return self.convs[-1](x)
 
 
-@dataclass(frozen=True)
-class Fill:
-    colour: Tensor  # (): what hidden pixels are filled with
+class Consistency(CriticLoss):
+    """The critic's part: Q is the same where all but the salient pixels have one random grey."""
 
+    def __init__(self, pixels: PixelPath, quantile: float, weight: float) -> None:
+        super().__init__(pixels)
+        self.quantile, self.weight = quantile, weight
 
-class SGQN(TD):
-    def __init__(self, decoder: Decoder, critic: "Critic", strong: Strong, quantile: float, weight: float, lr: float, every: int) -> None:
-        super().__init__()
-        self.decoder, self.strong = decoder, strong
-        self.quantile, self.weight, self.every = quantile, weight, every
-        self.own_optimizers = {"sgqn": Adam([*decoder.parameters(), *critic.encoder.parameters()], lr)}
-
-    def draw(self, batch: Batch, generator: torch.Generator) -> Fill:
-        """One random grey between the darkest and the brightest value of the batch."""
+    def draw(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """A grey between the darkest and the brightest value of the batch, ()."""
         low, high = (extreme.float() for extreme in batch.obs.whole().aminmax())
-        return Fill(low + (high - low) * torch.rand((), generator=generator, device=generator.device))
+        return low + (high - low) * torch.rand((), generator=generator, device=generator.device)
 
-    def loss(self, critic: "Critic", part: Part, choices: Fill) -> tuple[Tensor, Metrics]:
+    def loss(self, critic: Critic, part: Transitions, choices: Tensor) -> tuple[Tensor, Tensor]:
         n, obs = len(part.action), part.obs.float()
         kept = salient(saliency(critic, obs, part.action), self.quantile)
-        both = torch.cat([obs, obs * kept + choices.colour * (1 - kept)])
+        both = torch.cat([obs, obs * kept + choices * (1 - kept)])
         q1, q2 = critic(both, part.action.repeat(2, 1))  # the gradient goes through both sides of the difference
         consistency = squared(q1[:n] - q1[n:], q2[:n] - q2[n:], torch.zeros_like(part.target))
-        return squared(q1[:n], q2[:n], part.target) + self.weight * consistency, self.metrics(q1[:n])
-
-    def after_update(self, agent: "SAC", batch: Batch, view: View, replay: Replay) -> Metrics:
-        """Every second update: from the augmented view, the decoder says which pixels of the clean one are salient."""
-        if agent.updates % self.every:
-            return {}
-        n, optimizer = len(batch.action), self.own_optimizers["sgqn"]
-        choices, total = self.strong.draw(n, agent.generator), torch.zeros((), device=agent.device)
-        optimizer.zero_grad()
-        for rows in agent._parts(n):
-            loss = self.attribution_loss(
-                agent, batch.obs[rows], view[rows], batch.action[rows], choices if choices is None else choices[rows]
-            )
-            loss = loss * (len(batch.action[rows]) / n)
-            loss.backward()
-            total += loss.detach()
-        norm = optimizer.norm()
-        optimizer.step()
-        return {"loss/auxiliary": total, "grad/auxiliary": norm}
-
-    def attribution_loss(self, agent: "SAC", frames: Frames, view: View, action: Tensor, choices: Any) -> Tensor:
-        obs = agent.augment.view(frames, view)
-        wanted = salient(saliency(agent.critic, obs, action), self.quantile)
-        state = agent.critic.encoder(self.strong.view(obs, choices))
-        return F.binary_cross_entropy_with_logits(self.decoder(state, action), wanted)
+        return squared(q1[:n], q2[:n], part.target) + self.weight * consistency, q1[:n]
 
 
-def build(config: Config, agent: "SAC") -> SGQN:
-    sgqn, trunk = config.sgqn, agent.critic.encoder.trunk
-    decoder = Decoder(config.encoder.dim + agent.action_dim, trunk.channels, trunk.side, 3 * config.image.stack, config.image.crop)
-    strong = make(config, agent.device)
-    return SGQN(decoder.to(agent.device), agent.critic, strong, sgqn.quantile, sgqn.weight, sgqn.lr, sgqn.every)
+@dataclass(frozen=True)
+class Looks:
+    """Some observations of the agent's batch, with what was drawn for them."""
+
+    sequence: Sequence
+    view: View  # the critic's
+    choices: Any  # of the strong augmentation
+
+
+class Attribution(Objective):
+    """The decoder says, from the augmented view, which pixels of the clean one are salient."""
+
+    after_targets = True
+    columns = ("loss/sgqn",)
+
+    def __init__(
+        self, decoder: Decoder, handles: SACHandles, augment: Augmentation, strong: StrongAugmentation, quantile: float, every: int
+    ) -> None:
+        super().__init__()
+        self.decoder, self.encoder = decoder, handles.encoder
+        self.saliency, self.chunk = functools.partial(saliency, handles.critic), handles.chunk
+        self.augment, self.strong, self.quantile, self.every = augment, strong, quantile, every
+
+    def parts(self, sequence: Sequence, generator: torch.Generator, view: View | None = None) -> Iterator[Looks]:
+        choices = self.strong.draw(len(sequence), generator)
+        for rows in rows_of(len(sequence), self.chunk):
+            yield Looks(sequence[rows], view[rows], choices if choices is None else choices[rows])
+
+    def loss(self, part: Looks) -> tuple[Tensor, Metrics]:
+        """The mean over the part, for each of it."""
+        obs, action = self.augment.view(part.sequence.obs, part.view), part.sequence.action[:, 0]
+        wanted = salient(self.saliency(obs, action), self.quantile)
+        state = self.encoder(self.strong.view(obs, part.choices))
+        loss = F.binary_cross_entropy_with_logits(self.decoder(state, action), wanted)
+        return loss.expand(len(action)), {"loss/sgqn": loss.detach()}
+
+
+def build(config: Config, agent: SAC) -> None:
+    sgqn, handles = config.sgqn, agent.handles
+    trunk = handles.encoder.trunk
+    decoder = Decoder(handles.latent + handles.actions, trunk.channels, trunk.side, trunk.convs[0].in_channels, handles.size)
+    strong = make(config, handles.device)
+    agent.critic_loss = Consistency(agent.pixels, sgqn.quantile, sgqn.weight)
+    objective = Attribution(decoder.to(handles.device), handles, agent.augment, strong, sgqn.quantile, sgqn.every)
+    agent.attach(objective, Adam(objective.trained(), sgqn.lr))

@@ -1,23 +1,21 @@
 """SODA: SAC as it is, and a projection of strongly augmented views that must meet a slow copy's projection of clean ones."""
 
 import copy
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..agents.critic_loss import TD, Metrics
-from ..core.method.augment import View
+from ..agents.sac import SAC
+from ..core.method.augment import Augmentation, View
 from ..core.method.encoder import Trunk, initialise
 from ..core.method.momentum import Momentum
+from ..core.method.objective import Metrics, Objective
 from ..core.method.optim import Adam
+from ..core.method.sequence import Sequence
 from ..core.run.config import Config
-from ..replay import Batch, Replay
-from .strong_augmentation import Strong, make
-
-if TYPE_CHECKING:
-    from ..agents.sac import SAC
+from .strong_augmentation import StrongAugmentation, make
 
 
 def head(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
@@ -35,35 +33,35 @@ class Projector(nn.Module):
         return self.head(self.trunk(image).float().permute(0, 2, 3, 1).flatten(1))
 
 
-class SODA(TD):
-    def __init__(self, projector: Projector, dim: int, strong: Strong, batch_size: int, lr: float, tau: float, every: int) -> None:
+class SODA(Objective):
+    """Its batch of observations is its own: two crops of each, the first one strongly augmented."""
+
+    after_targets = True
+    columns = ("loss/soda",)
+
+    def __init__(
+        self, projector: Projector, dim: int, augment: Augmentation, strong: StrongAugmentation, batch_size: int, tau: float, every: int
+    ) -> None:
         super().__init__()
         self.projector, self.predictor = projector, head(dim, dim, dim)
         for module in (projector.head, self.predictor):
             initialise(module)
         self.to(next(projector.trunk.parameters()).device)
         self.target = copy.deepcopy(projector)
-        self.strong, self.batch_size, self.every = strong, batch_size, every
-        self.momentum = Momentum((projector, self.target, tau))
-        trained = [*projector.parameters(), *self.predictor.parameters()]
-        self.own_optimizers = {"soda": Adam(trained, lr)}
+        self.augment, self.strong, self.batch_size, self.every = augment, strong, batch_size, every
+        self.targets = Momentum((projector, self.target, tau))
 
-    def after_update(self, agent: "SAC", batch: Batch, view: View, replay: Replay) -> Metrics:
-        """Every second update: a batch of its own, two crops of each observation, the first one strongly augmented."""
-        if agent.updates % self.every:
-            return {}
-        obs = replay.sample(self.batch_size, "auxiliary").obs
-        views = [agent.augment.draw(len(obs), obs.channels, agent.generator) for _ in range(2)]
-        choices = self.strong.draw(len(obs), agent.generator)
-        augmented = self.strong.view(agent.augment.view(obs, views[0]), choices)  # whole: BatchNorm wants the batch
-        loss = self.distance(augmented, agent.augment.view(obs, views[1]))
-        optimizer = self.own_optimizers["soda"]
-        optimizer.zero_grad()
-        loss.backward()
-        norm = optimizer.norm()
-        optimizer.step()
-        self.momentum.step()
-        return {"loss/auxiliary": loss.detach(), "grad/auxiliary": norm}
+    def parts(self, sequence: Sequence, generator: torch.Generator, view: View | None = None) -> Any:
+        obs = sequence.obs
+        views = [self.augment.draw(len(obs), obs.channels, generator) for _ in range(2)]
+        choices = self.strong.draw(len(obs), generator)
+        augmented = self.strong.view(self.augment.view(obs, views[0]), choices)
+        yield augmented, self.augment.view(obs, views[1])  # whole: BatchNorm wants the batch
+
+    def loss(self, part: tuple[Tensor, Tensor]) -> tuple[Tensor, Metrics]:
+        """The mean over the batch, for each of it: BatchNorm ties the observations together."""
+        loss = self.distance(*part)
+        return loss.expand(len(part[0])), {"loss/soda": loss.detach()}
 
     def distance(self, augmented: Tensor, clean: Tensor) -> Tensor:
         """Squared distance of the unit vectors, mean over the numbers; no gradient through the slow copy."""
@@ -72,8 +70,9 @@ class SODA(TD):
         return F.mse_loss(F.normalize(self.predictor(self.projector(augmented)), dim=1), target)
 
 
-def build(config: Config, agent: "SAC") -> SODA:
-    soda = config.soda
-    projector = Projector(agent.critic.encoder.trunk, config.encoder.dim)
-    strong = make(config, agent.device)
-    return SODA(projector, config.encoder.dim, strong, soda.batch_size, soda.lr, soda.tau, soda.every)
+def build(config: Config, agent: SAC) -> None:
+    soda, handles = config.soda, agent.handles
+    projector = Projector(handles.encoder.trunk, handles.latent)
+    strong = make(config, handles.device)
+    objective = SODA(projector, handles.latent, agent.augment, strong, soda.batch_size, soda.tau, soda.every)
+    agent.attach(objective, Adam(objective.trained(), soda.lr))

@@ -29,7 +29,7 @@ class Overlay:
         return Overlay(self.image[rows], self.centre[rows], self.extent[rows])
 
 
-class Strong:
+class StrongAugmentation:
     """Draws what is needed for n observations, and shows them so. The frames of a stack share one image or kernel."""
 
     def __init__(self, kind: str, alpha: float, bank: Tensor | None = None) -> None:
@@ -81,9 +81,9 @@ class Strong:
         return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
-def make(config: Config, device: torch.device) -> Strong:
+def make(config: Config, device: torch.device) -> StrongAugmentation:
     """As the `strong` block says; the overlay images wait on the device that trains."""
     strong, bank = config.strong, None
     if strong.augment == "overlay":
         bank = torch.from_numpy(overlay_images(config.data.images, strong.images, BANK_SIDE)).to(device)
-    return Strong(strong.augment, strong.alpha, bank)
+    return StrongAugmentation(strong.augment, strong.alpha, bank)

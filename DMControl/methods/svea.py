@@ -1,41 +1,38 @@
 """SVEA: the critic's loss is half on the clean view, half on a strongly augmented one; targets and actor see clean views only."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..agents.critic_loss import TD, Metrics, Part, squared
-from ..core.method.optim import Adam
+from ..agents.critic_loss import CriticLoss, Transitions, squared
+from ..agents.networks import Critic
+from ..agents.pixel_path import PixelPath
+from ..agents.sac import SAC
 from ..core.run.config import Config
 from ..replay import Batch
-from .strong_augmentation import Strong, make
-
-if TYPE_CHECKING:
-    from ..agents.sac import SAC, Critic
+from .strong_augmentation import StrongAugmentation, make
 
 
-class SVEA(TD):
-    def __init__(
-        self, strong: Strong, alpha: float, beta: float, front: nn.Module | None = None, front_optimizer: Adam | None = None
-    ) -> None:
-        super().__init__(front, front_optimizer)
+class SVEA(CriticLoss):
+    def __init__(self, pixels: PixelPath, strong: StrongAugmentation, alpha: float, beta: float) -> None:
+        super().__init__(pixels)
         self.strong, self.alpha, self.beta = strong, alpha, beta  # weights of the clean and of the augmented half
 
     def draw(self, batch: Batch, generator: torch.Generator) -> Any:
         return self.strong.draw(len(batch.action), generator)
 
-    def loss(self, critic: "Critic", part: Part, choices: Any) -> tuple[Tensor, Metrics]:
+    def loss(self, critic: Critic, part: Transitions, choices: Any) -> tuple[Tensor, Tensor]:
         if self.strong.kind == "none":  # both halves would be the same
-            losses, metrics = super().loss(critic, part, None)
-            return (self.alpha + self.beta) * losses, metrics
+            losses, q1 = super().loss(critic, part, None)
+            return (self.alpha + self.beta) * losses, q1
         n = len(part.action)
         augmented = self.strong.view(part.obs, choices if choices is None else choices[part.rows])
-        both = torch.cat([part.obs.float(), augmented])  # (2N, C, H, W): one forward, and one pass of the Masker, for both halves
-        q1, q2 = critic(self.see(both), part.action.repeat(2, 1))
+        both = torch.cat([part.obs.float(), augmented])  # (2N, C, H, W): one pass of all networks for both halves
+        q1, q2 = critic(self.pixels(both), part.action.repeat(2, 1))
         losses = squared(q1, q2, part.target.repeat(2, 1))
-        return self.alpha * losses[:n] + self.beta * losses[n:], self.metrics(q1[:n])
+        return self.alpha * losses[:n] + self.beta * losses[n:], q1[:n]
 
 
-def build(config: Config, agent: "SAC") -> SVEA:
-    return SVEA(make(config, agent.device), config.svea.alpha, config.svea.beta)
+def build(config: Config, agent: SAC) -> None:
+    agent.critic_loss = SVEA(agent.pixels, make(config, agent.device), config.svea.alpha, config.svea.beta)

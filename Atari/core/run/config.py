@@ -8,7 +8,7 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +66,20 @@ def keys_in(folder: Path, group: str, name: str) -> set[str]:
     return {key for file in (name, *_bases(folder, name, group)) for key, _ in flatten(_read(folder / group / f"{file}.yaml"))}
 
 
-def load(folder: Path, arguments: list[str], groups: tuple[str, ...], stand_ins: dict[str, str] | None = None) -> Config:
+def load(
+    folder: Path,
+    arguments: list[str],
+    groups: tuple[str, ...],
+    stand_ins: dict[tuple[str, str], str] | None = None,
+    moved: dict[str, str] | None = None,
+) -> Config:
     """Compose and check what the user typed.
 
     groups: the choices a user makes on the command line, such as task, method, preset.
-    stand_ins: {chosen name: file to use instead}, for names that are valid without a file of their own.
+    stand_ins: {(group, chosen name): file to use instead}, for names that are valid without a file of their own.
+    moved: {former name of a key: its name now}
     """
-    stand_ins = stand_ins or {}
+    stand_ins, moved = stand_ins or {}, moved or {}
     known, methods = _schema(folder)
     chosen = _defaults(folder, groups)
     typed = [(argument, *_parse(argument)) for argument in arguments]
@@ -89,7 +96,7 @@ def load(folder: Path, arguments: list[str], groups: tuple[str, ...], stand_ins:
     foreign = {block for blocks in methods.values() for block in blocks} - set(own)
     for _, key, _ in typed:
         if key not in known and key not in groups:
-            raise UserError(f"key {key} is unknown: {nearest(key, [*known, *groups])}")
+            raise UserError(_unknown(key, [*known, *groups], moved))
         if key not in groups and not _applies(folder, chosen["method"], key):
             raise UserError(f"key {key} has no effect with method={chosen['method']}")
     files = [f"{group}={stand_ins.get((group, name), name)}" for group, name in chosen.items()]
@@ -103,7 +110,7 @@ def load(folder: Path, arguments: list[str], groups: tuple[str, ...], stand_ins:
         values.pop(block, None)
     for key, value in flatten(values):
         if key not in known and key not in groups:
-            raise UserError(f"key {key} in the YAML files is unknown: {nearest(key, known)}")
+            raise UserError(f"in the YAML files: {_unknown(key, known, moved)}")
         if key in known:
             _check_type(key, value, known[key])
     for key in known:
@@ -111,6 +118,10 @@ def load(folder: Path, arguments: list[str], groups: tuple[str, ...], stand_ins:
         if isinstance(value, dict):
             raise UserError(f"{key}={value} must be a plain value")
     return Config(_as_declared(values, known))
+
+
+def _unknown(key: str, known: Iterable[str], moved: dict[str, str]) -> str:
+    return f"key {key} is now {moved[key]}" if key in moved else f"key {key} is unknown: {nearest(key, known)}"
 
 
 def check_saved(config: Config, folder: Path, ranges: dict[str, tuple[float | None, float | None]], file: Path) -> None:

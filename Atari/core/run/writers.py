@@ -1,5 +1,6 @@
 """CSV files, TensorBoard events and videos."""
 
+import contextlib
 import csv
 import io
 import os
@@ -13,6 +14,9 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from .files import write_whole
+
+RECORDS = ("train.csv", "eval.csv")
+EVENTS = "events.out.tfevents.*"
 
 
 class Csv:
@@ -30,11 +34,13 @@ class Csv:
         writer.writerows(rows)
         write_whole(path, kept.getvalue())
         self.file = open(path, "a", newline="")
-        self.writer = csv.DictWriter(self.file, columns, extrasaction="ignore")
+        self.writer = csv.DictWriter(self.file, columns)
 
     def write(self, row: dict[str, Any]) -> None:
-        short = {k: round(v, 6) if isinstance(v, float) else v for k, v in row.items()}
-        self.writer.writerow(short)
+        unknown = set(row) - set(self.columns)
+        if unknown:
+            raise ValueError(f"{', '.join(sorted(unknown))}: a metric needs a column; name it in `columns` of whoever logs it")
+        self.writer.writerow({k: round(v, 6) if isinstance(v, float) else v for k, v in row.items()})
         self.file.flush()
 
     def close(self) -> None:
@@ -45,7 +51,7 @@ def append_rows(path: Path, columns: tuple[str, ...], rows: list[dict[str, Any]]
     """Add rows to a file that may belong to a run, finished or under way."""
     fresh = not path.exists()
     with open(path, "a", newline="") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore")
+        writer = csv.DictWriter(file, columns)
         if fresh:
             writer.writeheader()
         writer.writerows({k: round(v, 6) if isinstance(v, float) else v for k, v in row.items()} for row in rows)
@@ -131,3 +137,45 @@ def strip(rows: list[np.ndarray], gap: int = 2) -> np.ndarray:
             line[gap : gap + h, gap + i * (w + gap) : gap + i * (w + gap) + w] = picture
         lines.append(line)
     return np.concatenate(lines)
+
+
+def record_sizes(folder: Path) -> dict[str, int]:
+    """How long each record is, once it is on the disk."""
+    out = {}
+    for path in _records(folder):
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+            out[path.name] = os.fstat(file.fileno()).st_size
+    return out
+
+
+def cut_back(folder: Path, saved: dict[str, int]) -> None:
+    """Take away what was recorded after the save: the run will record it again. Rows that an evaluation from outside added stay."""
+    for path in _records(folder):
+        size = saved.get(path.name, 0)
+        data = path.read_bytes()
+        if len(data) <= size:
+            continue
+        kept = _foreign(data[:size], data[size:]) if path.suffix == ".csv" else b""
+        if kept:
+            write_whole(path, data[:size] + kept)
+        elif size:
+            os.truncate(path, size)
+        else:
+            path.unlink()
+
+
+def _records(folder: Path) -> list[Path]:
+    return [p for p in (folder / name for name in RECORDS) if p.exists()] + sorted(folder.glob(EVENTS))
+
+
+def _foreign(head: bytes, tail: bytes) -> bytes:
+    """Whole rows without `hours`: a run's own rows have them."""
+    columns = next(csv.reader(io.StringIO(head.decode())), [])
+    kept = b""
+    for line in tail.splitlines(keepends=True):
+        with contextlib.suppress(UnicodeDecodeError, csv.Error, StopIteration):
+            row = dict(zip(columns, next(csv.reader([line.decode()])), strict=False))
+            if line.endswith(b"\n") and len(row) == len(columns) and row.get("hours") == "":
+                kept += line
+    return kept

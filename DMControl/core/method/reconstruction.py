@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -13,64 +12,27 @@ from .decoder import Decoder
 from .frames import Frames
 from .masks import Masks
 from .momentum import Momentum
+from .objective import Metrics, Objective
+from .sequence import Sequence
 
-Metrics = dict[str, Tensor]
-GAUGED, OTHERS = 16, 4  # windows that an evaluation looks at; others that each is answered from
-
-
-@dataclass(frozen=True)
-class Window:
-    """B windows of K consecutive observations; `obs` holds them window by window, n = b * K + k."""
-
-    obs: Frames  # B * K stacks
-    action: Tensor  # (B, K, A), or (B, K) where actions are discrete
-    weight: Tensor  # (B,): 0 for a window that must not count
-    step_done: Tensor | None = None  # (B, K): 1 from the step on at which the episode is over
-
-    def __len__(self) -> int:
-        return len(self.action)
-
-    def __getitem__(self, part: slice) -> "Window":
-        k = self.action.shape[1]
-        start, stop, _ = part.indices(len(self))
-        done = None if self.step_done is None else self.step_done[part]
-        return Window(self.obs[start * k : stop * k], self.action[part], self.weight[part], done)
+OTHERS = 4  # sequences from which each one is answered, when an evaluation asks whether the answer depends on what was seen
 
 
 @dataclass(frozen=True)
-class Part:
-    """Some windows of an update with what was drawn for them."""
+class MaskedSequence:
+    """Some sequences of an update, with what was drawn for them."""
 
-    window: Window
-    hidden: Tensor  # (n, size, size) bool per image: 1 where a pixel is hidden
+    sequence: Sequence
+    hidden: Tensor  # (B * K, size, size) bool: 1 where a pixel is hidden
     masked_view: View
     target_view: View
 
 
-class Objective(Protocol):
-    """What an RL algorithm asks of an auxiliary objective. It never asks which one it has."""
-
-    window: int  # consecutive observations it wants to see
-    batch_size: int
-    place: str  # "after_critic" or "after_targets": when in an update it takes its step
-
-    def trained(self) -> Iterator[nn.Parameter]: ...  # what its gradient moves
-
-    def parts(self, window: Window, generator: torch.Generator) -> Iterator: ...  # draw once, hand out in parts
-
-    def loss(self, part: Part) -> tuple[Tensor, Metrics]: ...  # per window, (B,)
-
-    def after_step(self) -> None: ...  # move the targets
-
-    def pictures(self, window: Window, generator: torch.Generator) -> dict[str, Tensor]: ...
-
-    def gauges(self, window: Window, generator: torch.Generator) -> dict[str, float]: ...  # read at each evaluation
-
-
-class Reconstruction(nn.Module):
+class Reconstruction(Objective):
     """MLR. The encoder and the projection belong to the agent or to this objective, as the tree decides."""
 
-    place = "after_critic"
+    columns = ("loss/mlr",)
+    diagnostics = ("mlr/mask_ratio", "mlr/target_distance", "mlr/loss_own", "mlr/loss_other", "mlr/loss_constant")
 
     def __init__(
         self,
@@ -85,7 +47,9 @@ class Reconstruction(nn.Module):
         prediction: nn.Module,
         target_encoder: Callable[[Tensor], Tensor],
         target_projection: Callable[[Tensor], Tensor],
-        momentum: Momentum,
+        targets: Momentum,
+        pixels: Callable[[Tensor], Tensor] = lambda image: image,
+        clip_heads: bool = False,
         one_mask: bool = True,
         pixel_targets: bool = False,
         chunk: int | None = None,
@@ -96,38 +60,36 @@ class Reconstruction(nn.Module):
         self.encoder, self.embed_action, self.decoder = encoder, embed_action, decoder
         self.projection, self.prediction = projection, prediction
         self.target_encoder, self.target_projection = target_encoder, target_projection
-        self.momentum = momentum
+        self.targets, self.pixels, self.clip_heads = targets, pixels, clip_heads
 
-    def parts(self, window: Window, generator: torch.Generator) -> Iterator[Part]:
-        """Draw this update's mask and views once; hand the windows out in parts that bound the memory."""
-        b, k = window.action.shape[:2]
+    def parts(self, sequence: Sequence, generator: torch.Generator, view: View | None = None) -> Iterator[MaskedSequence]:
+        b, k = sequence.action.shape[:2]
         cells = self.masks.draw(1 if self.one_mask else b, generator)
         hidden = self.masks.pixels(cells)  # (1 or B, K, size, size)
-        assert hidden.shape[:2] == (len(cells), k) and len(window.obs) == b * k, f"mask {hidden.shape} of windows {b} x {k}"
-        masked_view = self.augment.draw(b * k, window.obs.channels, generator)
-        target_view = self.augment.draw(b * k, window.obs.channels, generator)
+        assert hidden.shape[:2] == (len(cells), k) and len(sequence.obs) == b * k, f"mask {hidden.shape} of sequences {b} x {k}"
+        masked_view = self.augment.draw(b * k, sequence.obs.channels, generator)
+        target_view = self.augment.draw(b * k, sequence.obs.channels, generator)
         chunk = self.chunk or b
         for start in range(0, b, chunk):
             stop = min(b, start + chunk)
             rows = slice(start * k, stop * k)
             own = hidden.expand(stop - start, -1, -1, -1) if self.one_mask else hidden[start:stop]
-            yield Part(window[start:stop], own.flatten(0, 1), masked_view[rows], target_view[rows])
+            yield MaskedSequence(sequence[start:stop], own.flatten(0, 1), masked_view[rows], target_view[rows])
 
-    def loss(self, part: Part) -> tuple[Tensor, Metrics]:
-        states, actions, targets = self.see(part)
-        loss = self.compare(self.predict(states, actions), targets)  # (B, K)
-        good = (part.window.weight > 0).float()
-        per_window = loss.mean(1)  # (B,)
-        return per_window, {"loss/mlr": (per_window.detach() * good).sum() / good.sum().clamp_min(1.0)}
+    def loss(self, part: MaskedSequence) -> tuple[Tensor, Metrics]:
+        states, actions, targets = self.encode(part)
+        loss = self.compare(self.predict(states, actions), targets).mean(1)  # (B,)
+        valid = part.sequence.valid
+        return loss, {"loss/mlr": (loss.detach() * valid).sum() / valid.sum().clamp_min(1.0)}
 
-    def see(self, part: Part) -> tuple[Tensor, Tensor | None, Tensor]:
+    def encode(self, part: MaskedSequence) -> tuple[Tensor, Tensor | None, Tensor]:
         """Masked states (B, K, d), action tokens (B, K, d), targets (B, K, p)."""
-        b, k = part.window.action.shape[:2]
-        masked = self.augment.view(part.window.obs, part.masked_view, part.hidden)  # mask, then augment: (B*K, C, h, w)
-        clear = self.augment.view(part.window.obs, part.target_view)
-        states = self.encoder(masked).view(b, k, -1)  # encode
-        actions = None if self.embed_action is None else self.embed_action(part.window.action)
-        return states, actions, self.targets(clear).view(b, k, -1)
+        b, k = part.sequence.action.shape[:2]
+        masked = self.augment.view(part.sequence.obs, part.masked_view, part.hidden)  # mask, then augment: (B*K, C, h, w)
+        clear = self.augment.view(part.sequence.obs, part.target_view)
+        states = self.encoder(self.pixels(masked)).view(b, k, -1)
+        actions = None if self.embed_action is None else self.embed_action(part.sequence.action)
+        return states, actions, self.target(clear).view(b, k, -1)
 
     def predict(self, states: Tensor, actions: Tensor | None) -> Tensor:
         decoded = self.decoder(states, actions)  # decode: (B, K, d)
@@ -135,11 +97,11 @@ class Reconstruction(nn.Module):
         return self.prediction(self.projection(decoded))  # project and predict: (B, K, p)
 
     @torch.no_grad()
-    def targets(self, clear: Tensor) -> Tensor:
+    def target(self, clear: Tensor) -> Tensor:
         """What the momentum branch gives for the unmasked view, or the pixels of that view themselves."""
         if self.pixel_targets:
             return clear.flatten(1).float() / 255
-        return self.target_projection(self.target_encoder(clear))
+        return self.target_projection(self.target_encoder(self.pixels(clear)))
 
     def compare(self, predicted: Tensor, targets: Tensor) -> Tensor:
         """Squared distance of the unit vectors, 2 - 2 cos, per step; of the pixels themselves in pixel space."""
@@ -148,40 +110,43 @@ class Reconstruction(nn.Module):
             return (predicted - targets).square().mean(-1)
         return distance(predicted, targets)
 
-    def after_step(self) -> None:
-        self.momentum.step()
-
-    def trained(self) -> Iterator[nn.Parameter]:
-        return (p for p in self.parameters() if p.requires_grad)
+    def clip_groups(self) -> dict[str, list[nn.Parameter]]:
+        own = [self.decoder] + ([m for m in (self.prediction, self.embed_action) if m is not None] if self.clip_heads else [])
+        return {"decoder": [p for module in own for p in module.parameters()]}
 
     @torch.no_grad()
-    def pictures(self, window: Window, generator: torch.Generator) -> dict[str, Tensor]:
-        """One window's newest frames, as they were and as the masked branch sees them: (K, C, size, size) uint8."""
-        one = window[0:1]
+    def diagnose(self, sequence: Sequence, generator: torch.Generator) -> tuple[dict[str, float], dict[str, Tensor]]:
+        pictures = self.pictures(sequence, generator)
+        numbers = {"mlr/mask_ratio": self.masks.draw(1, generator).float().mean().item(), "mlr/target_distance": self.targets.distance()}
+        return numbers | self.dependence(sequence, generator), pictures
+
+    def pictures(self, sequence: Sequence, generator: torch.Generator) -> dict[str, Tensor]:
+        """The newest frames of one sequence, as they were and as the masked branch sees them: (K, C, size, size) uint8."""
+        one = sequence[0:1]
         hidden = self.masks.pixels(self.masks.draw(1, generator))[0]  # (K, size, size)
         frames = Frames(one.obs.store, one.obs.index[:, -1:]).whole()
         return {"frames": frames, "masked": frames * ~hidden[:, None]}
 
-    @torch.no_grad()
-    def gauges(self, window: Window, generator: torch.Generator) -> dict[str, float]:
-        """The hidden share of a fresh mask; how far the momentum branch is behind; and, where windows without a frame in common are at
-        hand, the loss as it is, where each is answered from another one's states and actions, and where the mean target is the answer
-        to all: own and other are alike where the answer does not depend on what was seen, all three are 0 where all targets are one."""
-        found = {"mlr/mask_ratio": self.masks.draw(1, generator).float().mean().item(), "mlr/target_distance": self.momentum.distance()}
-        good, frames = window.weight > 0, window.obs.index.view(len(window), -1)
-        seen = [self.see(part) for part in self.parts(window, generator)]
-        states, targets, frames = torch.cat([s for s, _, _ in seen])[good], torch.cat([t for _, _, t in seen])[good], frames[good]
-        actions = None if self.embed_action is None else torch.cat([a for _, a, _ in seen])[good]
+    def dependence(self, sequence: Sequence, generator: torch.Generator) -> dict[str, float]:
+        """Whether the answer depends on what is seen: the loss with a sequence's own states and actions (own), with those of another
+        sequence that shares no frame with it (other), and with the mean target as the answer to all (constant).
+
+        Own equals other where the answer does not depend on the input; all are 0 where all targets are the same.
+        """
+        valid, frames = sequence.valid > 0, sequence.obs.index.view(len(sequence), -1)
+        seen = [self.encode(part) for part in self.parts(sequence, generator)]
+        states, targets, frames = torch.cat([s for s, _, _ in seen])[valid], torch.cat([t for _, _, t in seen])[valid], frames[valid]
+        actions = None if self.embed_action is None else torch.cat([a for _, a, _ in seen])[valid]
         other = []
-        for away in range(1, min(len(frames), 1 + OTHERS)):
-            loss = self.compare(self.predict(states.roll(away, 0), None if actions is None else actions.roll(away, 0)), targets)
-            apart = (frames[:, :, None] != frames.roll(away, 0)[:, None, :]).flatten(1).all(1)
+        for shift in range(1, min(len(frames), 1 + OTHERS)):
+            loss = self.compare(self.predict(states.roll(shift, 0), None if actions is None else actions.roll(shift, 0)), targets)
+            apart = (frames[:, :, None] != frames.roll(shift, 0)[:, None, :]).flatten(1).all(1)
             other.append(loss[apart].flatten())
         if sum(map(len, other)) == 0:
-            return found
+            return {}
         constant = self.compare(targets.mean((0, 1)).expand_as(targets), targets)
         losses = {"own": self.compare(self.predict(states, actions), targets), "other": torch.cat(other), "constant": constant}
-        return found | {f"mlr/loss_{name}": loss.mean().item() for name, loss in losses.items()}
+        return {f"mlr/loss_{name}": loss.mean().item() for name, loss in losses.items()}
 
 
 def distance(predicted: Tensor, targets: Tensor) -> Tensor:

@@ -79,21 +79,23 @@ class RunFolder:
 
     def begin(self, precision: Precision, step: int) -> None:
         """Note in origin.json what works on this run from this step on: a run that is cut off has a source too."""
+        self.precision = precision
         for left in self.path.glob("*.tmp"):  # by a write that was killed
             left.unlink(missing_ok=True)
         file = self.path / "origin.json"
         before = json.loads(file.read_text()) if step > 0 and file.exists() else []
-        write_whole(file, json.dumps([*before, {"step": step, **self._provenance(precision)}], indent=1))
+        write_whole(file, json.dumps([*before, {"step": step, **self._provenance()}], indent=1))
 
-    def finish(self, result: dict[str, Any], precision: Precision) -> None:
+    def finish(self, result: dict[str, Any]) -> None:
         """Write result.json: scores with all that is needed to know where they come from."""
-        write_whole(self.path / "result.json", json.dumps({**result, **self._provenance(precision)}, indent=1))
+        write_whole(self.path / "result.json", json.dumps({**result, **self._provenance()}, indent=1))
 
-    def _provenance(self, precision: Precision) -> dict[str, Any]:
+    def _provenance(self) -> dict[str, Any]:
+        hardware = machine.describe(self.precision.device) + (", bf16" if self.precision.dtype == torch.bfloat16 else "")
         return {
             "config_hash": digest(self.config, (*FREE, "seed", "name")),
             "commit": commit(),
-            "hardware": machine.describe(precision.device) + (", bf16" if precision.dtype == torch.bfloat16 else ""),
+            "hardware": hardware,
             "python": sys.version.split()[0],
             "versions": versions(),
         }

@@ -1,9 +1,10 @@
-"""What a run does beside its loop: go on from the newest save, save, and outlive what goes wrong."""
+"""What a run does beside its loop: go on from the newest save, save, log, and outlive what goes wrong."""
 
 import contextlib
 import threading
 import time
 import traceback
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,58 +14,72 @@ import torch
 
 from .. import machine
 from ..errors import Crash, Failure, UserError, file_trouble
-from . import logs
+from ..machine import Precision
+from . import writers
+from .agent import Agent, Update
 from .checkpoint import Checkpoints
 from .config import Config
 from .folder import RunFolder, Stop
-from .progress import Averages, Timers
+from .logger import Logger
+from .progress import Averages, Bar, Every, Timers
 from .watch import Watch, write_inspection
 
 
-class Run:
-    """Base of a tree's Trainer. The tree owns env, agent, replay, logger, bar and the loop; `open` comes when these stand."""
+class Trainer(ABC):
+    """Base of a tree's Trainer, which adds the loop. It is handed environment, agent, replay and logger."""
 
     ACTION: type  # of an action's numbers
     COUNTERS: tuple[str, ...] = ("step", "episode", "evaluated_at", "row_updates", "restarts", "final")
+    repeat: int  # simulator steps of an agent step
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
-        self.stop = Stop()
-        quiet_threads()
-        self.device = machine.choose_device(config.device)
-        self.precision = machine.choose_precision(config.precision, self.device)
-        machine.keep_memory()
-        machine.set_threads(config.threads)
+    def __init__(self, config: Config, env: Any, agent: Agent, replay: Any, logger: Logger, folder: RunFolder) -> None:
+        self.config, self.env, self.agent, self.replay, self.logger, self.folder = config, env, agent, replay, logger, folder
+        self.device = agent.generator.device
+        self.stop, self.watch, self.checkpoints = Stop(), Watch(), Checkpoints(folder.path / "checkpoint")
         self.timers, self.averages = Timers(), Averages()
         self.step, self.episode, self.evaluated_at = 0, 0, -1
         self.row_updates, self.restarts, self.crashes = 0, 0, 0  # restarts: of the whole run; crashes: of this process
-        self.allowed = config.env_restarts
         self.final: list[dict[str, float]] = []
+        self.acting = agent.begin(1)  # what the agent remembers of the episode
         self.pending: np.ndarray | None = None  # chosen, but not yet taken
         self.seconds, self.started = 0.0, time.perf_counter()
+
+    @abstractmethod
+    def train(self) -> int:
+        """The loop; returns the exit code."""
+
+    @abstractmethod
+    def make_env(self) -> Any:
+        """The training environment anew."""
+
+    @property
+    def at(self) -> int:
+        """Simulator steps so far: the x axis of all records."""
+        return self.step * self.repeat
 
     @property
     def hours(self) -> float:
         return (self.seconds + time.perf_counter() - self.started) / 3600
 
-    def open(self, path: Path) -> bool:
-        """Own the run folder and go on from its newest sound save; whether there was one."""
-        self.watch = Watch()
-        self.folder = RunFolder(path, self.config)
-        self.checkpoints = Checkpoints(self.folder.path / "checkpoint")
+    def open(self, precision: Precision, total: int, unit: str) -> None:
+        """Go on from the newest sound save, if there is one, and open the records."""
         saved = self.checkpoints.load(("agent", "state"), self.device)
         if saved is not None:
             try:
                 self.load(*saved)
             except (torch.OutOfMemoryError, MemoryError) as error:
-                raise Failure(f"out of memory while the save of step {saved[0]['step']:,} was read: it is kept ({path})") from error
+                path, step = self.folder.path, saved[0]["step"]
+                raise Failure(f"out of memory while the save of step {step:,} was read: it is kept ({path})") from error
             except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:  # sound, but of other things
                 raise UserError(
-                    f"the save of step {saved[0]['step']:,} in {path} does not fit ({type(error).__name__}: {error}): another version of "
-                    "this code wrote it; take that version, or move the run folder away to start anew"
+                    f"the save of step {saved[0]['step']:,} in {self.folder.path} does not fit ({type(error).__name__}: {error}): another "
+                    "version of this code wrote it; take that version, or move the run folder away to start anew"
                 ) from error
         self.started = time.perf_counter()
-        return saved is not None
+        self.folder.begin(precision, self.step)
+        self.logger.open(None if saved is None else self.at)
+        self.bar = Bar(total, self.at, unit)
+        print(f"run: {self.folder.path}" + (f" (resumed at {self.at:,} {unit}s)" if saved is not None else ""))
 
     def run(self) -> int:
         """The loop, and one clear line where something beyond it ends the run."""
@@ -89,11 +104,26 @@ class Run:
             return f"nothing was saved yet in {self.folder.path}"
         return f"the save of step {newest:,} is kept, and the same command goes on from there ({self.folder.path})"
 
-    def updated(self, metrics: dict[str, torch.Tensor]) -> None:
-        """Take note of an update."""
-        self.averages.add(metrics)
-        self.watch.add(self.agent.updates, metrics, self.replay.drawn)
-        self.row_updates += 1
+    def updates_due(self) -> int:
+        """How many updates follow this agent step."""
+        t = self.config.train
+        if self.step <= t.random_steps:
+            return 0
+        if t.catch_up and self.step == t.random_steps + 1:
+            return t.catch_up
+        return t.updates_per_step if Every(t.update_every)(self.step) else 0
+
+    def update(self, count: int) -> None:
+        """Let the agent make so many updates."""
+        if not count:
+            return
+        with self.timers("update"):
+            for _ in range(count):
+                update: Update = self.agent.update(self.replay, self.step)
+                self.averages.add(update.metrics)
+                self.watch.add(self.agent.updates, *update)
+            machine.wait(self.device)  # the next action would wait, but this is the update's time
+        self.row_updates += count
 
     def stop_if_not_finite(self) -> None:
         """Once an agent step, where the device has been waited for anyway, and before anything is saved or judged."""
@@ -106,10 +136,13 @@ class Run:
         wrong = ", ".join(f"{name}={value}" for name, value in metrics.items() if not np.isfinite(value))
         raise Failure(f"{wrong} at step {self.step:,}, update {update:,}: its batch is in {path}; {self.kept}")
 
-    def choose(self) -> np.ndarray:
+    def choose(self, random: bool) -> np.ndarray:
         """The action to take: the one that a crash prevented, if there is one."""
-        if self.pending is None:
-            self.pending = self.act()
+        if self.pending is None and random:
+            self.pending = self.agent.random_action()
+        elif self.pending is None:
+            actions, self.acting = self.agent.act(self.replay.newest(), self.acting, explore=True)
+            self.pending = actions[0]
         return self.pending
 
     def advance(self, action: np.ndarray) -> Any:
@@ -117,9 +150,53 @@ class Run:
         self.pending = None
         return result
 
-    def reset(self) -> np.ndarray:
-        """The first frame of the next episode."""
-        return self.persist(lambda: self.env.reset(), self.renew)
+    def start_episode(self) -> None:
+        self.replay.start(self.persist(lambda: self.env.reset(), self.renew))
+        self.acting = self.agent.begin(1)
+
+    def end_episode(self, episode_return: float, length: int) -> None:
+        """A row of train.csv: the episode, and the means of what the updates measured since the last row."""
+        self.stop_if_not_finite()
+        times = self.timers.read()
+        speed = self.row_updates / times["time/update"] if times.get("time/update") else 0.0
+        row = {
+            "step": self.step,
+            "episode": self.episode,
+            "episode_return": episode_return,
+            "episode_length": length,
+            "hours": self.hours,
+            "perf/updates_per_second": speed,
+            "env/restarts": self.restarts,
+            **self.averages.read(),
+            **times,
+        }
+        self.logger.episode(self.at, row)
+        self.bar.advance(0, episode_return=f"{episode_return:.1f}", updates_per_s=f"{speed:.1f}")
+        self.episode, self.row_updates = self.episode + 1, 0
+
+    def evaluated(self, says: str) -> None:
+        """An evaluation has been made: look at the objective too, and tell the result."""
+        numbers, pictures = self.agent.diagnose(self.replay, self.at)
+        self.logger.diagnosis(self.at, numbers, pictures)
+        mean = sum(e["episode_return"] for e in self.final) / len(self.final)
+        self.bar.say(says.format(mean=mean, count=len(self.final)))
+
+    def end(self, finished: bool, unit: str) -> int:
+        """Close the records; returns the exit code."""
+        self.bar.close()
+        if finished:
+            self.finish()
+        self.logger.close()
+        print(f"{'finished' if finished else 'stopped'} at {self.at:,} {unit}s after {self.hours:.2f} h: {self.folder.path}")
+        return 0 if finished else self.stop.exit_code
+
+    def write_result(self, chosen: dict[str, Any], scores: dict[str, float | None]) -> None:
+        """result.json, and the score for the HParams tab; then the replay may go."""
+        returns = [e["episode_return"] for e in self.final]
+        self.logger.final(self.at, {"episode_return": sum(returns) / len(returns), **scores, "hours": self.hours})
+        self.folder.finish({**chosen, "eval_returns": returns, **scores, "hours": self.hours})
+        if not self.config.checkpoint.keep_replay:
+            self.checkpoints.drop_replay()
 
     def persist(self, attempt: Callable[[], Any], renew: Callable[[], None]) -> Any:
         """Do it; after a crash save, make the environment anew and do it again, up to `env_restarts` times a process."""
@@ -140,15 +217,14 @@ class Run:
         self.crashes += 1
         with open(self.folder.path / "crash.log", "a") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} step {self.step}\n{''.join(traceback.format_exception(crash))}\n")
-        if self.crashes > self.allowed:
+        allowed = self.config.env_restarts
+        if self.crashes > allowed:
             self.save()
-            raise Failure(f"the environment crashed {self.crashes} times (env_restarts={self.allowed}), at last with {crash}: {self.kept}")
+            raise Failure(f"the environment crashed {self.crashes} times (env_restarts={allowed}), at last with {crash}: {self.kept}")
         self.restarts += 1
         if self.checkpoints.newest != self.step:
             self.save()
-        self.bar.say(
-            f"the environment crashed at step {self.step:,} ({crash}): restart {self.crashes} of at most {self.allowed}, see crash.log"
-        )
+        self.bar.say(f"the environment crashed at step {self.step:,} ({crash}): restart {self.crashes} of at most {allowed}, see crash.log")
 
     def renew(self) -> None:
         """A new environment, brought to where the old one was before what crashed."""
@@ -166,11 +242,12 @@ class Run:
                 "replay": self.replay.state_dict(),
                 "env": self.env.state_dict(),
                 "counters": {name: getattr(self, name) for name in self.COUNTERS},
+                "acting": self.acting,
                 "pending": None if self.pending is None else self.pending.tolist(),
                 "averages": self.averages.state_dict(),
                 "timers": dict(self.timers.seconds),
                 "seconds": self.seconds + time.perf_counter() - self.started,
-                "logs": logs.marks(self.folder.path),
+                "records": writers.record_sizes(self.folder.path),
             }
             self.checkpoints.save(self.step, {"agent": self.agent.networks(), "state": state}, segments)
 
@@ -182,11 +259,23 @@ class Run:
         self.env.load_state_dict(state["env"])
         for name in self.COUNTERS:
             setattr(self, name, state["counters"][name])
+        self.acting = state["acting"].to(self.acting.device)
         self.pending = None if state["pending"] is None else np.asarray(state["pending"], self.ACTION)
         self.averages.load_state_dict(state["averages"], self.device)
         self.timers.seconds = dict(state["timers"])
         self.seconds = state["seconds"]
-        logs.cut_back(self.folder.path, state["logs"])
+        writers.cut_back(self.folder.path, state["records"])
+
+
+def updates_until(train: Config, steps: int) -> int:
+    """Updates that a run makes in so many agent steps."""
+    first = train.random_steps + 1
+    if steps < first:
+        return 0
+    due = steps // train.update_every - train.random_steps // train.update_every
+    if not train.catch_up:
+        return due * train.updates_per_step
+    return train.catch_up + (due - (first % train.update_every == 0)) * train.updates_per_step
 
 
 def require_disk(runs: str, run: Path, replay: int, networks: int) -> None:

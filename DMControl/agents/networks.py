@@ -1,0 +1,51 @@
+"""Actor and critic of SAC."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..core.method.encoder import Encoder, Head, Trunk
+
+
+def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+
+
+class Actor(nn.Module):
+    """Its own head on the critic's convolutions, then a tanh-Gaussian policy."""
+
+    def __init__(self, trunk: Trunk, dim: int, action_dim: int, hidden: int, log_std: tuple[float, float], tanh: bool = False) -> None:
+        super().__init__()
+        self.head = Head(trunk, dim, tanh)
+        self.policy = mlp(dim, hidden, 2 * action_dim)
+        self.low, self.high = log_std
+
+    def forward(self, features: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Features -> tanh(mu), tanh(mu + sigma * noise), log pi of the latter (N, 1), log sigma (N, A)."""
+        mu, raw = self.policy(self.head(features)).chunk(2, -1)
+        log_std = self.low + 0.5 * (self.high - self.low) * (torch.tanh(raw) + 1)
+        if noise is None:
+            noise = torch.zeros_like(mu)
+        action = torch.tanh(mu + log_std.exp() * noise)
+        # log N(u; mu, sigma) - sum log(1 - tanh(u)^2)
+        gaussian = (-0.5 * noise.square() - log_std).sum(-1, keepdim=True) - 0.5 * np.log(2 * np.pi) * noise.shape[-1]
+        log_pi = gaussian - torch.log(F.relu(1 - action.square()) + 1e-6).sum(-1, keepdim=True)
+        return torch.tanh(mu), action, log_pi, log_std
+
+
+class Critic(nn.Module):
+    """Encoder and two Q functions of (state, action)."""
+
+    def __init__(self, trunk: Trunk, dim: int, action_dim: int, hidden: int, tanh: bool = False) -> None:
+        super().__init__()
+        self.encoder = Encoder(trunk, dim, tanh)
+        self.q1 = mlp(dim + action_dim, hidden, 1)
+        self.q2 = mlp(dim + action_dim, hidden, 1)
+
+    def values(self, state: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        both = torch.cat([state, action], -1)
+        return self.q1(both), self.q2(both)  # (N, 1) each
+
+    def forward(self, image: Tensor, action: Tensor) -> tuple[Tensor, Tensor]:
+        return self.values(self.encoder(image), action)

@@ -1,0 +1,91 @@
+"""A run's records: CSV files for scripts, TensorBoard for eyes."""
+
+from pathlib import Path
+from textwrap import indent
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor
+
+from .agent import Agent
+from .config import flatten
+from .writers import Csv, TensorBoard, strip, video
+
+TIMES = ("time/act", "time/env", "time/update", "time/eval", "time/save")
+NO_RESULT = ("device", "compile", "threads", "runs", "checkpoint", "eval.video")  # settings without a column in the HParams tab
+
+
+class Logger:
+    """Base of a tree's Logger, which says what its users read, under which names."""
+
+    AXIS: str  # the column of simulator steps
+    EVAL_COLUMNS: tuple[str, ...]
+    RETURNS: ClassVar[dict[str, list[str]]]  # charts of returns in the Custom Scalars tab
+    FIRST: tuple[str, ...]  # settings that stand first in the HParams tab
+    SCORES: tuple[str, ...]  # scalars beside them
+
+    def __init__(self, folder: Path, config: dict[str, Any], command: str, agent: Agent, fps: float) -> None:
+        self.folder, self.config, self.command, self.fps, self.seed = folder, config, command, fps, config["seed"]
+        episode = ("step", "episode", "episode_return", "episode_length", "hours", "perf/updates_per_second")
+        self.columns = (self.AXIS, *episode, *agent.columns, "env/restarts", *TIMES)
+        self.diagnostics = agent.diagnostics
+
+    def open(self, resumed_at: int | None) -> None:
+        self.train_csv = Csv(self.folder / "train.csv", self.columns, resumed_at, self.AXIS)
+        self.eval_csv = Csv(self.folder / "eval.csv", self.EVAL_COLUMNS, resumed_at, self.AXIS)
+        self.board = TensorBoard(self.folder, resumed_at)
+        if resumed_at is None:
+            self.board.text("run/command", f"    {self.command}")
+            self.board.text("run/config", indent(yaml.safe_dump(self.config, sort_keys=False), "    "))  # four spaces: as it stands
+            self.board.layout(self.charts())
+            settings = {k: v for k, v in flatten(self.config) if not k.startswith(NO_RESULT)}
+            self.board.hparams(settings, self.FIRST, self.SCORES)
+
+    def charts(self) -> dict[str, dict[str, list[str]]]:
+        """Groups of charts in the Custom Scalars tab."""
+        losses = {name.removeprefix("loss/"): [name] for name in self.columns if name.startswith("loss/")}
+        gradients = {"gradients": [name for name in self.columns if name.startswith("grad/")]}
+        diagnostics = {name: [name] for name in self.diagnostics}
+        speed = {"updates per second": ["perf/updates_per_second"], "seconds per episode": list(TIMES)}
+        groups = {"return": self.RETURNS, "losses": losses | gradients, "diagnostics": diagnostics, "speed": speed}
+        return {group: charts for group, charts in groups.items() if charts}
+
+    def episode(self, at: int, row: dict[str, float]) -> None:
+        """A training episode has ended."""
+        self.train_csv.write({self.AXIS: at, **row})
+        names = {"episode_return": "train/episode_return", "episode_length": "train/episode_length"}
+        skip = ("step", "episode", "hours")
+        self.board.scalars({names.get(k, k): v for k, v in row.items() if k not in skip}, at)
+
+    def diagnosis(self, at: int, numbers: dict[str, float], pictures: dict[str, Tensor]) -> None:
+        """What the agent says of itself at an evaluation. Pictures (N, C, H, W) become rows of one image."""
+        unknown = set(numbers) - set(self.diagnostics)
+        if unknown:
+            raise ValueError(f"{', '.join(sorted(unknown))}: what `diagnose` gives must be named in `diagnostics`")
+        self.board.scalars(numbers, at)
+        if pictures:
+            rows = [p.permute(0, 2, 3, 1).to("cpu", torch.uint8).numpy() for p in pictures.values()]
+            self.board.image("diagnosis/" + "_and_".join(pictures), strip(rows), at)
+
+    def final(self, at: int, scores: dict[str, float | None]) -> None:
+        """The score of the finished run, to sort and compare runs by in the HParams tab."""
+        self.board.scalars({f"final/{k}": v for k, v in scores.items() if v is not None}, at)
+
+    def animation(self, at: int, frames: list[np.ndarray]) -> None:
+        every = -(-len(frames) // 100)  # at most 100 pictures, so that event files stay small
+        self.board.animation("eval/episode", frames[::every], at, max(1, round(self.fps / every)))
+
+    def video(self, name: str, frames: list[np.ndarray]) -> Path:
+        path = self.folder / "video" / f"{name}.mp4"
+        video(path, frames, max(1, round(self.fps)))
+        return path
+
+    def flush(self) -> None:
+        self.board.flush()
+
+    def close(self) -> None:
+        self.train_csv.close()
+        self.eval_csv.close()
+        self.board.close()
