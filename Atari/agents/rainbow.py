@@ -147,8 +147,7 @@ class Rainbow:
         metrics["grad/encoder"] = nn.utils.get_total_norm([p.grad for p in shared])
         if self.objective is not None:
             before = [p.grad.clone() for p in shared]
-            weight = batch.weight / len(batch.weight)
-            metrics |= add_gradient(self.objective, batch.sequence, weight, self.generator, scale=self.objective_weight)
+            metrics |= self.objective_gradient(batch)
             metrics["grad/objective"] = nn.utils.get_total_norm([p.grad - b for p, b in zip(shared, before, strict=True)])
         metrics |= self.take_step()
         replay.update_priorities(batch.slot, priority)
@@ -173,6 +172,11 @@ class Rainbow:
         best = double_action(online, self.support)
         chosen = target[torch.arange(len(best), device=best.device), best]  # (B, atoms)
         return project(chosen, batch.return_n, batch.done_n, s.discount**s.n_step, self.support)
+
+    def objective_gradient(self, batch: Batch) -> Metrics:
+        """Add the gradient of lambda * mean(w * objective)."""
+        weight = batch.weight / len(batch.weight)
+        return add_gradient(self.objective, batch.sequence, weight, self.generator, scale=self.objective_weight)
 
     def take_step(self) -> Metrics:
         """Clip each group apart, then Adam. The objective's targets are one update behind where they are lagged."""

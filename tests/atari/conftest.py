@@ -52,8 +52,9 @@ def attach_mlr():
     def attach(agent, window=16, patch=12, block=8, weight=1.0, **settings):
         size = agent.augment.size
         masks = Masks(window, size, patch, block, 0.5, count_kept=True)
-        objective = mlr.build(agent, masks=masks, augment=agent.augment, **(MLR | settings))
-        agent.attach(objective, weight, clipped={"decoder": objective.decoder.parameters()})
+        own = dict(masks=masks, augment=agent.augment, batch_size=agent.settings.batch_size)
+        objective = mlr.make(agent.handles, **own, **(MLR | settings))
+        agent.attach(objective, weight)
         return objective
 
     return attach
@@ -82,7 +83,7 @@ def story():
         rng = np.random.default_rng(len(ends))
         age, fresh = 0, True
         for j, end in enumerate(ends):
-            frame = np.full((replay.size, replay.size, 1), j % 250 + 1, np.uint8)
+            frame = np.full((*replay.store.frames.shape[2:], 1), j % 250 + 1, np.uint8)
             following = np.full_like(frame, (j + 1) % 250 + 1)
             if fresh:
                 replay.start(frame)

@@ -6,9 +6,9 @@ import torch
 
 from Atari.core.machine import Precision
 from Atari.env import Step
-from Atari.methods import make_agent, window_of
-from Atari.replay import Replay
+from Atari.methods import make_agent
 from Atari.settings import read_config
+from Atari.train import make_replay
 from tests import on_meta, plain
 from tests.dmcontrol.test_fast import Operations, gpu
 
@@ -19,11 +19,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GP
 def make(*arguments, dtype=torch.float32, device=CPU):
     config = read_config(["preset=debug", "rainbow.batch_size=16", *arguments])
     agent = make_agent(config, 4, Precision(device, dtype))
-    r, size = config.rainbow, config.env.size
-    replay = Replay(
-        300, size=size, stack=config.env.stack, window=window_of(config), n_step=r.n_step, discount=r.discount, alpha=0.5,
-        device=device, generator=agent.generator,
-    )  # fmt: skip
+    replay, size = make_replay(config, agent), config.env.size
     rng = np.random.default_rng(0)
     replay.start(rng.integers(0, 256, (size, size, 1), dtype=np.uint8))
     for t in range(150):
@@ -39,7 +35,7 @@ def follow(agent, replay, updates=6):
     modules = [agent.network, agent.target] + ([agent.objective] if agent.objective is not None else [])
 
     def update():
-        metrics = agent.update(replay, 100)
+        metrics = agent.update(replay, 100).metrics
         return metrics | {"agent/priorities": replay.row_sum.sum()}
 
     return plain.follow(agent, update, modules, updates)
@@ -96,7 +92,7 @@ def test_updates_are_the_same_operations(method):
 def test_an_update_stays_on_its_device(monkeypatch, method):
     agent, replay = make(f"method={method}", device=on_meta.use(monkeypatch, "Atari"))
     for _ in range(2):
-        metrics = agent.update(replay, 100)
+        metrics = agent.update(replay, 100).metrics
         assert {value.device for value in metrics.values()} == {on_meta.DEVICE}
     parameters = agent.optimizer.parameters
     assert len(parameters) > 10 and all(p.device == on_meta.DEVICE for p in parameters)

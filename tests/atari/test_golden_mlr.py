@@ -13,7 +13,8 @@ from Atari.core.method.augment import Augmentation
 from Atari.core.method.encoder import Trunk
 from Atari.core.method.frames import Frames
 from Atari.core.method.masks import Masks
-from Atari.core.method.reconstruction import Part, Window
+from Atari.core.method.reconstruction import MaskedSequence
+from Atari.core.method.sequence import Sequence
 from Atari.methods import mlr
 
 pytestmark = pytest.mark.golden
@@ -64,9 +65,10 @@ class Case:
             self.agent = Rainbow(
                 settings, n_actions=n_actions, trunk=trunk, augment=self.augment, generator=torch.Generator(), device=torch.device("cpu")
             )
-            self.objective = mlr.build(
-                self.agent, masks=Masks(self.t, size, 1, self.t, 0.5), augment=self.augment, depth=len(blocks), width=width,
-                heads=1, mlp_ratio=self.shape("transformer.0.mlp.fc1.weight")[0] / width, final_norm=False, tau=1.0,
+            self.objective = mlr.make(
+                self.agent.handles, masks=Masks(self.t, size, 1, self.t, 0.5), augment=self.augment, batch_size=self.b,
+                depth=len(blocks), width=width, heads=1,
+                mlp_ratio=self.shape("transformer.0.mlp.fc1.weight")[0] / width, final_norm=False, tau=1.0,
                 action_tokens=True, one_mask=True, masked_input_0_255=masked_0_255,
             )  # fmt: skip
         self.load()
@@ -75,10 +77,11 @@ class Case:
         frames = Frames(store, torch.arange(len(store)).view(-1, stack))
         action = torch.from_numpy(g["action_used"]).t()
         assert (g["prev_action"][1 : self.t + 1] == g["action_used"]).all()
-        window = Window(frames, action, torch.ones(self.b))
+        step, each = torch.zeros(action.shape), torch.ones(self.b)
+        sequence = Sequence(frames, action, reward=step, done=step, valid=each, weight=each)
         hidden = (1 - torch.from_numpy(g["mask"])[:, 0]).bool().repeat(self.b, 1, 1)
         view = self.augment.draw(self.b * self.t, stack, torch.Generator())
-        self.part = Part(window, hidden, view, view)
+        self.part = MaskedSequence(sequence, hidden, view, view)
 
     def shape(self, name):
         return ast.literal_eval(str(self.g["tensor_shapes"][self.row[name]]))
@@ -185,8 +188,8 @@ def g(golden):
 
 def test_latents(g, case, run):
     t, b = case.t, case.b
-    image = case.part.window.obs.whole().view(b, t, *case.part.window.obs.whole().shape[1:])[:, 0]
-    rl = case.agent.network.latent(image)
+    image = case.part.sequence.obs.whole().view(b, t, *case.part.sequence.obs.whole().shape[1:])[:, 0]
+    rl = case.agent.network.encoder(image)
     first = g["rl_latent_first64"].shape[-1]
     assert_close(rl[:, :first], g["rl_latent_first64"])
     for name in ("masked", "target"):
@@ -239,7 +242,7 @@ def test_gradients(g, case, run):
 
 
 def test_repaired_input(g, case):
-    case.objective.encoder, kept = mlr._masked_encoder(case.agent.network, False), case.objective.encoder
+    case.objective.encoder, kept = mlr._masked_encoder(case.agent.network.encoder, False), case.objective.encoder
     kept_compare, seen = case.objective.compare, []
     case.objective.compare = lambda *both: seen.append(kept_compare(*both)) or seen[0]
     with torch.no_grad():
@@ -249,7 +252,7 @@ def test_repaired_input(g, case):
 
 
 def test_q_head(g, case):
-    whole = case.part.window.obs.whole()
+    whole = case.part.sequence.obs.whole()
     image = whole.view(case.b, case.t, *whole.shape[1:])[:, 0]
     with torch.no_grad():
         assert_close(case.agent.network(image, noisy=True), g["log_pred_ps"])

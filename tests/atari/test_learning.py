@@ -1,5 +1,7 @@
 """Rainbow learns a game of a few pixels from scratch, and MLR's loss falls while it does."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -37,13 +39,14 @@ class Catch:
 
 def score(agent, epsilon, games=100):
     """Mean score over games of their own; greedy without noise, or at random."""
+    agent.settings = dataclasses.replace(agent.settings, eval_epsilon=epsilon)
     dice = torch.Generator().manual_seed(5)
     env, total = Catch(seed=99), 0.0
     for _ in range(games):
         stack = Stack(2)
         stack.start(env.reset())
         while True:
-            action = agent.act(observations([stack], agent.device), epsilon=epsilon, noisy=False, dice=dice)[0]
+            (action,), _ = agent.act(observations([stack], agent.device), agent.begin(1), explore=False, generator=dice)
             step = env.step(action)
             stack.push(step.frame)
             if step.over:
@@ -56,20 +59,20 @@ def train(agent, replay, env, steps, random_steps=200):
     """Act, store, update twice; the metrics of every update."""
     history = []
     for _ in range(steps):
-        action = agent.act(replay.newest(), epsilon=1.0 if replay.added < random_steps else 0.0)[0]
+        action = agent.random_action() if replay.added < random_steps else agent.act(replay.newest(), agent.begin(1), explore=True)[0][0]
         outcome = env.step(action)
         replay.add(action, outcome)
         if outcome.over:
             replay.start(env.reset())
         if replay.added >= random_steps:
-            history += [agent.update(replay, replay.added), agent.update(replay, replay.added)]
+            history += [agent.update(replay, replay.added).metrics for _ in range(2)]
     return history
 
 
 def own_and_foreign(agent, replay):
     """Distance of the predictions to the targets of their own window, and to those of another."""
     objective, seen = agent.objective, []
-    (part,) = objective.parts(replay.sample(32, 1.0).window, agent.generator)
+    (part,) = objective.parts(replay.sample(32, 1.0).sequence, agent.generator)
     compare = objective.compare
     objective.compare = lambda predicted, targets: seen.append((predicted, targets)) or compare(predicted, targets)
     with torch.no_grad():

@@ -1,13 +1,14 @@
 """The agent: what an update does, in which order, and that it comes back from a save."""
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from Atari.agents.rainbow import NoisyLinear
+from Atari.agents.networks import NoisyLinear
 from Atari.core.errors import UserError
 from Atari.core.method.encoder import renormalise
 from Atari.core.method.frames import Frames
@@ -26,7 +27,8 @@ def setup(make_agent, attach_mlr, make_replay, story):
             attach_mlr(agent, **WINDOW, **{k: settings[k] for k in ("weight", "width", "tau", "chunk") if k in settings})
         replay = make_replay(capacity=200, size=24, stack=2, window=4, n_step=3, seed=seed)
         story(replay, ([0] * 9 + [1] + [0] * 6 + [2]) * 6, actions=np.arange(102) % 4)
-        replay.frames[:-1] = torch.randint(256, replay.frames[:-1].shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+        frames = replay.store.frames[:-1]
+        frames[:] = torch.randint(256, frames.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
         replay.update_priorities(torch.arange(len(replay)), torch.linspace(0.1, 3, len(replay)))
         return agent, replay
 
@@ -92,7 +94,7 @@ def test_one_update_is_one_adam_over_the_weighted_sum(setup):
     batch = twin_replay.sample(8, twin.beta(5000))
     twin.network.head.resample(twin.generator)
     rl, _, _ = twin.rl_loss(batch)
-    (part,) = twin.objective.parts(batch.window, twin.generator)
+    (part,) = twin.objective.parts(batch.sequence, twin.generator)
     mlr, _ = twin.objective.loss(part)
     twin.optimizer.zero_grad()
     (batch.weight * (rl + 3.0 * mlr)).mean().backward()
@@ -119,7 +121,7 @@ def test_importance_weights_reach_both_losses(setup):
 def test_parts_add_up(setup):
     whole, replay = setup(clip=1e9)
     parts, other = setup(clip=1e9, chunk=3)
-    a, b = whole.update(replay, 0), parts.update(other, 0)
+    a, b = whole.update(replay, 0).metrics, parts.update(other, 0).metrics
     for ours, theirs in zip(whole.optimizer.parameters, parts.optimizer.parameters, strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(a["loss/mlr"], b["loss/mlr"])
@@ -215,7 +217,7 @@ def test_masked_input_quirk(setup, attach_mlr):
     for quirk, scale in ((True, 1.0), (False, 1 / 255)):
         objective = attach_mlr(agent, **WINDOW, masked_input_0_255=quirk)
         torch.testing.assert_close(objective.encoder(image), plain(scale), rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(agent.network.latent(image), plain(1 / 255), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(agent.network.encoder(image), plain(1 / 255), rtol=1e-4, atol=1e-5)
 
 
 def test_objective_reads_the_agent_it_was_built_around(setup):
@@ -248,9 +250,9 @@ def test_what_each_loss_does_to_the_convolutions_is_logged(setup):
     alone.append(norm())
     for generator, state in streams:
         generator.set_state(state)
-    metrics = agent.update(replay, 0)
+    metrics = agent.update(replay, 0).metrics
     assert [metrics["grad/encoder"].item(), metrics["grad/objective"].item()] == pytest.approx(alone, rel=1e-3)
-    assert min(alone) > 0 and "grad/objective" not in setup(mlr=False)[0].update(replay, 0)
+    assert min(alone) > 0 and "grad/objective" not in setup(mlr=False)[0].update(replay, 0).metrics
 
 
 def test_update_sets_priorities(setup):
@@ -296,18 +298,20 @@ def test_acting(make_agent):
     obs = Frames.of_images(torch.randint(256, (400, 2, 24, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)))
     with torch.no_grad():
         q = agent.network(obs.whole(), False).exp() @ agent.support
-    greedy = agent.act(obs, noisy=False)
+    agent.settings = dataclasses.replace(agent.settings, eval_epsilon=0.0)
+    greedy, state = agent.act(obs, agent.begin(400), explore=False)
+    assert state.shape == (400, 0)  # it remembers nothing
     assert (greedy == q.argmax(1).numpy()).all()
     with torch.no_grad():
         noisy = (agent.network(obs.whole(), True).exp() @ agent.support).argmax(1).numpy()
-    assert (agent.act(obs) == noisy).all() and (noisy != greedy).any()
-    random = agent.act(obs, epsilon=1.0)
-    assert np.bincount(random, minlength=4).min() > 60
-    some = agent.act(obs, epsilon=0.3, noisy=False)
+    assert (agent.act(obs, state, explore=True)[0] == noisy).all() and (noisy != greedy).any()
+    assert np.bincount([agent.random_action() for _ in range(400)], minlength=4).min() > 60
+    agent.settings = dataclasses.replace(agent.settings, eval_epsilon=0.3)
+    some, _ = agent.act(obs, state, explore=False)
     assert 0.1 < (some != greedy).mean() < 0.35
-    state = agent.dice.get_state()
-    agent.act(obs, epsilon=0.5, dice=torch.Generator().manual_seed(1))
-    assert torch.equal(agent.dice.get_state(), state)  # an evaluation does not touch the training's draws
+    stream = agent.dice.get_state()
+    agent.act(obs, state, explore=False, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(agent.dice.get_state(), stream)  # an evaluation does not touch the training's draws
 
 
 class Operations(TorchDispatchMode):
@@ -324,7 +328,7 @@ def test_update_never_waits_for_a_number(setup):
     agent, replay = setup()
     agent.update(replay, 0)
     with Operations() as seen:
-        metrics = agent.update(replay, 0)
+        metrics = agent.update(replay, 0).metrics
     assert not [name for name in seen.names if "_local_scalar_dense" in name or "nonzero" in name]
     assert all(isinstance(v, torch.Tensor) and v.ndim == 0 and not v.requires_grad for v in metrics.values())
     assert {"loss/rl", "loss/mlr", "grad/network", "grad/decoder"} <= metrics.keys()
@@ -347,12 +351,13 @@ def test_resumed_equals_uninterrupted(setup, mlr, tmp_path):
     other_replay.generator = torch.Generator()
     other_replay.generator.set_state(replay.generator.get_state())
     for _ in range(3):
-        a, b = agent.update(replay, 11), other.update(other_replay, 11)
+        a, b = agent.update(replay, 11).metrics, other.update(other_replay, 11).metrics
         assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
     for one, two in zip(agent.optimizer.parameters, other.optimizer.parameters, strict=True):
         assert torch.equal(one, two)
     obs = replay.newest()
-    assert agent.act(obs, epsilon=0.5).tolist() == other.act(obs, epsilon=0.5).tolist()
+    assert agent.act(obs, agent.begin(1), explore=False)[0].tolist() == other.act(obs, other.begin(1), explore=False)[0].tolist()
+    assert [agent.random_action() for _ in range(9)] == [other.random_action() for _ in range(9)]
 
 
 def test_bad_range(make_agent):

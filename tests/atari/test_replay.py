@@ -28,7 +28,7 @@ def assert_sample(replay, log, lost=0):
     """Every number of a batch, recomputed in plain Python. `lost`: transitions below it must not come."""
     depth, k, n = replay.stack, replay.window, replay.n_step
     batch = replay.sample(64, beta=0.5)
-    obs, following, window = frame_numbers(batch.obs), frame_numbers(batch.next_obs), frame_numbers(batch.window.obs)
+    obs, following, window = frame_numbers(batch.obs), frame_numbers(batch.next_obs), frame_numbers(batch.sequence.obs)
     for i, slot in enumerate(batch.slot.tolist()):
         j = max(x for x in range(slot, len(log.frame), replay.slots))
         assert lost <= j < len(log.frame) - replay.reserve
@@ -43,8 +43,9 @@ def assert_sample(replay, log, lost=0):
         for step in range(max(k, n + 1)):
             if step < k:
                 assert window[i * k + step] == slow_stack(log, last, depth)
-                assert batch.window.action[i, step] == log.action[j + step]
-                assert batch.window.step_done[i, step] == float(last < j + step)
+                assert batch.sequence.action[i, step] == log.action[j + step]
+                assert batch.sequence.done[i, step] == float(log.done[j + step])
+                assert batch.sequence.reward[i, step] == log.reward[j + step]
             if step == n:
                 assert following[i] == slow_stack(log, last, depth)
             if not log.done[last]:
@@ -131,7 +132,7 @@ def test_importance_weights(make_replay, story):
         batch = replay.sample(16, beta)
         raw = [(1 / (priority[j].item() ** 0.5 + 1e-5)) ** beta for j in batch.slot.tolist()]
         assert batch.weight.tolist() == pytest.approx([w / max(raw) for w in raw], rel=1e-5)
-        assert torch.equal(batch.weight, batch.window.weight)
+        assert torch.equal(batch.weight, batch.sequence.weight)
 
 
 def test_new_samples_enter_at_one(make_replay, story):
@@ -189,8 +190,8 @@ def test_saved_and_loaded(make_replay, story, more):
     for mine, theirs in ((replay, other), (replay, other)):
         a, b = mine.sample(32, 0.6), theirs.sample(32, 0.6)
         assert torch.equal(a.slot, b.slot) and torch.equal(a.weight, b.weight) and torch.equal(a.return_n, b.return_n)
-        assert torch.equal(a.window.obs.whole(), b.window.obs.whole()) and torch.equal(a.next_obs.whole(), b.next_obs.whole())
-        assert torch.equal(a.window.action, b.window.action) and torch.equal(a.done_n, b.done_n)
+        assert torch.equal(a.sequence.obs.whole(), b.sequence.obs.whole()) and torch.equal(a.next_obs.whole(), b.next_obs.whole())
+        assert torch.equal(a.sequence.action, b.sequence.action) and torch.equal(a.done_n, b.done_n)
         priority = torch.rand(32)
         mine.update_priorities(a.slot, priority)
         theirs.update_priorities(b.slot, priority)

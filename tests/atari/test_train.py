@@ -12,12 +12,12 @@ import torch
 from Atari import evaluate as evaluation
 from Atari.core.errors import UserError
 from Atari.settings import read_config, run_path
-from Atari.train import Trainer
+from Atari.train import make_trainer
 
 
 def train(tmp_path, *arguments, stop_at=None):
     config = read_config(["preset=debug", f"runs={tmp_path}", "eval.video=false", *arguments])
-    trainer = Trainer(config, "test")
+    trainer = make_trainer(config, "test")
     if stop_at is not None:
         step = trainer.env.step
 
@@ -60,7 +60,7 @@ def test_a_stop_changes_nothing(tmp_path, game, stop_at):
     assert first.code == 128 + signal.SIGTERM and first.step == stop_at + 1
     second = train(tmp_path / "parts", f"game={game}")
     assert second.code == 0 and torch.equal(parameters(whole), parameters(second))
-    assert torch.equal(whole.replay.frames, second.replay.frames) and torch.equal(whole.replay.leaf, second.replay.leaf)
+    assert torch.equal(whole.replay.store.frames, second.replay.store.frames) and torch.equal(whole.replay.leaf, second.replay.leaf)
     assert torch.equal(whole.agent.generator.get_state(), second.agent.generator.get_state())
     assert torch.equal(whole.agent.dice.get_state(), second.agent.dice.get_state())
     for name in ("train.csv", "eval.csv"):
@@ -75,7 +75,7 @@ def test_evaluation_leaves_training_alone(tmp_path):
 @pytest.mark.parametrize("method", ["mlr", "baseline"])
 def test_every_key_is_read(tmp_path, method):
     config = read_config(["preset=debug", f"runs={tmp_path}", "steps=100", f"method={method}"])
-    trainer = Trainer(config, "test")
+    trainer = make_trainer(config, "test")
     trainer.train()
     trainer.folder.lock.close()
     assert config.unread() == []
@@ -108,7 +108,7 @@ def test_updates_begin_after_the_random_steps(tmp_path):
 
 def test_the_papers_values():
     c = read_config(["preset=paper"])
-    assert (c.mlr.window, c.mlr.mask.patch, c.mlr.mask.block, c.rainbow.n_step, c.rainbow.updates_per_step) == (16, 12, 8, 10, 2)
+    assert (c.mlr.window, c.mlr.mask.patch, c.mlr.mask.block, c.rainbow.n_step, c.train.updates_per_step) == (16, 12, 8, 10, 2)
     assert (c.steps, c.env.frame_skip, c.rainbow.batch_size, c.rainbow.noisy_std) == (100_000, 4, 32, 0.1)
 
 
@@ -132,7 +132,7 @@ def test_names_and_lambda(name, game, weight):
         (["method=baseline", "mlr.tau=1"], "no effect"),
         (["method=baseline", "quirks.count_kept=false"], "no effect"),
         (["replay.beta=[0.4]"], "two numbers"),
-        (["steps=2000"], "must exceed rainbow.random_steps"),
+        (["steps=2000"], "must exceed train.random_steps"),
     ],
 )
 def test_a_mistake_is_named(arguments, says):
@@ -146,13 +146,13 @@ def test_a_mistake_is_named(arguments, says):
         (["mlr.mask.patch=7"], "does not divide"),
         (["mlr.window=5"], "not a multiple"),
         (["mlr.mask.ratio=1"], "between 0 and 1"),
-        (["rainbow.random_steps=3"], "must exceed"),
+        (["train.random_steps=3"], "must exceed"),
         (["encoder.filters=[4]"], "equally many"),
     ],
 )
 def test_a_setting_that_cannot_run_writes_nothing(tmp_path, arguments, says):
     with pytest.raises(UserError, match=says):
-        Trainer(read_config(["preset=debug", f"runs={tmp_path}", *arguments]), "test")
+        make_trainer(read_config(["preset=debug", f"runs={tmp_path}", *arguments]), "test")
     assert not list(tmp_path.iterdir())
 
 

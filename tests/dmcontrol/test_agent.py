@@ -118,7 +118,7 @@ def test_actor_and_targets_every_second_update():
     replay = fill(agent)
     for number in range(4):
         actor, target = snapshot(agent.actor), snapshot(agent.target)
-        agent.update(replay)
+        agent.update(replay, 0).metrics
         assert bool(moved(actor, agent.actor)) == bool(moved(target, agent.target)) == (number % 2 == 0)
 
 
@@ -136,7 +136,7 @@ def test_one_mask_for_the_batch():
     for one in (True, False):
         agent = make(f"quirks.one_mask_per_batch={str(one).lower()}", "chunk=1000")
         replay = fill(agent)
-        window = replay.sample_windows(4, 4)
+        window = replay.sample_sequences(4, 4)
         (part,) = agent.objective.parts(window, agent.generator)
         hidden = part.hidden.view(4, 4, 40, 40)
         assert bool((hidden == hidden[:1]).all()) == one
@@ -161,15 +161,15 @@ def test_the_update_never_waits_for_numbers(monkeypatch):
     """No .item(), .cpu(), .tolist() or .numpy() inside an update."""
     agent = make()
     replay = fill(agent)
-    agent.update(replay)
+    agent.update(replay, 0).metrics
 
     def forbidden(*args, **kwargs):
         raise AssertionError("the update reads a number from the device")
 
     for name in ("item", "cpu", "tolist", "numpy", "__float__", "__bool__", "__int__"):
         monkeypatch.setattr(torch.Tensor, name, forbidden)
-    agent.update(replay)  # one with an actor step, one without: forbidden() raises if a number is read
-    agent.update(replay)
+    agent.update(replay, 0).metrics  # one with an actor step, one without: forbidden() raises if a number is read
+    agent.update(replay, 0).metrics
     assert agent.updates == 3
 
 
@@ -187,7 +187,7 @@ def test_no_good_window_means_no_step_into_nothing():
         replay.start(np.zeros((40, 40, 3), np.uint8))
         for t in range(3):
             replay.add(np.zeros(2, np.float32), 0.0, False, t == 2, np.zeros((40, 40, 3), np.uint8))
-    agent.update(replay)
+    agent.update(replay, 0).metrics
     assert all(torch.isfinite(p).all() for p in agent.critic.parameters())
 
 
@@ -196,7 +196,7 @@ def test_missing_windows_count_neither_above_nor_below_the_line(monkeypatch):
     agent = make("chunk=1")  # one window at a time
     replay = fill(agent, steps=300, length=6)
     objective, seen = agent.objective, []
-    window = replay.sample_windows(objective.batch_size, objective.window)
+    window = replay.sample_sequences(objective.batch_size, objective.window)
     good = window.weight > 0
     assert 0 < good.sum() < len(window), "some are missing"
     stream = agent.generator.get_state()
@@ -229,7 +229,7 @@ def test_gauges_tell_whether_the_answer_depends_on_what_was_seen():
         if t % 40 == 0:
             replay.start(colours[t // 40])
         replay.add(rng.uniform(-1, 1, 2).astype(np.float32), 0.0, False, t % 40 == 39, colours[t // 40])
-    window = replay.sample_windows(64, o.window, torch.Generator().manual_seed(3))
+    window = replay.sample_sequences(64, o.window, torch.Generator().manual_seed(3))
 
     def gauges(chunk=None):
         o.chunk = chunk

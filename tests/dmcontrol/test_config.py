@@ -68,7 +68,7 @@ MISTAKES = [
     (["encoder.centre=[52,78,300]"], "between 0 and 255"),
     (["encoder.centre=[a,b,c]"], "must be a number"),
     (["sac.log_std=[2,-10]"], "two numbers"),
-    (["sac.random_steps=3"], r"mlr.window \+ 2 = 18"),
+    (["train.random_steps=3"], r"mlr.window \+ 2 = 18"),
     (["env_steps=1e30"], "between 1 and"),
     (["env_steps=8000"], "nothing is learnt before"),
     (["intensity=0.5"], "no effect with world=clean"),

@@ -80,9 +80,9 @@ def test_windows_never_cross_an_end_or_the_seam(history, seed, length):
         r.play(steps, terminal=terminal)
     if len(r.replay) <= length:
         with pytest.raises(UserError, match="random_steps"):
-            r.replay.sample_windows(8, length)
+            r.replay.sample_sequences(8, length)
         return
-    window = r.replay.sample_windows(32, length)
+    window = r.replay.sample_sequences(32, length)
     images = window.obs.whole().view(32, length, -1, SIZE, SIZE)
     for n in range(32):
         if not window.weight[n]:
@@ -100,8 +100,8 @@ def test_fewer_windows_than_asked_get_weight_zero():
     r = Recorder()
     for _ in range(5):
         r.play(3)
-    assert r.replay.sample_windows(16, 3).weight.sum() == 0  # every window of 3 holds an end
-    assert r.replay.sample_windows(16, 2).weight.sum() > 0
+    assert r.replay.sample_sequences(16, 3).weight.sum() == 0  # every window of 3 holds an end
+    assert r.replay.sample_sequences(16, 2).weight.sum() > 0
 
 
 def test_all_of_the_newest_capacity_can_be_sampled():

@@ -35,7 +35,7 @@ def train(tmp_path, *arguments: str, stop_at: int | None = None, method: str = "
     config = read_config(
         ["preset=debug", f"method={method}", f"runs={tmp_path}", "eval.video=false", "env_steps=1200", "eval.episodes=1", *arguments]
     )
-    trainer = Trainer(config, "test")
+    trainer = make_trainer(config, "test")
     if stop_at is not None:
         act = trainer.act
 
@@ -86,7 +86,7 @@ def test_a_stop_changes_nothing(tmp_path, drawn_frames, stop_at):
         for index, moments in optimizer.inner.state_dict()["state"].items():
             assert all(torch.equal(moments[k], mine[index][k]) for k in moments), name
     assert torch.equal(whole.agent.generator.get_state(), second.agent.generator.get_state())
-    assert torch.equal(whole.replay.frames, second.replay.frames) and torch.equal(whole.replay.action, second.replay.action)
+    assert torch.equal(whole.replay.store.frames, second.replay.frames) and torch.equal(whole.replay.action, second.replay.action)
     for name in ("train.csv", "eval.csv"):
         assert rows(whole, name) == rows(second, name)
 
@@ -94,7 +94,7 @@ def test_a_stop_changes_nothing(tmp_path, drawn_frames, stop_at):
 def test_a_stop_during_an_evaluation_leaves_no_trace(tmp_path, drawn_frames):
     whole = train(tmp_path / "whole")
     config = read_config(["preset=debug", f"runs={tmp_path / 'parts'}", "eval.video=false", "env_steps=1200", "eval.episodes=1"])
-    first = Trainer(config, "test")
+    first = make_trainer(config, "test")
     real, count = first.judges[first.world].step, []
 
     def step(action):
@@ -119,7 +119,7 @@ def test_evaluation_leaves_training_alone(tmp_path, drawn_frames):
 def test_every_key_is_read(tmp_path, drawn_frames):
     """No dead switches."""
     config = read_config(["preset=debug", f"runs={tmp_path}", "env_steps=1200"])
-    trainer = Trainer(config, "test")
+    trainer = make_trainer(config, "test")
     trainer.train()
     trainer.folder.lock.close()
     assert config.unread() == []

@@ -67,7 +67,7 @@ class Logger:
         self.board.scalars(numbers, at)
         if pictures:
             rows = [p.permute(0, 2, 3, 1).to("cpu", torch.uint8).numpy() for p in pictures.values()]
-            self.board.image("diagnosis/" + "_and_".join(pictures), strip(rows), at)
+            self.board.image(f"{self.config['method']}/{'_and_'.join(pictures)}", strip(rows), at)
 
     def final(self, at: int, scores: dict[str, float | None]) -> None:
         """The score of the finished run, to sort and compare runs by in the HParams tab."""

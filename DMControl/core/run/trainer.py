@@ -39,6 +39,7 @@ class Trainer(ABC):
         self.timers, self.averages = Timers(), Averages()
         self.step, self.episode, self.evaluated_at = 0, 0, -1
         self.row_updates, self.restarts, self.crashes = 0, 0, 0  # restarts: of the whole run; crashes: of this process
+        self.allowed = config.env_restarts
         self.final: list[dict[str, float]] = []
         self.acting = agent.begin(1)  # what the agent remembers of the episode
         self.pending: np.ndarray | None = None  # chosen, but not yet taken
@@ -217,14 +218,14 @@ class Trainer(ABC):
         self.crashes += 1
         with open(self.folder.path / "crash.log", "a") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} step {self.step}\n{''.join(traceback.format_exception(crash))}\n")
-        allowed = self.config.env_restarts
-        if self.crashes > allowed:
+        if self.crashes > self.allowed:
             self.save()
-            raise Failure(f"the environment crashed {self.crashes} times (env_restarts={allowed}), at last with {crash}: {self.kept}")
+            raise Failure(f"the environment crashed {self.crashes} times (env_restarts={self.allowed}), at last with {crash}: {self.kept}")
         self.restarts += 1
         if self.checkpoints.newest != self.step:
             self.save()
-        self.bar.say(f"the environment crashed at step {self.step:,} ({crash}): restart {self.crashes} of at most {allowed}, see crash.log")
+        restart = f"restart {self.crashes} of at most {self.allowed}"
+        self.bar.say(f"the environment crashed at step {self.step:,} ({crash}): {restart}, see crash.log")
 
     def renew(self) -> None:
         """A new environment, brought to where the old one was before what crashed."""
