@@ -1,0 +1,107 @@
+"""Documents: no link leads nowhere, and the first page stays short."""
+
+import re
+import subprocess
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+FIRST_PAGE = 14_000  # bytes
+
+
+def documents(root: Path) -> list[Path]:
+    """Every tracked .md file; where there is no git, every one outside of what git ignores."""
+    listed = subprocess.run(["git", "ls-files", "-z", "*.md"], cwd=root, capture_output=True, text=True)
+    if listed.returncode == 0 and listed.stdout:
+        return [root / name for name in listed.stdout.split("\0") if name]
+    return [p for p in root.rglob("*.md") if not {".venv", "runs"} & set(p.relative_to(root).parts)]
+
+
+def prose(page: Path) -> str:
+    """The text without code blocks and without comments."""
+    text = re.sub(r"^(```|~~~).*?^\1", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    return re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
+
+
+def links(text: str) -> list[str]:
+    """Targets of [text](target), ![text](target) and [name]: target."""
+    text = re.sub(r"(`+).+?\1", "", text)
+    return re.findall(r"\]\(\s*<?([^)\s>]+)", text) + re.findall(r"^\[[^\]]+\]:\s*(\S+)", text, re.MULTILINE)
+
+
+def anchors(text: str) -> set[str]:
+    """What GitHub makes of the headings: lower case, words and hyphens, a number behind a second one of the same name."""
+    found: set[str] = set()
+    for heading in re.findall(r"^#{1,6}\s+(.+?)\s*#*$", text, re.MULTILINE):
+        plain = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+        name = re.sub(r"[^\w\- ]", "", plain.lower()).replace(" ", "-")
+        number = 0
+        while (anchor := f"{name}-{number}" if number else name) in found:
+            number += 1
+        found.add(anchor)
+    return found | set(re.findall(r"<a\s+(?:id|name)=\"([^\"]+)\"", text))
+
+
+def dead(page: Path, root: Path) -> list[str]:
+    out = []
+    for link in links(prose(page)):
+        if re.match(r"[a-z][a-z+.-]*:", link):  # another site
+            continue
+        name, _, anchor = unquote(link).partition("#")
+        target = (page.parent / name).resolve() if name else page
+        if not target.is_relative_to(root) or not target.exists():
+            out.append(f"{link}: no such file")
+        elif anchor and target.suffix == ".md" and anchor not in anchors(prose(target)):
+            out.append(f"{link}: no such heading")
+    return out
+
+
+def test_no_link_is_dead(root):
+    pages = documents(root)
+    assert root / "README.md" in pages
+    found = {str(page.relative_to(root)): dead(page, root) for page in pages}
+    assert not any(found.values()), {name: lines for name, lines in found.items() if lines}
+
+
+def test_the_first_page_is_short(root):
+    size = len((root / "README.md").read_bytes())
+    assert size <= FIRST_PAGE, f"README.md has {size:,} bytes: move something to the README of its folder"
+
+
+def test_what_is_named_as_a_script_is_there(root):
+    """`./scripts/x.sh` and `python -m a.b.c` in any document."""
+    for page in documents(root):
+        text = page.read_text()
+        for name in re.findall(r"\bscripts/[\w/]+\.(?:sh|py)\b", text):
+            assert (root / name).exists(), (page.name, name)
+        for name in re.findall(r"python -m ((?:DMControl|Atari|scripts)[\w.]*\w)", text):
+            assert (root / name.replace(".", "/")).with_suffix(".py").exists(), (page.name, name)
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("[a](other.md)", None),
+        ("[a](other.md#two-words-of-it)", None),
+        ("[a](#here)", None),
+        ("[a](other.md#same-1)", None),
+        ("![a](picture.png)", "no such file"),
+        ("[a](other.md#three)", "no such heading"),
+        ("[a](other.md#same-2)", "no such heading"),
+        ("[a](other.md#in-code)", "no such heading"),
+        ("[a][b]\n\n[b]: gone.md", "no such file"),
+        ("[a](../outside.md)", "no such file"),
+        ("`[a](gone.md)` [a](https://example.org/#x)", None),
+        ("```\n[a](gone.md)\n```", None),
+    ],
+)
+def test_the_check_itself(line, problem, tmp_path):
+    root = tmp_path / "repository"
+    root.mkdir()
+    (tmp_path / "outside.md").write_text("")
+    (root / "other.md").write_text("# Two `words`, of it\n\n## Same\n\n## Same\n\n```bash\n# in code\n```\n")
+    page = root / "page.md"
+    page.write_text(f"# Here\n\n{line}\n")
+    found = dead(page, root)
+    assert [text.split(": ")[1] for text in found] == ([problem] if problem else [])
