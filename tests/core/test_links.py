@@ -6,15 +6,16 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from PIL import Image
 
 FIRST_PAGE = 14_000  # bytes
 
 
 def documents(root: Path) -> list[Path]:
-    """Every tracked .md file; where there is no git, every one outside of what git ignores."""
+    """Every .md file that is tracked; without git, every one that is not generated."""
     listed = subprocess.run(["git", "ls-files", "-z", "*.md"], cwd=root, capture_output=True, text=True)
-    if listed.returncode == 0 and listed.stdout:
-        return [root / name for name in listed.stdout.split("\0") if name]
+    if listed.stdout:
+        return [root / name for name in listed.stdout.split("\0") if name and (root / name).exists()]
     return [p for p in root.rglob("*.md") if not {".venv", "runs"} & set(p.relative_to(root).parts)]
 
 
@@ -77,6 +78,14 @@ def test_what_is_named_as_a_script_is_there(root):
             assert (root / name).exists(), (page.name, name)
         for name in re.findall(r"python -m ((?:DMControl|Atari|scripts)[\w.]*\w)", text):
             assert (root / name.replace(".", "/")).with_suffix(".py").exists(), (page.name, name)
+
+
+def test_captions_are_those_of_the_animations(root):
+    rows = re.findall(r"^\| !\[\w+\]\((\S+\.gif)\) \| (.+) \|$", (root / "results/NOTES.md").read_text(), re.MULTILINE)
+    assert {(root / "results" / name).resolve() for name, _ in rows} == set((root / "figs/policies").glob("*.gif"))
+    for name, caption in rows:
+        with Image.open(root / "results" / name) as animation:
+            assert animation.info["comment"].decode() == caption, name
 
 
 @pytest.mark.parametrize(
