@@ -1,11 +1,13 @@
-"""Documents: no link leads nowhere, and the first page stays short."""
+"""Documents: links, settings, metrics and commands that they name exist, and the first page stays short."""
 
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
+import yaml
 from PIL import Image
 
 FIRST_PAGE = 14_000  # bytes
@@ -78,6 +80,40 @@ def test_what_is_named_as_a_script_is_there(root):
             assert (root / name).exists(), (page.name, name)
         for name in re.findall(r"python -m ((?:DMControl|Atari|scripts)[\w.]*\w)", text):
             assert (root / name.replace(".", "/")).with_suffix(".py").exists(), (page.name, name)
+
+
+def settings(folder: Path) -> set[str]:
+    """Every key in any YAML below the folder: "mlr.mask" and "mlr.mask.ratio"."""
+    found: set[str] = set()
+
+    def walk(values: dict[str, Any], before: str = "") -> None:
+        for key, value in values.items():
+            found.add(f"{before}{key}")
+            if isinstance(value, dict):
+                walk(value, f"{before}{key}.")
+
+    for file in folder.rglob("*.yaml"):
+        walk(yaml.safe_load(file.read_text()) or {})
+    return found
+
+
+def test_settings_that_documents_name_exist(root):
+    """`block.key` or `block.key=value`, where a block of that name exists; a tree's README names its own tree's."""
+    for page in documents(root):
+        tree = {"DMControl": "dmcontrol", "Atari": "atari"}.get(page.relative_to(root).parts[0], "")
+        known = settings(root / "configs" / tree)
+        named = set(re.findall(r"`([a-z]+(?:\.[a-z_0-9]+)+)(?:=[^`]*)?`", page.read_text()))
+        named = {key for key in named if key.split(".")[0] in known and key.split(".")[-1] not in ("csv", "py", "yaml")}
+        assert not named - known, (page.name, named - known)
+
+
+@pytest.mark.parametrize("tree", ["DMControl", "Atari"])
+def test_every_logged_metric_is_explained(root, tree):
+    page = (root / tree / "README.md").read_text()
+    groups = "agent|env|eval|final|grad|loss|masks|mlr|perf|time|train"
+    for file in (root / tree).rglob("*.py"):
+        for name in re.findall(rf'"((?:{groups})/[a-z_]+)"', file.read_text()):
+            assert f"`{name}`" in page, (file.name, name)
 
 
 def test_captions_are_those_of_the_animations(root):
