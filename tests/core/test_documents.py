@@ -1,6 +1,9 @@
 """Documents: links, settings, metrics and commands that they name exist, and the first page stays short."""
 
+import importlib
 import re
+import shlex
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -80,6 +83,26 @@ def test_what_is_named_as_a_script_is_there(root):
             assert (root / name).exists(), (page.name, name)
         for name in re.findall(r"python -m ((?:DMControl|Atari|scripts)[\w.]*\w)", text):
             assert (root / name.replace(".", "/")).with_suffix(".py").exists(), (page.name, name)
+
+
+def test_shown_training_commands_are_accepted(root):
+    """Their settings alone: nothing is trained."""
+    for page in documents(root):
+        for tree, line in re.findall(r"^python -m (DMControl|Atari)\.train (?!--multirun)(.+)$", page.read_text(), re.MULTILINE):
+            config = importlib.import_module(f"{tree}.settings").read_config(shlex.split(line, comments=True))
+            assert config.method and config.preset, line
+
+
+def test_the_preset_that_readme_inherits(root, tmp_path, monkeypatch):
+    text = (root / "README.md").read_text()
+    name, preset = re.search(r"`configs/dmcontrol/preset/(\w+)\.yaml`.*?```yaml\n(.*?)```", text, re.DOTALL).groups()
+    shutil.copytree(root / "configs/dmcontrol", tmp_path / "dmcontrol")
+    (tmp_path / f"dmcontrol/preset/{name}.yaml").write_text(preset)
+    module = importlib.import_module("DMControl.settings")
+    monkeypatch.setattr(module, "CONFIGS", tmp_path / "dmcontrol")
+    mine, small = module.read_config([f"preset={name}"]), module.read_config(["preset=small"])
+    assert mine.preset == name and mine.image == small.image and mine.encoder == small.encoder
+    assert mine.mlr.window == 16 and mine.mlr.mask.ratio == 0.75 and mine.mlr.mask.block == small.mlr.mask.block
 
 
 def settings(folder: Path) -> set[str]:
