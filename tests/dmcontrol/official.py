@@ -92,3 +92,9 @@ def assert_close(ours: Tensor, theirs, relative: float) -> None:
     """Equal to `relative` of the size of the array: of each entry, and of the largest one where entries are near 0."""
     theirs = tensor(theirs).to(ours.dtype)
     torch.testing.assert_close(ours.detach(), theirs, rtol=relative, atol=relative * float(theirs.abs().max()) * 0.1 + 1e-9)
+
+
+def assert_moved(ours: Tensor, before, after) -> None:
+    """What a step changed, to a hundredth of its largest entry."""
+    moved, wanted = ours.detach() - tensor(before), tensor(after) - tensor(before)
+    assert (moved - wanted).abs().max() <= 0.01 * wanted.abs().max()
