@@ -1,0 +1,91 @@
+"""SGQN: saliency, consistency and the attribution decoder."""
+
+import copy
+
+import pytest
+import torch
+from small_agents import fill, make, part_of
+
+from DMControl.agents.critic_loss import squared
+from DMControl.methods import sgqn
+
+
+def test_guided_gradients_pass_only_what_is_positive():
+    x = torch.tensor([-1.0, 2.0, 3.0], requires_grad=True)
+    y = sgqn.GuidedReLU.apply(x)
+    (g,) = torch.autograd.grad(y, x, torch.tensor([1.0, -1.0, 1.0]))
+    assert y.tolist() == [0, 2, 3] and g.tolist() == [0, 0, 1]
+
+
+def test_salient_pixels_are_those_at_or_above_the_quantile_of_their_frame():
+    values = torch.rand(3, 2, 10, 10, generator=torch.Generator().manual_seed(0))
+    for quantile in (0.0, 0.5, 0.9, 0.95, 0.98):
+        kept = sgqn.salient(values, quantile)
+        threshold = torch.quantile(values.flatten(2), quantile, dim=2)[..., None, None]
+        assert torch.equal(kept[:, ::3].bool(), values >= threshold)
+        assert kept.shape == (3, 6, 10, 10) and torch.equal(kept[:, 0], kept[:, 2])
+
+
+def test_saliency_is_guided_backpropagation_of_the_networks_q1():
+    """Against torch's own ReLUs, each with a hook that cuts what is negative; and not the plain gradient."""
+    agent, config = make("sgqn", "encoder.init=kaiming")
+    part, critic = part_of(agent, config, 2), agent.critic
+    relus = []
+
+    def relu():
+        relus.append(torch.nn.ReLU())
+        return relus[-1]
+
+    convs = [layer for conv in critic.encoder.trunk.convs for layer in (conv, relu())]
+    q1 = torch.nn.Sequential(*(relu() if isinstance(layer, torch.nn.ReLU) else layer for layer in critic.q1))
+
+    def gradient():
+        image = part.obs.float().requires_grad_()
+        features = torch.nn.Sequential(*convs)(image / 255)
+        value = q1(torch.cat([critic.encoder.head(features), part.action], 1))
+        torch.testing.assert_close(value, critic(part.obs, part.action)[0], rtol=1e-4, atol=1e-5)  # the very network
+        (out,) = torch.autograd.grad(value.sum(), image)
+        return out.abs().view(2, 3, 3, 36, 36).amax(2)
+
+    plain = gradient()
+    for module in relus:
+        module.register_full_backward_hook(lambda m, inner, outer: (inner[0].clamp_min(0),))
+    found = sgqn.saliency(critic, part.obs, part.action)
+    torch.testing.assert_close(found, gradient(), rtol=1e-4, atol=1e-9)
+    assert not torch.allclose(found, plain, rtol=0.1) and not any(p.grad is not None for p in critic.parameters())
+
+
+def test_sgqn_adds_the_consistency_with_the_masked_observation():
+    agent, config = make("sgqn", "encoder.init=kaiming")  # delta-orthogonal strides leave most pixels without a gradient at first
+    part = part_of(agent, config)
+    fill_in = sgqn.Fill(torch.tensor(77.0))
+    loss, _ = agent.critic_loss.loss(agent.critic, part, fill_in)
+    kept = sgqn.salient(sgqn.saliency(agent.critic, part.obs, part.action), config.sgqn.quantile)
+    masked = torch.where(kept.bool(), part.obs.float(), torch.tensor(77.0))
+    one, two = agent.critic(part.obs, part.action), agent.critic(masked, part.action)
+    torch.testing.assert_close(loss, squared(*one, part.target) + 0.5 * squared(one[0] - two[0], one[1] - two[1], torch.zeros(6, 1)))
+    assert kept.mean() == pytest.approx(1 - config.sgqn.quantile, abs=0.01)
+
+
+def test_sgqns_decoder_learns_every_second_update_with_the_encoder():
+    agent, config = make("sgqn")
+    replay, decoder = fill(agent, config), agent.critic_loss.decoder
+    batch = replay.sample(8)
+    moved = []
+    for agent.updates in range(4):
+        encoder, own, q = (copy.deepcopy(m.state_dict()) for m in (agent.critic.encoder, decoder, agent.critic.q1))
+        metrics = agent.critic_loss.after_update(agent, batch, agent.augment.draw(8, 9, agent.generator), replay)
+        changed = [
+            any(not torch.equal(v, old[k]) for k, v in m.state_dict().items())
+            for m, old in ((agent.critic.encoder, encoder), (decoder, own), (agent.critic.q1, q))
+        ]
+        moved.append(changed)
+        assert bool(metrics) == changed[0]
+    assert moved == [[True, True, False], [False] * 3, [True, True, False], [False] * 3]
+    assert decoder(torch.zeros(2, config.encoder.dim), torch.zeros(2, 2)).shape == (2, 9, 36, 36)
+
+
+def test_sgqn_decays_the_critics_weights_and_no_others():
+    agent, _ = make("sgqn")
+    decay = {n: o.inner.param_groups[0]["weight_decay"] for n, o in agent._optimizers().items()}
+    assert decay == {"critic": 1e-5, "actor": 0, "alpha": 0, "sgqn": 0}
