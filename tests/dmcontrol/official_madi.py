@@ -13,9 +13,13 @@ from torch import Tensor, nn
 from DMControl.agents.sac import SAC
 from DMControl.core.method.augment import View
 from DMControl.core.method.frames import Frames
+from DMControl.core.method.objective import Metrics
+from DMControl.core.method.sequence import Sequence
 from DMControl.methods import make_agent
 from DMControl.methods.madi import Masker
-from DMControl.methods.strong_augmentation import Overlay, Strong
+from DMControl.methods.sgqn import Attribution
+from DMControl.methods.soda import SODA
+from DMControl.methods.strong_augmentation import Overlay, StrongAugmentation
 from DMControl.replay import Batch
 from DMControl.settings import read_config
 
@@ -54,26 +58,26 @@ def make_agent_of(g: Golden, method: str, *settings: str) -> SAC:
 
 
 def masker_of(agent: SAC) -> Masker | None:
-    return agent.critic_loss.front
+    return agent.pixels if isinstance(agent.pixels, Masker) else None
 
 
 def see(agent: SAC, image: Tensor) -> Tensor:
     """What the encoders read of an image."""
-    return agent.critic_loss.see(image)
+    return agent.pixels(image)
 
 
-def strong_of(agent: SAC) -> Strong:
-    return agent.critic_loss.strong
+def strong_of(agent: SAC) -> StrongAugmentation:
+    return (agent.objective or agent.critic_loss).strong
 
 
-def soda_of(agent: SAC) -> nn.Module | None:
+def soda_of(agent: SAC) -> SODA | None:
     """Holds projector, predictor and the slow copy of the projector."""
-    return agent.critic_loss if hasattr(agent.critic_loss, "projector") else None
+    return agent.objective if isinstance(agent.objective, SODA) else None
 
 
-def sgqn_of(agent: SAC) -> nn.Module | None:
+def sgqn_of(agent: SAC) -> Attribution | None:
     """Holds the attribution decoder."""
-    return agent.critic_loss if hasattr(agent.critic_loss, "decoder") else None
+    return agent.objective if isinstance(agent.objective, Attribution) else None
 
 
 def labelled(agent: SAC) -> dict[str, nn.Parameter]:
@@ -111,7 +115,7 @@ def load(agent: SAC, g: Golden) -> None:
                 parameter.copy_(to_ours(weight, trunk) if weight.ndim == 2 and weight.shape[1] == trunk.features else weight)
 
 
-def give_overlays(strong: Strong, g: Golden) -> None:
+def give_overlays(strong: StrongAugmentation, g: Golden) -> None:
     """The given images, whole and unmirrored, in place of what the method would draw."""
     strong.bank, n = g["overlay_image"].permute(0, 2, 3, 1).contiguous(), len(g["overlay_image"])
     strong.draw = lambda count, generator: Overlay(torch.arange(n), torch.zeros(n, 2), torch.ones(n, 2))
@@ -129,9 +133,13 @@ class OneBatch:
     def __init__(self, g: Golden) -> None:
         self.batch = Batch(Frames.of_images(g["obs"]), g["action"], g["reward"], Frames.of_images(g["next_obs"]), g["not_done"])
 
-    def sample(self, n: int, purpose: str = "batch") -> Batch:
+    def sample(self, n: int) -> Batch:
         assert n == len(self.batch.action)
         return self.batch
+
+    def sample_sequences(self, n: int, window: int) -> Sequence:
+        assert window == 1
+        return self.sample(n).as_sequence()
 
 
 def give_noise(agent: SAC, *noises: Tensor) -> None:
@@ -142,6 +150,12 @@ def give_noise(agent: SAC, *noises: Tensor) -> None:
 
 def no_view(agent: SAC, g: Golden) -> View:
     return agent.augment.draw(len(g["obs"]), g["obs"].shape[1], torch.Generator())
+
+
+def judge(agent: SAC, g: Golden) -> Tensor:
+    """The deterministic actions on obs."""
+    actions, _ = agent.act(Frames.of_images(g["obs"]), agent.begin(len(g["obs"])), explore=False)
+    return torch.from_numpy(actions)
 
 
 def target_values(agent: SAC, g: Golden) -> Tensor:
@@ -164,27 +178,30 @@ def actor_step(agent: SAC, g: Golden) -> tuple[Tensor, Tensor]:
 def whole_update(agent: SAC, g: Golden) -> dict[str, Tensor]:
     """The first update of a run, an even one; gives the losses of critic, actor and temperature."""
     give_noise(agent, g["noise_next"], g["noise_actor"])
-    metrics = agent.update(OneBatch(g))
+    metrics = agent.update(OneBatch(g), 0).metrics
     return {name: metrics[f"loss/{name}"] for name in ("critic", "actor", "alpha")}
+
+
+def objective_step(agent: SAC, g: Golden) -> Metrics:
+    replay = OneBatch(g)
+    return agent.update_objective(replay, replay.batch, no_view(agent, g), {})
 
 
 def soda_step(agent: SAC, g: Golden) -> Tensor:
     """SODA's own step; next_obs stands for the second crop of obs; gives the loss."""
     crops = iter((g["obs"], g["next_obs"]))
     agent.augment.view = lambda frames, view: next(crops)
-    replay = OneBatch(g)
-    return soda_of(agent).after_update(agent, replay.batch, no_view(agent, g), replay)["loss/auxiliary"]
+    return objective_step(agent, g)["loss/soda"]
 
 
 def attribution_step(agent: SAC, g: Golden) -> Tensor:
     """The step of SGQN's decoder; gives the loss."""
-    replay = OneBatch(g)
-    return sgqn_of(agent).after_update(agent, replay.batch, no_view(agent, g), replay)["loss/auxiliary"]
+    return objective_step(agent, g)["loss/sgqn"]
 
 
 def fill_colour(agent: SAC, g: Golden) -> Tensor:
     """What SGQN hides pixels behind."""
-    return sgqn_of(agent).draw(OneBatch(g).batch, torch.Generator()).colour
+    return agent.critic_loss.draw(OneBatch(g).batch, torch.Generator())
 
 
 def assert_gradients(agent: SAC, g: Golden, case: str, only: Iterable[str] = ("",)) -> None:

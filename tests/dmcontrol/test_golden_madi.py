@@ -9,6 +9,7 @@ from official_madi import (
     assert_gradients,
     assert_steps,
     critic_step,
+    judge,
     labelled,
     make_agent_of,
     masker_of,
@@ -20,7 +21,7 @@ from official_madi import (
 
 from DMControl.core.method.frames import Frames
 from DMControl.methods import make_agent
-from DMControl.methods.strong_augmentation import Strong
+from DMControl.methods.strong_augmentation import StrongAugmentation
 from DMControl.settings import read_config
 
 pytestmark = pytest.mark.golden
@@ -52,7 +53,7 @@ def test_overlay(g):
 
 
 def test_random_convolution(g):
-    view = Strong("conv", 1.0).view(g["obs"], g["conv_kernels"])
+    view = StrongAugmentation("conv", 1.0).view(g["obs"], g["conv_kernels"])
     first, last = g["conv_view_top_left"], g["conv_view_bottom_right"]
     assert_close(view[..., : first.shape[-2], : first.shape[-1]], first, 1e-4)
     assert_close(view[..., -last.shape[-2] :, -last.shape[-1] :], last, 1e-4)
@@ -93,7 +94,7 @@ def check_policy(agent, g, case):
     found = {"mu": mean, "pi": action, "log_pi": log_pi, "log_std": log_std, "Q1": q1, "Q2": q2}
     for name, ours in found.items():
         assert_close(ours, g[f"{case}/actor_{name}"], 1e-4)
-    assert_close(torch.from_numpy(agent.act(Frames.of_images(g["obs"]), sample=False)), g[f"{case}/actor_mu"], 1e-4)
+    assert_close(judge(agent, g), g[f"{case}/actor_mu"], 1e-4)
     before = {k: p.detach().clone() for k, p in labelled(agent).items()}
     for ours, name in zip(actor_step(agent, g), ("actor_loss", "alpha_loss"), strict=True):
         assert_close(ours, g[f"{case}/{name}"], 1e-4)
