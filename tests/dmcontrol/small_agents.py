@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from DMControl.agents.critic_loss import Part
+from DMControl.agents.critic_loss import Transitions
 from DMControl.core.machine import Precision
 from DMControl.methods import make_agent
 from DMControl.replay import Replay
@@ -32,7 +32,7 @@ def fill(agent, config, steps=60, seed=0):
 def part_of(agent, config, n=6):
     g = torch.Generator().manual_seed(3)
     image = torch.randint(0, 256, (n, 9, config.image.crop, config.image.crop), generator=g, dtype=torch.uint8)
-    return Part(image, torch.rand(n, 2, generator=g) * 2 - 1, torch.randn(n, 1, generator=g), slice(0, n))
+    return Transitions(image, torch.rand(n, 2, generator=g) * 2 - 1, torch.randn(n, 1, generator=g), slice(0, n))
 
 
 def grads(module):
@@ -40,5 +40,5 @@ def grads(module):
 
 
 def state(agent):
-    modules = (agent.critic, agent.actor, agent.target, agent.critic_loss)
-    return torch.cat([p.detach().flatten() for m in modules for p in m.parameters()])
+    modules = (agent.critic, agent.actor, agent.target, agent.pixels, agent.objective)
+    return torch.cat([p.detach().flatten() for m in modules if m is not None for p in m.parameters()])

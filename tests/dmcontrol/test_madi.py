@@ -7,7 +7,7 @@ import pytest
 import torch
 from small_agents import CPU, FP32, fill, grads, make, part_of, state
 
-from DMControl.agents.critic_loss import Part
+from DMControl.agents.critic_loss import Transitions
 from DMControl.core.method.frames import Frames
 from DMControl.methods.madi import Masker
 from DMControl.replay import Replay
@@ -47,7 +47,7 @@ def test_each_frame_is_masked_on_its_own_in_one_pass():
 def test_one_masker_pass_and_one_encoder_pass_for_both_halves():
     agent, config = make("madi", "augment=conv")
     part, calls = part_of(agent, config), []
-    agent.critic_loss.front.convs[0].register_forward_hook(lambda m, i, o: calls.append(("mask", len(i[0]))))
+    agent.pixels.convs[0].register_forward_hook(lambda m, i, o: calls.append(("mask", len(i[0]))))
     agent.critic.encoder.trunk.register_forward_hook(lambda m, i, o: calls.append(("encode", len(i[0]))))
     agent.critic_loss.loss(agent.critic, part, agent.critic_loss.strong.draw(6, agent.generator))
     assert calls == [("mask", 2 * 6 * 3), ("encode", 2 * 6)]
@@ -56,54 +56,54 @@ def test_one_masker_pass_and_one_encoder_pass_for_both_halves():
 def test_the_masker_learns_from_the_critics_loss_alone():
     """The critic's loss reaches it; target, actor and temperature do not, and scaling them changes nothing."""
     agent, config = make("madi")
-    front, part = agent.critic_loss.front, part_of(agent, config)
+    masker, part = agent.pixels, part_of(agent, config)
     losses, _ = agent.critic_loss.loss(agent.critic, part, agent.critic_loss.strong.draw(6, agent.generator))
     losses.sum().backward()
-    assert all(g is not None and g.abs().sum() > 0 for g in grads(front))
-    for p in front.parameters():
+    assert all(g is not None and g.abs().sum() > 0 for g in grads(masker))
+    for p in masker.parameters():
         p.grad = None
     actor_loss, alpha_loss, _ = agent.actor_losses(part.obs, torch.randn(6, 2))
     (actor_loss + alpha_loss).backward()
     target = agent.target_value(part.obs, torch.zeros(6, 1), torch.ones(6, 1), torch.randn(6, 2))
-    assert not target.requires_grad and all(g is None for g in grads(front))
+    assert not target.requires_grad and all(g is None for g in grads(masker))
 
     def step_with(scale):
         torch.manual_seed(0)
         one, c = make("madi")
         inner = one.actor_losses
         one.actor_losses = lambda *a: (scale * inner(*a)[0], scale * inner(*a)[1], inner(*a)[2])
-        one.update(fill(one, c))
-        return torch.cat([p.detach().flatten() for p in one.critic_loss.front.parameters()])
+        one.update(fill(one, c), 0)
+        return torch.cat([p.detach().flatten() for p in one.pixels.parameters()])
 
     assert torch.equal(step_with(1.0), step_with(100.0))
 
 
 def test_the_masker_has_no_target_copy_and_moves_with_every_critic_update():
     agent, config = make("madi")
-    replay, front = fill(agent, config), agent.critic_loss.front
-    names = {id(p) for p in front.parameters()}
+    replay, masker = fill(agent, config), agent.pixels
+    names = {id(p) for p in masker.parameters()}
     assert not names & {id(p) for m in (agent.target, agent.critic, agent.actor) for p in m.parameters()}
-    assert sum(k.startswith("front.") for k in agent.critic_loss.state_dict()) == len(agent.critic_loss.state_dict()) == 6
+    assert len(agent.networks()["pixels"]) == 6
     for _ in range(3):
-        before = [p.detach().clone() for p in front.parameters()]
-        agent.update(replay)
-        assert all(not torch.equal(a, b) for a, b in zip(before, front.parameters(), strict=True))
+        before = [p.detach().clone() for p in masker.parameters()]
+        agent.update(replay, 0)
+        assert all(not torch.equal(a, b) for a, b in zip(before, masker.parameters(), strict=True))
 
 
 def test_the_mask_is_in_front_of_everything():
     """With a mask of zero, the agent is blind: acting, target, actor and critic see the same whatever is there."""
     agent, config = make("madi", "augment=none")
-    front = agent.critic_loss.front
+    masker = agent.pixels
     with torch.no_grad():
-        front.convs[-1].bias.fill_(-1e4)
+        masker.convs[-1].bias.fill_(-1e4)
     a, b = part_of(agent, config), part_of(agent, config)
-    b = Part(255 - b.obs, b.action, b.target, b.rows)
+    b = Transitions(255 - b.obs, b.action, b.target, b.rows)
     noise = torch.randn(6, 2)
 
     def seen(part):
         store = part.obs[0].reshape(3, 3, *part.obs.shape[2:])
         with torch.no_grad():
-            acted = agent.act(Frames(store, torch.arange(3)[None]), sample=False)
+            acted, _ = agent.act(Frames(store, torch.arange(3)[None]), agent.begin(1), explore=False)
             return [
                 torch.from_numpy(acted),
                 agent.target_value(part.obs, part.target, torch.ones(6, 1), noise),
@@ -113,7 +113,7 @@ def test_the_mask_is_in_front_of_everything():
 
     assert all(torch.equal(x, y) for x, y in zip(seen(a), seen(b), strict=True))
     with torch.no_grad():
-        front.convs[-1].bias.fill_(0.0)
+        masker.convs[-1].bias.fill_(0.0)
     assert not any(torch.equal(x, y) for x, y in zip(seen(a), seen(b), strict=True))
 
 
@@ -128,14 +128,14 @@ def test_kinds_of_masks():
     assert not binary(masks["mixed"].masks(frames)) and binary(masks["mixed"].masks(frames, judging=True))
     assert torch.equal(masks["hard"].masks(frames).bool(), masks["soft"].masks(frames) > 0.5)
     agent, config = make("madi", "masker.type=hard")
-    before = copy.deepcopy(agent.critic_loss.front.state_dict())
-    agent.update(fill(agent, config))
-    assert all(torch.equal(v, before[k]) for k, v in agent.critic_loss.front.state_dict().items())  # no gradient through a threshold
+    before = copy.deepcopy(agent.pixels.state_dict())
+    agent.update(fill(agent, config), 0)
+    assert all(torch.equal(v, before[k]) for k, v in agent.pixels.state_dict().items())  # no gradient through a threshold
 
 
 def test_depth_and_width():
     agent, _ = make("madi", "masker.depth=5", "masker.width=4")
-    assert [tuple(c.weight.shape[:2]) for c in agent.critic_loss.front.convs] == [(4, 3), (4, 4), (4, 4), (4, 4), (1, 4)]
+    assert [tuple(c.weight.shape[:2]) for c in agent.pixels.convs] == [(4, 3), (4, 4), (4, 4), (4, 4), (1, 4)]
 
 
 @pytest.mark.slow
@@ -158,7 +158,7 @@ def test_the_mask_finds_the_corner_that_the_reward_depends_on():
 
     def brightness():
         with torch.no_grad():
-            mask = agent.critic_loss.front.masks(seen)
+            mask = agent.pixels.masks(seen)
         outside = torch.ones(side, side, dtype=torch.bool)
         outside[: corner + 1, : corner + 1] = False
         return float(mask[:, :, 1 : corner - 2, 1 : corner - 2].mean()), float(mask[:, :, outside].mean())
@@ -166,7 +166,7 @@ def test_the_mask_finds_the_corner_that_the_reward_depends_on():
     inside, outside = brightness()
     assert abs(inside - outside) < 0.02
     for _ in range(400):
-        agent.update(replay)
+        agent.update(replay, 0)
     inside, outside = brightness()
     assert inside > outside + 0.1, (inside, outside)
 
@@ -175,21 +175,21 @@ def test_mlr_madi_is_mlr_with_its_key_off():
     one, config = make("mlr_madi", "masker.enabled=false")
     two, _ = make("mlr")
     for agent in (one, two):
-        agent.update(fill(agent, config))
+        agent.update(fill(agent, config), 0)
     assert torch.equal(state(one), state(two))
 
 
 def test_mlrs_encoders_stand_behind_the_masker_and_do_not_move_it():
     agent, config = make("mlr_madi", "mlr.warmup=0")
-    replay, front, o = fill(agent, config), agent.critic_loss.front, agent.objective
+    replay, masker, o = fill(agent, config), agent.pixels, agent.objective
     calls = []
-    front.register_forward_hook(lambda m, i, out: calls.append(len(out)))
-    before, encoder = copy.deepcopy(front.state_dict()), copy.deepcopy(agent.critic.encoder.state_dict())
-    agent.update_objective(replay)
+    masker.register_forward_hook(lambda m, i, out: calls.append(len(out)))
+    before, encoder = copy.deepcopy(masker.state_dict()), copy.deepcopy(agent.critic.encoder.state_dict())
+    agent.update_objective(replay, None, None, {})
     assert sum(calls) == 2 * config.mlr.batch_size * config.mlr.window  # the masked branch and the targets
-    assert all(torch.equal(v, before[k]) for k, v in front.state_dict().items()) and all(g is None for g in grads(front))
+    assert all(torch.equal(v, before[k]) for k, v in masker.state_dict().items()) and all(g is None for g in grads(masker))
     assert any(not torch.equal(v, encoder[k]) for k, v in agent.critic.encoder.state_dict().items())
-    assert not {id(p) for p in front.parameters()} & {id(p) for p in o.trained()}
+    assert not {id(p) for p in masker.parameters()} & {id(p) for p in o.trained()}
     assert {id(p) for p in agent.critic.encoder.parameters()} <= {id(p) for p in o.trained()}
-    agent.update(replay)
-    assert any(not torch.equal(v, before[k]) for k, v in front.state_dict().items())  # the critic's loss does
+    agent.update(replay, 0)
+    assert any(not torch.equal(v, before[k]) for k, v in masker.state_dict().items())  # the critic's loss does

@@ -58,10 +58,10 @@ def test_saliency_is_guided_backpropagation_of_the_networks_q1():
 def test_sgqn_adds_the_consistency_with_the_masked_observation():
     agent, config = make("sgqn", "encoder.init=kaiming")  # delta-orthogonal strides leave most pixels without a gradient at first
     part = part_of(agent, config)
-    fill_in = sgqn.Fill(torch.tensor(77.0))
-    loss, _ = agent.critic_loss.loss(agent.critic, part, fill_in)
+    colour = torch.tensor(77.0)
+    loss, _ = agent.critic_loss.loss(agent.critic, part, colour)
     kept = sgqn.salient(sgqn.saliency(agent.critic, part.obs, part.action), config.sgqn.quantile)
-    masked = torch.where(kept.bool(), part.obs.float(), torch.tensor(77.0))
+    masked = torch.where(kept.bool(), part.obs.float(), colour)
     one, two = agent.critic(part.obs, part.action), agent.critic(masked, part.action)
     torch.testing.assert_close(loss, squared(*one, part.target) + 0.5 * squared(one[0] - two[0], one[1] - two[1], torch.zeros(6, 1)))
     assert kept.mean() == pytest.approx(1 - config.sgqn.quantile, abs=0.01)
@@ -69,23 +69,17 @@ def test_sgqn_adds_the_consistency_with_the_masked_observation():
 
 def test_sgqns_decoder_learns_every_second_update_with_the_encoder():
     agent, config = make("sgqn")
-    replay, decoder = fill(agent, config), agent.critic_loss.decoder
-    batch = replay.sample(8)
-    moved = []
-    for agent.updates in range(4):
-        encoder, own, q = (copy.deepcopy(m.state_dict()) for m in (agent.critic.encoder, decoder, agent.critic.q1))
-        metrics = agent.critic_loss.after_update(agent, batch, agent.augment.draw(8, 9, agent.generator), replay)
-        changed = [
-            any(not torch.equal(v, old[k]) for k, v in m.state_dict().items())
-            for m, old in ((agent.critic.encoder, encoder), (decoder, own), (agent.critic.q1, q))
-        ]
-        moved.append(changed)
-        assert bool(metrics) == changed[0]
-    assert moved == [[True, True, False], [False] * 3, [True, True, False], [False] * 3]
+    replay, decoder = fill(agent, config), agent.objective.decoder
+    assert ["loss/sgqn" in agent.update(replay, 0).metrics for _ in range(4)] == [True, False, True, False]
+    modules = (agent.critic.encoder, decoder, agent.critic.q1)
+    before = [copy.deepcopy(m.state_dict()) for m in modules]
+    agent.update_objective(replay, replay.sample(8), agent.augment.draw(8, 9, agent.generator), {})
+    changed = [any(not torch.equal(v, old[k]) for k, v in m.state_dict().items()) for m, old in zip(modules, before, strict=True)]
+    assert changed == [True, True, False]
     assert decoder(torch.zeros(2, config.encoder.dim), torch.zeros(2, 2)).shape == (2, 9, 36, 36)
 
 
 def test_sgqn_decays_the_critics_weights_and_no_others():
     agent, _ = make("sgqn")
     decay = {n: o.inner.param_groups[0]["weight_decay"] for n, o in agent._optimizers().items()}
-    assert decay == {"critic": 1e-5, "actor": 0, "alpha": 0, "sgqn": 0}
+    assert decay == {"critic": 1e-5, "actor": 0, "alpha": 0, "objective0": 0}
