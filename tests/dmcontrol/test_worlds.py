@@ -19,7 +19,7 @@ from DMControl.core.run.config import Config, plain
 from DMControl.env import EVALUATE, TRAIN, Env
 from DMControl.settings import read_config
 from DMControl.train import Trainer
-from DMControl.worlds import footage, procedural, scene
+from DMControl.worlds import camera, footage, procedural, scene
 from DMControl.worlds.catalogue import INTENSITIES, WORLDS, WorldName, is_procedural, label, world_names
 from DMControl.worlds.images import overlay_images
 from DMControl.worlds.make import BACKGROUNDS, make
@@ -296,7 +296,7 @@ def test_colours_and_camera_stay_in_their_ranges_and_wander():
             home, now = world.camera.home, world.camera.at
             assert (1 - 0.5 * s) * home[0] - 1e-9 <= now[0] <= (1 + 1.5 * s) * home[0] + 1e-9
             assert np.abs(now[1:] - home[1:]).max() <= np.pi / 2 * s + 1e-9 and now[2] >= 0
-            moved = np.linalg.norm(scene.cartesian(now) - scene.cartesian(at))
+            moved = np.linalg.norm(camera.cartesian(now) - camera.cartesian(at))
             assert moved <= 0.4 * s * home[0] / 4 * 1.01  # the ranges may bend a move along them
             rolls.append(world.camera.roll)
             radii.append(now[0] / home[0])
@@ -340,10 +340,10 @@ def test_videos_go_to_and_fro():
     env = env_in(WorldName("distracting_cs", 0.1), size=16)
     env.reset(0)
     world, visited = env.world, []
-    world.place, world.direction = len(world.video) - 3, 1
+    world.shown, world.direction = len(world.video) - 3, 1
     for _ in range(16):
         world.tick()
-        visited.append(world.place - len(world.video))
+        visited.append(world.shown - len(world.video))
     assert visited[1::2] == [-2, -1, -2, -3, -4, -5, -6, -7]
 
 
