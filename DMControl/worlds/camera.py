@@ -1,70 +1,100 @@
-"""The camera of distracting_cs."""
+"""The camera of distracting_cs: a random walk around the suite's own camera 0, within ranges that grow with the intensity.
+
+A fixed camera walks in world coordinates and keeps looking at the point that it looked at when the episode began. A tracking camera
+walks in coordinates around the agent's centre of mass and looks where the suite's own looks. At intensity 0 both are the suite's own.
+"""
 
 from typing import Any
 
+import mujoco
 import numpy as np
+
+FIXED = mujoco.mjtCamLight.mjCAMLIGHT_FIXED
+AGENT = 1  # the body that the agent's other bodies hang from
 
 
 class Camera:
-    """Where camera 0 stands, in spherical coordinates around the agent's first body: it drifts at random within its ranges."""
+    """The walk is in spherical coordinates: radius, azimuth, angle from the vertical."""
 
     def __init__(self, intensity: float, upper_only: bool) -> None:
-        s = self.intensity = intensity
-        self.upper_only = upper_only
-        self.angle, self.roll_angle = np.pi / 2 * s, np.pi / 2 * s
-        self.nearer, self.farther = 1 - 0.5 * s, 1 + 1.5 * s
+        s = intensity
+        self.upper_only = upper_only  # the camera stays above the horizontal, and its picture upright but for the roll
+        self.angle = np.pi / 2 * s  # how far azimuth, angle from the vertical and roll may go, either way
+        self.nearer, self.farther = 1 - 0.5 * s, 1 + 1.5 * s  # of the radius
         self.speed_std, self.speed_max = 0.1 * s, 0.4 * s  # at a radius of 4
         self.roll_std, self.roll_max = np.pi / 300 * s, np.pi / 50 * s
 
     def start(self, physics: Any, rng: np.random.Generator) -> None:
-        offset, up = physics.data.cam_xpos[0] - physics.data.xpos[1], physics.data.cam_xmat[0].reshape(3, 3)[:, 1]
-        self.home = spherical(offset)  # radius, azimuth, elevation
-        if np.hypot(*offset[:2]) < 1e-3 * self.home[0]:  # straight above: the azimuth at which the picture stays upright
-            self.home[1] = np.arctan2(-up[1], -up[0])
-        away = rng.uniform(-1, 1, 3)
-        radius = rng.uniform(self.nearer, self.farther) * self.home[0]
-        self.at = self.within(np.array([radius, self.home[1] + away[0] * self.angle, self.home[2] + away[1] * self.angle]))
-        self.roll = away[2] * self.roll_angle
-        self.velocity, self.roll_velocity = np.zeros(3), 0.0
+        """An episode begins: a random pose and velocity, then one step of the walk."""
+        self.fixed = physics.model.cam_mode[0] == FIXED
+        self.aim = viewed(physics)
+        self.home = home = spherical(physics.data.cam_xpos[0] - self.origin(physics))
+        self.low = np.array([home[0] * self.nearer, home[1] - self.angle, home[2] - self.angle])
+        self.high = np.array([home[0] * self.farther, home[1] + self.angle, home[2] + self.angle])
+        if self.upper_only:
+            self.low[2] = max(self.low[2], 0.0)
+            self.high[2] = min(self.high[2], max(home[2], np.pi / 2))
+        self.at = rng.uniform(self.low, self.high)
+        self.roll = rng.uniform(-self.angle, self.angle)
+        direction = rng.normal(size=3)
+        self.velocity = direction / np.linalg.norm(direction) * rng.uniform(0, self.speed_max)
+        self.roll_velocity = rng.uniform(-self.roll_max, self.roll_max)
+        self.move(rng)
 
-    def move(self, physics: Any, rng: np.random.Generator) -> None:
+    def move(self, rng: np.random.Generator) -> None:
+        """One step of the walk. Velocities keep what the ranges left of the step."""
         scale = self.home[0] / 4
         velocity = self.velocity + rng.normal(0, self.speed_std * scale, 3)
-        speed = np.linalg.norm(velocity)
-        velocity *= min(1.0, self.speed_max * scale / max(speed, 1e-12))
+        velocity *= min(1.0, self.speed_max * scale / max(np.linalg.norm(velocity), 1e-12))
         before = cartesian(self.at)
-        self.at = self.within(spherical(before + velocity))
-        self.velocity = cartesian(self.at) - before  # what the ranges left of it
+        self.at = spherical(before + velocity, self.home[1]).clip(self.low, self.high)
+        self.velocity = cartesian(self.at) - before
         turn = np.clip(self.roll_velocity + rng.normal(0, self.roll_std), -self.roll_max, self.roll_max)
-        roll = np.clip(self.roll + turn, -self.roll_angle, self.roll_angle)
+        roll = np.clip(self.roll + turn, -self.angle, self.angle)
         self.roll_velocity, self.roll = roll - self.roll, roll
 
-    def within(self, at: np.ndarray) -> np.ndarray:
-        radius = np.clip(at[0], self.nearer * self.home[0], self.farther * self.home[0])
-        azimuth = self.home[1] + np.clip((at[1] - self.home[1] + np.pi) % (2 * np.pi) - np.pi, -self.angle, self.angle)
-        elevation = self.home[2] + np.clip(at[2] - self.home[2], -self.angle, self.angle)
-        if self.upper_only:
-            elevation = max(elevation, 0.0)
-        return np.array([radius, azimuth, min(elevation, 0.499 * np.pi)])
+    def origin(self, physics: Any) -> np.ndarray:
+        """Of the coordinates that the camera walks in."""
+        return np.zeros(3) if self.fixed else physics.data.subtree_com[AGENT]
 
     def pose(self, physics: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Position, and the axes of a camera that looks at the agent: right, up, back."""
-        offset = cartesian(self.at)
-        back = offset / np.linalg.norm(offset)
-        right = np.cross((0.0, 0.0, 1.0), back)
-        right /= np.linalg.norm(right)
-        up = np.cross(back, right)
+        """Position and axes (right, up, back; flattened as MuJoCo has them), while the simulator still holds the suite's own pose."""
+        position = self.origin(physics) + cartesian(self.at)
+        back = position - (self.aim if self.fixed else viewed(physics))
+        back /= np.linalg.norm(back)
+        axes = upright(back) if self.upper_only else turned(back)
         cos, sin = np.cos(self.roll), np.sin(self.roll)
-        axes = np.stack([cos * right + sin * up, cos * up - sin * right, back], 1)
-        return physics.data.xpos[1] + offset, axes.flatten()
+        return position, (axes @ [[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]]).flatten()
 
 
-def spherical(offset: np.ndarray) -> np.ndarray:
-    radius = np.linalg.norm(offset)
-    return np.array([radius, np.arctan2(offset[1], offset[0]), np.arcsin(np.clip(offset[2] / radius, -1, 1))])
+def viewed(physics: Any) -> np.ndarray:
+    """The point that the suite's own camera looks at: on its viewing axis, as far away as the agent is."""
+    position, back = physics.data.cam_xpos[0], physics.data.cam_xmat[0].reshape(3, 3)[:, 2]
+    return position - back * np.linalg.norm(position - physics.data.subtree_com[AGENT])
+
+
+def upright(back: np.ndarray) -> np.ndarray:
+    """Axes of a camera whose picture has the vertical upright."""
+    azimuth = np.arctan2(back[0], -back[1])
+    right = np.array([np.cos(azimuth), np.sin(azimuth), 0])
+    return np.stack([right, np.cross(back, right), back], 1)
+
+
+def turned(back: np.ndarray) -> np.ndarray:
+    """Axes of a camera that looked straight down and was turned by the smallest angle; an upright picture would spin up there."""
+    x, y, z = back
+    cross = np.array([[0, 0, x], [0, 0, y], [-x, -y, 0]])  # times a vector: the cross product with (0, 0, 1) x back
+    return np.eye(3) + cross + cross @ cross / (1 + z)
+
+
+def spherical(offset: np.ndarray, near: float = 0.0) -> np.ndarray:
+    """Radius, azimuth within half a turn of `near`, angle from the vertical."""
+    flat = np.hypot(offset[0], offset[1])
+    azimuth = np.arctan2(offset[1], offset[0])
+    return np.array([np.hypot(flat, offset[2]), near + (azimuth - near + np.pi) % (2 * np.pi) - np.pi, np.arctan2(flat, offset[2])])
 
 
 def cartesian(at: np.ndarray) -> np.ndarray:
-    radius, azimuth, elevation = at
-    flat = radius * np.cos(elevation)
-    return np.array([flat * np.cos(azimuth), flat * np.sin(azimuth), radius * np.sin(elevation)])
+    radius, azimuth, angle = at
+    flat = radius * np.sin(angle)
+    return np.array([flat * np.cos(azimuth), flat * np.sin(azimuth), radius * np.cos(angle)])

@@ -135,7 +135,8 @@ class Distraction(World):
         sky = self.textures.number[SKY]
         physics.model.tex_width[sky] = physics.model.tex_height[sky] = side  # one picture for all faces
         self.side = side
-        self.colours = physics.model.mat_rgba[:, :3].copy()
+        colours, s = physics.model.mat_rgba[:, :3], self.intensity
+        self.low, self.high = (colours - s).clip(0, 1), (colours + s).clip(0, 1)
         name = physics.model.name.lower()
         alphas = {"reacher": 0.0, "walker": 1.0, "cheetah": 1.0}
         physics.named.model.mat_rgba["grid", "a"] = next((a for k, a in alphas.items() if k in name), 0.3)
@@ -146,8 +147,7 @@ class Distraction(World):
         self.video = self.videos[rng.integers(len(self.videos))]
         self.shown = int(rng.integers(len(self.video)))
         self.direction = int(rng.choice((-1, 1)))
-        s = self.intensity
-        self.now = (self.colours + rng.uniform(-s, s, self.colours.shape)).clip(0, 1)
+        self.now = rng.uniform(self.low, self.high)
         self.camera.start(self.physics, rng)
         self.show()
 
@@ -158,10 +158,8 @@ class Distraction(World):
         if not 0 <= self.shown + self.direction < len(self.video):
             self.direction = -self.direction
         self.shown = min(max(self.shown + self.direction, 0), len(self.video) - 1)
-        s = self.intensity
-        wander = self.now + self.rng.normal(0, 0.03 * s, self.now.shape)
-        self.now = wander.clip(self.colours - s, self.colours + s).clip(0, 1)
-        self.camera.move(self.physics, self.rng)
+        self.now = (self.now + self.rng.normal(0, 0.03 * self.intensity, self.now.shape)).clip(self.low, self.high)
+        self.camera.move(self.rng)
         self.fresh = False
 
     def show(self) -> None:

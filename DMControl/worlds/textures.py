@@ -32,7 +32,7 @@ class Textures:
         skies = np.flatnonzero(m.tex_type == mujoco.mjtTexture.mjTEXTURE_SKYBOX)
         materials = {m.id2name(i, "material"): i for i in range(m.nmat)}
         if not len(skies) or not {"self", "grid"} <= materials.keys() or (floor := m.mat_texid[materials["grid"]].max()) < 0:
-            raise UserError(f"the task's model ({m.name}) lacks the suite's sky, floor and colours: train and judge it in world=clean")
+            raise UserError(f"the task's model ({m.name}) lacks the suite's sky, floor and colours: only world=clean fits it")
         return {SKY: int(skies[0]), GRID: int(floor)}
 
     def pixels(self, texture: str) -> np.ndarray:
