@@ -1,4 +1,4 @@
-"""Worlds: the same task, seen otherwise. Physics, rewards and initial states are the same in all of them.
+"""Worlds: what a task looks like. Physics, rewards and initial states are the same in all of them.
 
 clean             the suite as it is
 color_easy/hard   agent, floor and sky in one of 100 random sets of colours

@@ -11,11 +11,11 @@ from ..core.errors import UserError
 
 SMALLEST = 100  # pixels of a side
 VIDEO_ENDINGS, IMAGE_ENDINGS = (".mp4", ".avi", ".mov", ".mkv", ".webm"), (".jpg", ".jpeg", ".png")
-KEPT = 2  # videos whose frames stay in memory
-BYTES = 200_000_000  # that a video's frames may take; larger ones are made smaller
+KEPT = 2  # videos that stay in memory
+BYTES = 200_000_000  # of a video's frames in memory; larger videos are scaled down
 _cached: OrderedDict[str, np.ndarray] = OrderedDict()
 
-# the videos that distracting_cs takes from DAVIS 2017 (its training half), in this order
+# the training videos of DAVIS 2017, in the order in which distracting_cs takes them
 DAVIS = [
     "bear", "bmx-bumps", "boat", "boxing-fisheye", "breakdance-flare", "bus", "car-turn", "cat-girl", "classic-car", "color-run",
     "crossing", "dance-jump", "dancing", "disc-jockey", "dog-agility", "dog-gooses", "dogs-scale", "drift-turn", "drone",
@@ -61,7 +61,7 @@ def folder(key: str, name: str) -> Path | None:
 
 
 def videos(name: str, world: str, count: int) -> list[Film]:
-    """The first `count` videos of NAME/<world>, by their numbers."""
+    """The first `count` videos of NAME/<world>, in the order of their numbers."""
     root = folder("data.video", name)
     root = root / world if (root / world).is_dir() else root
     found = sorted((p for p in root.iterdir() if p.suffix.lower() in VIDEO_ENDINGS), key=lambda p: (len(p.stem), p.stem))
@@ -76,7 +76,7 @@ def videos(name: str, world: str, count: int) -> list[Film]:
 
 
 def davis(name: str, count: int) -> list[Film]:
-    """The first `count` of the 60 videos of DAVIS; of another collection, the first folders by name."""
+    """The first `count` of the 60 videos of DAVIS, or the first folders by name of another collection."""
     root = folder("data.davis", name)
     for below in ("DAVIS/JPEGImages/480p", "JPEGImages/480p"):
         root = root / below if (root / below).is_dir() else root
@@ -91,7 +91,7 @@ def davis(name: str, count: int) -> list[Film]:
 
 
 def images(name: str, count: int, side: int, seed: int) -> np.ndarray:
-    """`count` images drawn from all below NAME, their middle squares at side x side."""
+    """The middle squares, at side x side, of `count` images drawn from all folders below NAME."""
     root = folder("data.images", name)
     root = root / "places365_standard" / "train" if (root / "places365_standard" / "train").is_dir() else root
     found = sorted(os.path.join(at, f) for at, _, files in os.walk(root) for f in files if f.lower().endswith(IMAGE_ENDINGS))

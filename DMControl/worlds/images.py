@@ -1,4 +1,4 @@
-"""Images to lay over observations: the user's, or dead leaves on 1/f noise."""
+"""Images for the augmentation `overlay`: the user's, or dead leaves on 1/f noise."""
 
 from functools import lru_cache
 
@@ -11,14 +11,14 @@ from .procedural import SEEDS
 
 @lru_cache(maxsize=2)
 def overlay_images(folder: str, count: int, side: int) -> np.ndarray:
-    """(count, side, side, 3) uint8: drawn from the folder's images, or procedural ones. Always the same for the same arguments."""
+    """(count, side, side, 3) uint8, from the folder or procedural. The same arguments give the same images."""
     if folder:
         return footage.images(folder, count, side, SEEDS["images"])
     return np.stack([leaves(np.random.default_rng((SEEDS["images"], n)), side) for n in range(count)])
 
 
 def leaves(rng: np.random.Generator, side: int) -> np.ndarray:
-    """Discs and boxes of power-law sizes over each other, on noise with a 1/f spectrum; among the colours the agent's and the floor's."""
+    """Overlapping discs and boxes of power-law sizes on noise with a 1/f spectrum. The agent's and the floor's colours are among theirs."""
     frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None])
     frequency[0, 0] = 1
     spectrum = rng.normal(size=(3, side, side // 2 + 1)) + 1j * rng.normal(size=(3, side, side // 2 + 1))

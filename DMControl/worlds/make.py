@@ -1,4 +1,4 @@
-"""A world for an environment."""
+"""Makes the world of an environment from its name."""
 
 from ..core.run.config import Config
 from . import footage, procedural
@@ -6,14 +6,14 @@ from .catalogue import WorldName
 from .scene import Colour, Distraction, Video, World
 
 VIDEOS = {"video_easy": 10, "video_hard": 100}  # as published
-BACKGROUNDS = {0.025: 2, 0.05: 2, 0.1: 4, 0.15: 6, 0.2: 8}  # the first so many of 60 videos; all above
+BACKGROUNDS = {0.025: 2, 0.05: 2, 0.1: 4, 0.15: 6, 0.2: 8}  # how many of the 60 videos; all at higher intensities
 SIGMA = {"color_easy": 0.1, "color_hard": 0.2}
 
 
 def make(world: WorldName, data: Config, training: bool = False) -> World | None:
-    """The world for one environment; footage is looked at here, so that what is missing is missed at once.
+    """The world for one environment, or None for the clean one. Missing footage is an error here, before the first episode.
 
-    training: procedural clips and colours of their own. Footage is the same for training and judging, as published.
+    training: draw other procedural clips and colours than for judging. Footage is the same for both, as published.
     """
     if world.name in SIGMA:
         return Colour(procedural.colour_settings(SIGMA[world.name], world.name, training))

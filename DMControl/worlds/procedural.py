@@ -1,7 +1,7 @@
-"""Worlds without data sets: moving pictures and colours that are functions of a seed.
+"""Moving pictures and colours drawn from a seed, for worlds without data sets.
 
-Each family of pictures serves one purpose, so that what an agent is trained with (leaves, images.py) is never what it is judged
-on: waves for video_easy, cells for video_hard, drapes for distracting_cs.
+Each family of pictures has one purpose: waves for video_easy, cells for video_hard, drapes for distracting_cs. Leaves (images.py) are
+for training only, so no agent is judged on pictures that it was trained with.
 """
 
 from collections import OrderedDict
@@ -12,13 +12,13 @@ import numpy as np
 
 SIDE, LENGTH = 128, 500  # of a clip
 SEEDS = {"video_easy": 11_000, "video_hard": 12_000, "distracting_cs": 13_000, "color_easy": 14_000, "color_hard": 15_000, "images": 16_000}
-TRAINING = 1000  # added to the numbers of clips, half of it to the seeds of colours: an agent is not judged on what it was trained in
-KEPT = 8  # clips whose frames stay in memory (25 MB each)
+TRAINING = 1000  # added to the clips' numbers, and half of it to the colours' seeds, in training: judging shows others
+KEPT = 8  # clips that stay in memory (25 MB each)
 _cached: OrderedDict[int, "Clip"] = OrderedDict()
 
 
 class Clip:
-    """A video whose frames are drawn when they are asked for, and kept."""
+    """A video. Its frames are drawn when they are first asked for."""
 
     def __init__(self, family: str, number: int) -> None:
         self.family, self.number = family, number
@@ -52,7 +52,7 @@ _clips: dict[tuple[str, int], Clip] = {}
 
 
 def clips(family: str, count: int, training: bool = False) -> list[Clip]:
-    """`count` clips of a family; the same objects each time, so that frames are drawn once for all environments."""
+    """The first `count` clips of a family. All environments share the objects, so each frame is drawn once."""
     first = TRAINING if training else 0
     return [_clips.setdefault((family, n), Clip(family, n)) for n in range(first, first + count)]
 
@@ -67,7 +67,7 @@ def _to_bytes(picture: np.ndarray) -> np.ndarray:
 
 
 def waves(rng: np.random.Generator) -> Callable[[int], np.ndarray]:
-    """Slow, smooth, low in contrast: sines in random directions between two colours, rings around a drifting point."""
+    """Slow, smooth, low contrast: two colours mixed by sines in random directions and by rings around a drifting point."""
     x, y = _plane()
     angle, frequency = rng.uniform(0, 2 * np.pi, 6), rng.uniform(1.5, 7, 6)
     speed, phase, weight = rng.uniform(-0.08, 0.08, 6), rng.uniform(0, 2 * np.pi, 6), rng.dirichlet(np.ones(6))
@@ -86,7 +86,7 @@ def waves(rng: np.random.Generator) -> Callable[[int], np.ndarray]:
 
 
 def cells(rng: np.random.Generator) -> Callable[[int], np.ndarray]:
-    """Cluttered, high in contrast: coloured, hatched cells with dark borders, under a camera that pans, turns and zooms."""
+    """Cluttered, high contrast: coloured, hatched cells with dark borders, under a camera that pans, turns and zooms."""
     x, y = _plane()
     count = int(rng.integers(18, 40))
     seeds = rng.uniform(-1.8, 1.8, (count, 2)).astype(np.float32)
@@ -99,9 +99,9 @@ def cells(rng: np.random.Generator) -> Callable[[int], np.ndarray]:
         zoom, angle = 1 + 0.3 * np.sin(breath * t), turn * t
         u = (zoom * (np.cos(angle) * x - np.sin(angle) * y) + pan[0] * t).astype(np.float32)
         v = (zoom * (np.sin(angle) * x + np.cos(angle) * y) + pan[1] * t).astype(np.float32)
-        u, v = (np.abs((w + 1.8) % 7.2 - 3.6) - 1.8 for w in (u, v))  # the plane is mirrored, so that a pan finds no end
-        places = seeds + moves * t
-        distance = (u[..., None] - places[:, 0]) ** 2 + (v[..., None] - places[:, 1]) ** 2  # (SIDE, SIDE, count)
+        u, v = (np.abs((w + 1.8) % 7.2 - 3.6) - 1.8 for w in (u, v))  # mirrored, so that a pan never reaches an edge
+        centres = seeds + moves * t
+        distance = (u[..., None] - centres[:, 0]) ** 2 + (v[..., None] - centres[:, 1]) ** 2  # (SIDE, SIDE, count)
         nearest = distance.argmin(-1)
         two = np.partition(distance, 1, -1)[..., :2]
         border = np.sqrt(two[..., 1]) - np.sqrt(two[..., 0]) < 0.03
@@ -123,18 +123,18 @@ def drapes(rng: np.random.Generator) -> Callable[[int], np.ndarray]:
         v = -np.sin(angle) * x + np.cos(angle) * y
         for b, f, s, p in zip(bend, frequency, speed, phase, strict=True):
             u = u + b * np.sin(f * v + s * t + p)
-        place = (u + 0.01 * t) * 2.2
-        index = np.floor(place).astype(int)
-        shade = 0.7 + 0.3 * np.sin(np.pi * (place - index))
+        across = (u + 0.01 * t) * 2.2
+        index = np.floor(across).astype(int)
+        shade = 0.7 + 0.3 * np.sin(np.pi * (across - index))
         return _to_bytes(colours[index % len(colours)] * shade[..., None])
 
     return draw
 
 
 def colour_settings(sigma: float, name: str, training: bool = False) -> list[dict[str, np.ndarray]]:
-    """100 sets of colours: the suite's own plus N(0, sigma) per channel within [0, 1]; the floor's second one 0.1 above its first.
+    """100 sets of colours: the suite's own plus N(0, sigma) per channel, clipped to [0, 1]. The floor's second colour is its first + 0.1.
 
-    The published files were drawn so; their own numbers are not here.
+    The distribution is that of the published files; their numbers are not included here.
     """
     rng = np.random.default_rng(SEEDS[name] + (TRAINING // 2 if training else 0))
 
