@@ -5,8 +5,8 @@ from pathlib import Path
 from . import games
 from .core.errors import UserError, nearest
 from .core.run import config as configuration
+from .core.run import paths
 from .core.run.config import Config
-from .core.run.folder import safe_folder
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "atari"
 RANGES = {
@@ -46,5 +46,4 @@ def read_config(arguments: list[str]) -> Config:
 
 
 def run_path(config: Config) -> Path:
-    seed = f"{config.name}-seed{config.seed}" if config.name else f"seed{config.seed}"
-    return safe_folder(config.runs, "atari", config.game, f"{config.method}-{config.preset}", seed)
+    return paths.run_path(config.runs, "atari", config.game, config.method, config.preset, config.seed, config.name)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from .core.errors import UserError, nearest
 from .core.run import config as configuration
+from .core.run import paths
 from .core.run.config import Config
-from .core.run.folder import safe_folder
 from .env import TASKS
 from .worlds.catalogue import WorldName, check_data, world_names
 
@@ -96,8 +96,7 @@ def _follow_protocol(config: Config, typed: set[str]) -> None:
 
 
 def run_path(config: Config) -> Path:
-    seed = f"{config.name}-seed{config.seed}" if config.name else f"seed{config.seed}"
-    return safe_folder(config.runs, "dmcontrol", config.task, f"{config.method}-{config.preset}", seed)
+    return paths.run_path(config.runs, "dmcontrol", config.task, config.method, config.preset, config.seed, config.name)
 
 
 def worlds_of(config: Config) -> list[WorldName]:

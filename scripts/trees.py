@@ -3,10 +3,12 @@
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from DMControl.core.errors import UserError, nearest
+from DMControl.core.run.paths import run_path
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,14 @@ class Tree:
             return self.load("settings").read_config(arguments)
         except self.load("core.errors").UserError as error:
             raise UserError(str(error)) from error
+
+    def run_path(self, values: Mapping[str, Any], runs: str | Path) -> Path:
+        """The folder of a run with these settings; a row of the ledger has them too."""
+        return run_path(str(runs), self.name, values[self.task], *(values[key] for key in ("method", "preset", "seed", "name")))
+
+    def label(self, values: Mapping[str, Any]) -> str:
+        """pong-mlr-paper-seed1, for a file that tells of this run."""
+        return "-".join(self.run_path(values, ".").parts[1:])
 
 
 DMCONTROL = Tree("dmcontrol", "DMControl", "task", "env_step", "env steps", "DeepMind Control Suite", 0)

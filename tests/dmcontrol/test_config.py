@@ -10,7 +10,8 @@ import pytest
 from DMControl import settings
 from DMControl.core.errors import UserError
 from DMControl.core.run.config import differences, flatten, plain
-from DMControl.core.run.folder import RunFolder, safe_folder
+from DMControl.core.run.folder import RunFolder
+from DMControl.core.run.paths import safe_folder
 from DMControl.settings import read_config
 
 PER_TASK = {  # action repeat, lr, cube depth, tau

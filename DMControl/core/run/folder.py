@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -99,16 +98,6 @@ class RunFolder:
             "python": sys.version.split()[0],
             "versions": versions(),
         }
-
-
-def safe_folder(root: str, *parts: str) -> Path:
-    """root/part/part/...: each part a plain name, so that nothing is written elsewhere."""
-    if not root.strip():
-        raise UserError("runs= is empty: name a folder")
-    for part in parts:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.,+-]*", part) or ".." in part:
-            raise UserError(f"{part!r} cannot name a folder: use letters, digits, '_', '-' and '.'")
-    return Path(root).joinpath(*parts)
 
 
 def read_config(path: Path) -> Config:

@@ -1,0 +1,44 @@
+"""The folder of a run, and what its path says. Imports no torch, so that the launchers can ask in a moment."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from ..errors import UserError
+
+
+class RunPath(NamedTuple):
+    """run_path(*parse_path(path)) == path"""
+
+    root: str
+    benchmark: str
+    task: str
+    method: str
+    preset: str
+    seed: int
+    name: str = ""
+
+
+def run_path(root: str, benchmark: str, task: str, method: str, preset: str, seed: int, name: str = "") -> Path:
+    """root/<benchmark>/<task>/<method>-<preset>/[name-]seed<k>"""
+    return safe_folder(root, benchmark, task, f"{method}-{preset}", f"{name}-seed{seed}" if name else f"seed{seed}")
+
+
+def parse_path(path: Path) -> RunPath:
+    """The inverse of run_path."""
+    pattern = r"(?P<benchmark>[^/]+)/(?P<task>[^/]+)/(?P<method>[^/-]+)-(?P<preset>[^/]+)/((?P<name>[^/]+)-)?seed(?P<seed>\d+)"
+    found = re.fullmatch(pattern, "/".join(path.parts[-4:]))
+    if found is None:
+        raise UserError(f"{path} is not the folder of a run: it must end in <benchmark>/<task>/<method>-<preset>/seed<k>")
+    said = found.groupdict(default="")
+    return RunPath(str(path.parents[3]), **{**said, "seed": int(said["seed"])})
+
+
+def safe_folder(root: str, *parts: str) -> Path:
+    """root/part/part/...: each part a plain name, so that nothing is written elsewhere."""
+    if not root.strip():
+        raise UserError("runs= is empty: name a folder")
+    for part in parts:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.,+-]*", part) or ".." in part:
+            raise UserError(f"{part!r} cannot name a folder: use letters, digits, '_', '-' and '.'")
+    return Path(root).joinpath(*parts)
