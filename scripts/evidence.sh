@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# The runs behind README's section Evidence, then ledger, readout, report and videos. Type it again to go on after a stop.
+# The runs behind README's results, then ledger, readout, report and videos. Type it again to go on after a stop.
 #
 #   scripts/evidence.sh [small] [ablations] [worlds] [atari] [paper] [--seeds 1] [--gpus all] [--runs runs] [--results results] [--dry-run]
 #
 #   small        preset small, MLR and Baseline, three seeds: cartpole_swingup, then ball_in_cup_catch
 #   ablations    MLR with one setting changed, preset small, cartpole_swingup, two seeds
 #   worlds       MaDi, SVEA and SAC, preset madi_small, cartpole_swingup, two seeds, 100k env steps, each judged in every world
-#   atari        preset small, MLR and Baseline, three seeds: boxing, then freeway; then boxing with Adam's usual epsilon, two seeds, and
-#                what MLR's decoder learns with either
-#   paper        the published setting, for a GPU: six tasks to 100k, then the games, MLR first; one seed, or --seeds 1-10
-#                (the paper has 10 on DMControl, 3 on Atari); --gpus none does it on the CPU all the same
-# results/ holds our own runs, and a second run of the same name is refused there: --results mine begins a ledger of your own, whose
-# REPORT.md stands beside it. Without it, README and the videos are written as well.
-# Without a word: the first four, which two CPU cores can do (about 14 hours, then the judging and the readout). Two runs go side by
-# side, at paper as many as the GPUs carry; JOBS=8 changes that. What fails is listed at the end and keeps nothing from going on.
-# Ctrl-C saves the runs under way, and what there is goes into ledger and report; once more ends that too.
+#   atari        preset small, MLR and Baseline, three seeds: boxing, then freeway; then boxing with Adam's usual epsilon, two seeds,
+#                and what MLR's decoder learns with each epsilon
+#   paper        the published setting, on a GPU: six tasks to 100k, then the games, MLR first; one seed, or --seeds 1-10
+#                (the paper has 10 on DMControl, 3 on Atari); --gpus none runs it on the CPU
+# results/ holds our own runs, and the ledger refuses a second run of the same name. --results mine begins a ledger of your own
+# and writes its REPORT.md beside it. Without --results, README and the videos are written as well.
+# Without a stage: the first four, about 14 hours on two CPU cores, then the judging and the readout. Two runs train at a time, in
+# stage paper as many as the GPUs have memory for; JOBS=8 changes that. Failed runs are listed at the end; the others go on.
+# Ctrl-C saves the runs under way and puts their results into ledger and report. A second Ctrl-C ends that too.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 fail() { echo "error: $*" >&2; exit 2; }
@@ -41,24 +41,24 @@ case $gpus in # whatever runs here, judging and readout too, keeps to these
   *) export CUDA_VISIBLE_DEVICES=${gpus// /,} ;;
 esac
 
-# ---- what is done: each child in a session of its own, so that a signal reaches it through this script alone, once
+# ---- children: each under setsid, so that only this script passes signals on, and each child gets them once
 signal=0 child="" collecting=false failed=()
 
-stop() { # the launcher saves its runs and ends, and what there is gets collected; a signal while it is collected ends that
+stop() { # the launcher saves its runs and ends, then results are collected; a signal during the collecting ends that
   signal=$1
   if [[ -n $child ]]; then kill -TERM "$child" 2>/dev/null || true; fi
   if $collecting; then exit $((128 + signal)); fi
 }
 
-go() { # in the background, for bash heeds no signal while it waits for a command in front
+go() { # in the background: bash handles a signal only after a command in the foreground has ended
   local line="$*" code
   setsid "$@" &
   child=$!
-  while code=0; wait "$child" || code=$?; kill -0 "$child" 2>/dev/null; do :; done # a signal ends the wait, not the child
+  while code=0; wait "$child" || code=$?; kill -0 "$child" 2>/dev/null; do :; done # a signal ends the wait but not the child
   child=""
   case $code in
     0) ;;
-    129 | 130 | 143) ((signal)) || signal=$((code - 128)) ;; # without a signal here, somebody stopped the launcher itself
+    129 | 130 | 143) ((signal)) || signal=$((code - 128)) ;; # if none came here, the launcher itself was stopped
     *) failed+=("${line:0:160} (exit code $code)") ;;
   esac
 }
@@ -72,7 +72,7 @@ dmcontrol() { train scripts/run_dmcontrol.sh "$@"; }
 atari() { train scripts/run_atari.sh "$@"; }
 variant() { dmcontrol cartpole_swingup --seeds 1-2 --method mlr --preset small "$@"; }
 
-side_by_side() { # as many runs as the fullest GPU has memory for, at so many GB each, with a core for every run
+side_by_side() { # as many runs as fit into the GPU with the least free memory, at $1 GB each, with a core for every run
   local free=() cores
   if [[ -n ${JOBS:-} || -z ${CUDA_VISIBLE_DEVICES-all} ]]; then return; fi
   mapfile -t free < <(nvidia-smi ${CUDA_VISIBLE_DEVICES:+"--id=$CUDA_VISIBLE_DEVICES"} --query-gpu=memory.free \
@@ -85,23 +85,28 @@ side_by_side() { # as many runs as the fullest GPU has memory for, at so many GB
     "and there are $cores cores (JOBS=... to choose)"
 }
 
-judge() { # in every world, what has finished and was not judged in all of them before: the last of them tells
-  local folder
-  for folder in "$runs"/dmcontrol/cartpole_swingup/*-madi_small/seed*/; do
-    if ((${#dry[@]} || signal)) || [[ ! -e $folder/result.json ]] || grep -q ",distracting_cs,0.5," "$folder/eval.csv"; then continue; fi
-    go .venv/bin/python -m DMControl.evaluate run="${folder%/}" worlds=clean,color_easy,color_hard,video_easy,video_hard,distracting_cs
+finished() { mapfile -t folders < <(.venv/bin/python -m scripts.runs.finished "$runs" "$@"); }
+
+judge() { # finished runs in every world; distracting_cs 0.5 comes last, so a run that has it was judged in all of them before
+  local folder folders
+  if ((${#dry[@]} || signal)); then return; fi
+  finished benchmark=dmcontrol task=cartpole_swingup preset=madi_small name=
+  for folder in "${folders[@]}"; do
+    if ((signal)) || grep -q ",distracting_cs,0.5," "$folder/eval.csv"; then continue; fi
+    go .venv/bin/python -m DMControl.evaluate run="$folder" worlds=clean,color_easy,color_hard,video_easy,video_hard,distracting_cs
   done
 }
 
 decode() { # why MLR's loss is not learnt with the published epsilon
-  local frozen=$runs/atari/boxing/baseline-small/seed1 folder settings
+  local folder folders settings
   if ((${#dry[@]} || signal)); then return; fi
-  for folder in "$runs"/atari/boxing/mlr-small/eps-seed*/; do
-    if [[ -e $folder/result.json ]]; then go scripts/decoder.sh "${folder%/}" logged=true results="$results"; fi
-  done
-  if [[ ! -e $frozen/checkpoint ]]; then return; fi
-  for settings in "" "rainbow.adam_eps=1e-8" "rainbow.adam_eps=1e-8 mlr.mask.strategy=temporal" "untrained=true"; do
-    go scripts/decoder.sh "$frozen" results="$results" $settings # shellcheck disable=SC2086
+  finished benchmark=atari task=boxing method=mlr preset=small name=eps
+  for folder in "${folders[@]}"; do go scripts/decoder.sh "$folder" logged=true results="$results"; done
+  finished benchmark=atari task=boxing method=baseline preset=small name= seed=1
+  for folder in "${folders[@]}"; do
+    for settings in "" "rainbow.adam_eps=1e-8" "rainbow.adam_eps=1e-8 mlr.mask.strategy=temporal" "untrained=true"; do
+      go scripts/decoder.sh "$folder" results="$results" $settings # shellcheck disable=SC2086
+    done
   done
 }
 
@@ -126,7 +131,7 @@ all() {
         atari boxing --method "mlr baseline" --then freeway --seeds 1-3 --preset small
         atari boxing --seeds 1-2 --method "mlr baseline" --preset small rainbow.adam_eps=1e-8 name=eps
         decode ;;
-      paper) # GB of a run: needs.py says 8 and 4, and CUDA with its graphs takes some
+      paper) # GB of a run: memory.py says 8 and 4, and CUDA with its graphs takes some more
         side_by_side 10
         dmcontrol "$four" --method mlr --then "$four" --method baseline --then "finger_spin walker_walk" --method "mlr baseline" \
           --seeds "$seeds" --preset paper
@@ -137,7 +142,7 @@ all() {
 }
 if ((${#dry[@]})); then all; exit 0; fi
 
-# ---- what would be noticed after hours
+# ---- mistakes that would show only after hours
 source scripts/setup.sh
 if [[ " ${stages[*]} " == *" paper "* && $gpus != none ]]; then
   .venv/bin/python -c 'import torch; exit(not torch.cuda.is_available())' ||
@@ -149,30 +154,28 @@ listed=$(dry=(--dry-run) && all)
 mkdir -p "$runs"
 trap 'stop 2' INT
 trap 'stop 15' TERM
-trap 'exec >>"$runs/evidence.log" 2>&1; stop 1' HUP # the terminal is gone: nothing can be said there
+trap 'exec >>"$runs/evidence.log" 2>&1; stop 1' HUP # the terminal was closed, and cannot show anything
 all
 
-# ---- what there is, also of runs that failed or were stopped; only the quick parts after a signal
+# ---- results, also of runs that failed or were stopped; after a signal only the quick parts
 collecting=true
 go scripts/ledger.sh "$runs" --results "$results" --cut-off
 if ((!signal)); then
-  looked=()
-  for folder in "$runs"/{dmcontrol,atari}/*/*-*/*seed*/; do
-    if [[ -e $folder/result.json && -e $folder/checkpoint ]]; then looked+=("${folder%/}"); fi
-  done
-  if ((${#looked[@]})); then go scripts/readout.sh "${looked[@]}" results="$results"; fi
+  finished
+  saved=()
+  for folder in "${folders[@]}"; do if [[ -e $folder/checkpoint ]]; then saved+=("$folder"); fi; done
+  if ((${#saved[@]})); then go scripts/readout.sh "${saved[@]}" results="$results"; fi
 fi
 if [[ $results != results ]]; then
   go scripts/report.sh --results "$results" --figs "$results/figs"
 else
   if ((!signal)); then
-    for film in "$runs"/{dmcontrol,atari}/*/{mlr,madi}-*/seed1/video/final.mp4; do
-      if [[ -e $film ]]; then go scripts/policies.sh "${film%/video/final.mp4}"; fi
+    finished method=mlr,madi seed=1 name=
+    for folder in "${folders[@]}"; do if [[ -e $folder/video/final.mp4 ]]; then go scripts/policies.sh "$folder"; fi; done
+    finished benchmark=dmcontrol task=cartpole_swingup method=madi preset=madi_small seed=1 name=
+    for folder in "${folders[@]}"; do
+      go scripts/masks.sh "$folder" worlds=clean,color_hard,video_easy,video_hard,distracting_cs intensities=0.1,0.5 figure=figs/madi.png
     done
-    masked="$runs/dmcontrol/cartpole_swingup/madi-madi_small/seed1"
-    if [[ -e $masked/result.json ]]; then
-      go scripts/masks.sh "$masked" worlds=clean,color_hard,video_easy,video_hard,distracting_cs intensities=0.1,0.5 figure=figs/madi.png
-    fi
   fi
   go scripts/report.sh --readme README.md
 fi

@@ -1,4 +1,4 @@
-# What run_atari.sh and run_dmcontrol.sh share. They set: module, benchmark, key (game or task), and the word for their whole set.
+# What run_atari.sh and run_dmcontrol.sh share. They set: module, benchmark, key (game or task).
 set -uo pipefail
 launcher=$(realpath "$0")
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
@@ -26,38 +26,12 @@ while (($#)); do
   esac
 done
 [[ $jobs =~ ^[1-9][0-9]*$ ]] || fail "--jobs-per-gpu $jobs must be a whole number from 1 on"
-list=()
-for part in ${seeds//,/ }; do
-  [[ $part =~ ^([0-9]+)(-([0-9]+))?$ ]] || fail "--seeds $seeds must look like 1-3 or 1,2,5"
-  list+=($(seq "${BASH_REMATCH[1]}" "${BASH_REMATCH[3]:-${BASH_REMATCH[1]}}"))
-done
-seeds=("${list[@]}")
-((${#seeds[@]})) || fail "--seeds counts upwards, such as 1-3"
 sets+=("$tasks" "$methods")
-queue=()
-while ((${#sets[@]})); do
-  read -ra words <<<"${sets[0]//,/ }"
-  read -ra methods <<<"${sets[1]//,/ }"
-  sets=("${sets[@]:2}") tasks=()
-  ((${#words[@]})) || fail "say which ${key}s: $launcher --help"
-  ((${#methods[@]})) || fail "--method names no method"
-  for word in "${words[@]}"; do
-    case $word in
-      all26) [ $benchmark = atari ] || fail "all26 is a word of run_atari.sh, the six tasks are all6"; tasks+=($all26) ;;
-      all6) [ $benchmark = dmcontrol ] || fail "all6 is a word of run_dmcontrol.sh, the 26 games are all26"; tasks+=($all6) ;;
-      *[A-Z]*) tasks+=("$(sed -E ':a; s/([A-Za-z0-9])([A-Z])/\1_\2/; ta' <<<"$word" | tr A-Z a-z)") ;; # KungFuMaster, as its folder is named
-      *) tasks+=("$word") ;;
-    esac
-  done
-  for seed in "${seeds[@]}"; do
-    for task in "${tasks[@]}"; do
-      for method in "${methods[@]}"; do queue+=("$task $method $seed"); done
-    done
-  done
-done
-mapfile -t queue < <(printf '%s\n' "${queue[@]}" | awk '!seen[$0]++') # a run named twice would meet itself
 name=""
 for setting in "${settings[@]}"; do [[ $setting == name=* ]] && name=${setting#name=}; done
+source scripts/setup.sh
+queue=$(.venv/bin/python -m scripts.runs.queue "$benchmark" "$runs" "$preset" "$name" "$seeds" "${sets[@]}") || exit 2
+mapfile -t queue <<<"$queue"
 
 # ---- slots: each GPU jobs times, or the CPU jobs times
 if [ "$gpus" = all ]; then gpus=${CUDA_VISIBLE_DEVICES-$(nvidia-smi --query-gpu=index --format=csv,noheader 2>/dev/null | tr '\n' ' ')}; fi
@@ -68,18 +42,16 @@ for ((i = 0; i < jobs; i++)); do slots+=("${gpus[@]:-cpu}"); done
 threads=$(($(nproc) / ${#slots[@]}))
 if ((${#slots[@]} > 1)) && [[ " ${settings[*]:-} " != *" threads="* ]]; then settings+=("threads=$((threads > 0 ? threads : 1))"); fi
 
-# ---- one run: its folder, its log, its command
-logs=$runs/logs/$benchmark
-started=() failed=() stopped=() finished=0 skipped=0 signal=""
+# ---- one run: its command, its log
+failed=() stopped=() finished=0 skipped=0 signal=""
 declare -A run_of=() slot_of=() log_of=()
 
-start() { # task method seed
-  local run="$1/$2-$preset/${name:+$name-}seed$3" slot=${slots[0]}
-  local log="$logs/$1-$2-$preset-${name:+$name-}seed$3.log"
+start() { # task method seed folder log
+  local run=${4##*"/$benchmark/"} slot=${slots[0]} log=$5
   local command=(python -u -m "$module" "$key=$1" "method=$2" "preset=$preset" "seed=$3" "runs=$runs" "${settings[@]}")
-  # with settings of the user's own, the training itself says whether the finished run has the same ones
-  if [ -f "$runs/$benchmark/$run/result.json" ] && [ ${#own[@]} -eq 0 ]; then
-    echo "finished, skipped: $runs/$benchmark/$run"
+  # the training itself compares the user's own settings with those of a finished run
+  if [ -f "$4/result.json" ] && [ ${#own[@]} -eq 0 ]; then
+    echo "finished, skipped: $4"
     skipped=$((skipped + 1))
     return
   fi
@@ -89,8 +61,8 @@ start() { # task method seed
   printf -v line '%q ' "${device[@]}" .venv/bin/"${command[@]}"
   printf '+ %s>> %q 2>&1\n' "$line" "$log"
   if $dry; then slots+=("$slot"); return; fi
-  mkdir -p "$logs"
-  # a session of its own: Ctrl-C reaches this script alone, which asks each run to save, once
+  mkdir -p "${log%/*}"
+  # setsid: Ctrl-C reaches this script alone, which asks each run once to save
   setsid "${device[@]}" .venv/bin/"${command[@]}" >>"$log" 2>&1 </dev/null &
   run_of[$!]=$run slot_of[$!]=$slot log_of[$!]=$log
 }
@@ -99,11 +71,11 @@ last_line() { tr '\r' '\n' <"$1" | grep -v '^[[:space:]]*$' | tail -n 1; }
 
 collect() { # wait for a run to end, take its slot back
   local pid="" code run
-  # wait -n knows nothing of a run that was killed while it did not wait
+  # wait -n misses a run that was killed before it began to wait
   for run in "${!run_of[@]}"; do kill -0 "$run" 2>/dev/null || pid=$run; done
   if [ -n "$pid" ]; then wait "$pid" 2>/dev/null; else wait -n -p pid "${!run_of[@]}" 2>/dev/null; fi
   code=$?
-  [ -n "${pid:-}" ] || return # a signal woke us
+  [ -n "${pid:-}" ] || return # a signal ended the wait
   slots+=("${slot_of[$pid]}")
   if ((code == 0)); then
     finished=$((finished + 1))
@@ -116,7 +88,7 @@ collect() { # wait for a run to end, take its slot back
   unset "run_of[$pid]"
 }
 
-stop() { # ask every run to save; a second time, to end at once
+stop() { # ask every run to save and end; the second time each ends at once
   signal=$1
   ((${#run_of[@]})) && kill -TERM "${!run_of[@]}" 2>/dev/null
 }
@@ -124,13 +96,13 @@ stop() { # ask every run to save; a second time, to end at once
 # ---- all of them
 own=("${settings[@]}")
 ((${#own[@]})) && [[ ${own[-1]} == threads=* ]] && unset 'own[-1]'
-if ! $dry; then source scripts/setup.sh; fi
 trap 'stop INT' INT
 trap 'stop TERM' TERM
-trap 'stop HUP' HUP # the terminal is gone; under nohup it is ignored
+trap 'stop HUP' HUP # the terminal was closed; nohup has this ignored
 for line in "${queue[@]}"; do
   while ! $dry && [ -z "$signal" ] && ((${#slots[@]} == 0)); do collect; done
-  [ -z "$signal" ] && start $line
+  IFS=$'\t' read -ra words <<<"$line"
+  [ -z "$signal" ] && start "${words[@]}"
 done
 while ((${#run_of[@]})); do collect; done
 $dry && exit 0
@@ -139,7 +111,7 @@ echo "$finished finished, $skipped skipped as finished before, ${#failed[@]} fai
 ((${#failed[@]})) && printf 'FAILED %s\n' "${failed[@]}"
 if [ -n "$signal" ]; then
   ((${#stopped[@]})) && printf 'stopped %s\n' "${stopped[@]}"
-  echo "the same line again goes on"
+  echo "type the same line again to go on"
   exit $((128 + $(kill -l "$signal")))
 fi
 exit $((${#failed[@]} > 0))

@@ -10,7 +10,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-
 from Atari.core.errors import UserError as AtariError
 from DMControl.core.errors import UserError, run_main
 from DMControl.renderer import BACKENDS, PACKAGES, choose_renderer, probe

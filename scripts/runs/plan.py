@@ -14,7 +14,6 @@ import resource
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,14 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-
 import torch
 
 from DMControl.core import machine
 from DMControl.core.errors import UserError, nearest, run_main
 from DMControl.core.run.recorder import PLAIN_FIRST
-
-ROOT = Path(__file__).resolve().parents[2]
+from scripts.runs.queue import known_sets, methods_of, seeds_of, tasks_of
+from scripts.trees import ATARI, DMCONTROL, tree_of
 
 STEPS, UPDATES, BUDGET_S = 150, 5, 60.0  # of the simulator; of the learner; at most so long per method
 OPTIONS = {"--seeds": "1", "--method": "mlr", "--preset": "paper", "--jobs-per-gpu": "1", "--gpus": "all", "--runs": "runs"}
@@ -188,39 +186,22 @@ def measure(plan: DMControlPlan | AtariPlan, arguments: list[str], folder: Path,
     return config, pace, cost
 
 
-def names(word: str) -> tuple[DMControlPlan | AtariPlan, list[str]]:
-    """The tree that these tasks or games belong to. The words for whole sets stand in the launchers."""
-    sets = {}
-    for script in ("run_dmcontrol.sh", "run_atari.sh"):
-        text = (ROOT / "scripts" / script).read_text().replace("\\\n", "")
-        sets |= {line.partition("=")[0]: line.partition('"')[2].strip('"').split() for line in text.splitlines() if line.startswith("all")}
-    words = list(dict.fromkeys(name for part in word.replace(",", " ").split() for name in sets.get(part, [part])))
-    if not words:
-        raise UserError("say which set: scripts/plan.sh all6, all26, or names of tasks or of games")
+def names(words: str) -> tuple[DMControlPlan | AtariPlan, list[str]]:
+    """The tree that these tasks or games belong to, and their names."""
     from Atari import games
     from Atari.core.errors import UserError as AtariError
     from DMControl.env import TASKS
 
-    if all(w in TASKS for w in words):
-        return DMControlPlan(), words
+    parts = words.replace(",", " ").split()
+    if not parts:
+        raise UserError("say which set: scripts/plan.sh all6, all26, or names of tasks or of games")
+    if all(w in TASKS or w in known_sets(DMCONTROL) for w in parts):
+        return DMControlPlan(), tasks_of(DMCONTROL, words)
     try:
-        return AtariPlan(), list(dict.fromkeys(games.parse(w) for w in words))
+        return AtariPlan(), list(dict.fromkeys(games.parse(w) for w in tasks_of(ATARI, words)))
     except AtariError as error:
-        known = ["all6", "all26", *TASKS, *games.SCORES]
-        raise UserError(f"{word} is neither a set nor tasks nor games: {nearest(words[0], known)}") from error
-
-
-def numbers(text: str) -> list[int]:
-    """1-3 or 1,2,5"""
-    found = []
-    for part in text.replace(",", " ").split():
-        low, _, high = part.partition("-")
-        if not low.isdecimal() or not (high or low).isdecimal():
-            raise UserError(f"--seeds {text} must look like 1-3 or 1,2,5")
-        found += range(int(low), int(high or low) + 1)
-    if not found:
-        raise UserError("--seeds counts upwards, such as 1-3")
-    return list(dict.fromkeys(found))
+        known = [*known_sets(DMCONTROL), *known_sets(ATARI), *TASKS, *games.SCORES]
+        raise UserError(f"{words} is neither a set nor tasks nor games: {nearest(parts[0], known)}") from error
 
 
 def gpu_count(word: str) -> int:
@@ -251,9 +232,7 @@ def main(arguments: list[str]) -> int:
         else:
             (settings if "=" in argument else words).append(argument)
     plan, tasks = names(" ".join(words))
-    methods, seeds = list(dict.fromkeys(options["--method"].replace(",", " ").split())), numbers(options["--seeds"])
-    if not methods:
-        raise UserError("--method names no method")
+    methods, seeds = methods_of(options["--method"]), seeds_of(options["--seeds"])
     if not options["--jobs-per-gpu"].isdecimal() or int(options["--jobs-per-gpu"]) < 1:
         raise UserError(f"--jobs-per-gpu {options['--jobs-per-gpu']} must be a whole number from 1 on")
     gpus = gpu_count(options["--gpus"])
@@ -282,10 +261,8 @@ def main(arguments: list[str]) -> int:
                 "saves": saves * cost.save,
             }
             each = sum(parts.values())
-            benchmark = "dmcontrol" if plan.key == "task" else "atari"
-            prefix = f"{config.name}-" if config.name else ""
-            home = Path(options["--runs"]) / benchmark / task / f"{method}-{options['--preset']}"
-            finished = sum((home / f"{prefix}seed{s}" / "result.json").exists() for s in seeds)
+            tree = tree_of(config)
+            finished = sum((tree.run_path({**config, "seed": s}, options["--runs"]) / "result.json").exists() for s in seeds)
             left = len(seeds) - finished
             runs, done, seconds, steps = runs + left, done + finished, seconds + left * each, steps + left * simulator
             disk, frames, longest = disk + left * cost.disk, max(frames, cost.frames), max(longest, each)

@@ -5,7 +5,6 @@ import json
 import sys
 from pathlib import Path
 
-
 from DMControl import train
 from DMControl.core.errors import run_main
 from DMControl.settings import read_config, run_path

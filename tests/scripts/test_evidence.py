@@ -31,11 +31,11 @@ case "${{QUICK:-}} $*" in
 esac
 """
 TRAIN = """
-import json, os, pathlib, signal, sys, time, yaml
+import json, os, signal, sys, time, yaml
+from DMControl.core.run.paths import run_path
 said = dict(a.split("=", 1) for a in sys.argv if "=" in a)
 label = f"{said['task']}-{said['method']}-{said.get('name', '')}-{said['seed']}"
-name = f"{said['name']}-" if "name" in said else ""
-folder = pathlib.Path(said["runs"], "dmcontrol", said["task"], f"{said['method']}-{said['preset']}", f"{name}seed{said['seed']}")
+folder = run_path(said["runs"], "dmcontrol", *(said.get(k, "") for k in ("task", "method", "preset", "seed", "name")))
 if (folder / "result.json").exists():
     sys.exit()
 print("begins", flush=True)
@@ -101,6 +101,8 @@ def place(root, tmp_path):
     for script in (root / "scripts").iterdir():
         if script.name not in STUBS:
             (tmp_path / "scripts" / script.name).symlink_to(script)
+    for folder in ("DMControl", "Atari", "configs"):
+        (tmp_path / folder).symlink_to(root / folder)
     texts = {f"scripts/{name}": f'#!/bin/sh\necho "{name} $*" >>called\n' for name in STUBS}
     texts |= {
         ".venv/bin/python": PYTHON.format(python=sys.executable, place=tmp_path),
