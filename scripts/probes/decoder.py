@@ -29,8 +29,9 @@ from Atari.evaluate import load_agent, make_env
 from Atari.methods import make_agent
 from Atari.replay import Replay
 from Atari.train import make_replay
-from scripts.ledger import collect as ledger
+from scripts.ledger.runs import changed
 from scripts.probes import measurements as readings
+from scripts.trees import ATARI
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -108,8 +109,7 @@ def main(arguments: list[str]) -> int:
             raise UserError(f"{rest[0]} says nothing to logged=true: the run has its settings")
         frame, seen = logged(run)
         print(f"{run}, at {frame:,} frames: {told(seen)}")
-        changed = ledger.changed(saved, ledger.reference(ledger.ATARI, saved))
-        keep(results, saved, seen, trained=readings.IN_THE_RUN, settings=changed, after=f"{frame:,} frames")
+        keep(results, saved, seen, trained=readings.IN_THE_RUN, settings=changed(ATARI, saved), after=f"{frame:,} frames")
         return 0
     for key in (a.partition("=")[0] for a in rest):
         if key in OF_THE_RUN or key.startswith(("encoder.", "env.")):

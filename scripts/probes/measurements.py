@@ -1,12 +1,9 @@
 """What was read from encoders and decoders: tables in results/, each row with its checksum."""
 
-import csv
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
-from DMControl.core.run.files import write_whole
-from scripts.ledger.collect import Row, checksum, read_rows
+from scripts.ledger.rows import RESTORE, Row, read_table, write_table
 
 LOSSES = ("own", "other", "constant")  # of MLR, on windows that are not trained on
 UNTRAINED = "untrained"  # an encoder as it was drawn
@@ -22,20 +19,14 @@ class Table:
     group: tuple[str, ...]
 
     def read(self, results: Path) -> list[Row]:
-        edited = f"rows are written by {self.script} only; take it back from the repository, or delete the file and measure again"
-        return read_rows(results / self.file, (*self.columns, "checksum"), edited)
+        advice = f"rows are written by {self.script} only; {RESTORE}, or delete the file and measure again"
+        return read_table(results / self.file, (*self.columns, "checksum"), advice)
 
     def replace(self, results: Path, rows: list[Row]) -> Path:
         measured = {tuple(r[c] for c in self.group) for r in rows}
         rows = [r for r in self.read(results) if tuple(r[c] for c in self.group) not in measured] + rows
-        columns = (*self.columns, "checksum")
-        text = io.StringIO()
-        out = csv.DictWriter(text, columns, lineterminator="\n")
-        out.writeheader()
-        for row in sorted(rows, key=lambda r: [int(r[c]) if c == "seed" else r[c] for c in self.columns]):
-            out.writerow(row | {"checksum": checksum(row, columns)})
-        results.mkdir(parents=True, exist_ok=True)
-        write_whole(results / self.file, text.getvalue())
+        rows.sort(key=lambda r: [int(r[c]) if c == "seed" else r[c] for c in self.columns])
+        write_table(results / self.file, (*self.columns, "checksum"), rows)
         return results / self.file
 
 

@@ -31,7 +31,7 @@ from DMControl.core.method.reconstruction import Window
 from DMControl.core.run.config import Config, check_saved
 from DMControl.core.run.folder import read_config
 from DMControl.core.run.options import Options
-from scripts.ledger.collect import Row
+from scripts.ledger.rows import Row
 from scripts.probes import measurements as readings
 
 ROOT = Path(__file__).resolve().parents[2]

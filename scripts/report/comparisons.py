@@ -1,11 +1,12 @@
-"""Runs beside runs at equal steps: MLR and its Baseline seed by seed, and MLR with one setting changed beside MLR as it stands."""
+"""Comparisons at equal steps: MLR with its Baseline seed by seed, and MLR with one setting changed with unchanged MLR."""
 
 import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from scripts.ledger.collect import Benchmark
-from scripts.report.aggregates import Published, Run, complete, main_runs, normalise
+from scripts.report.aggregates import normalise
+from scripts.report.data import Published, Run, complete, main_runs
+from scripts.trees import Tree
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ DEFAULTS = {
 
 @dataclass(frozen=True)
 class Ablation:
-    benchmark: Benchmark
+    tree: Tree
     preset: str
     key: str
     step: int  # at which all are compared: the last one that each of the runs has evaluated
@@ -62,7 +63,7 @@ class Ablation:
     baseline: list[float]  # of the Baseline's runs at this step; none where a task lacks one
 
 
-def ablations(benchmark: Benchmark, published: Published, runs: list[Run]) -> list[Ablation]:
+def ablations(tree: Tree, published: Published, runs: list[Run]) -> list[Ablation]:
     found = []
     for preset in sorted({r.preset for r in runs}):
         own = [r for r in runs if r.preset == preset and r.method == "mlr" and r.task in published.tasks]
@@ -84,9 +85,9 @@ def ablations(benchmark: Benchmark, published: Published, runs: list[Run]) -> li
             values: dict[str, list[float]] = {}
             for run in sorted(chosen, key=lambda r: (r.own_settings.get(key, DEFAULTS[key]), r.task, r.seed, r.name)):
                 score = next(p["mean"] for p in run.curve if p[run.axis] == step)
-                values.setdefault(run.own_settings.get(key, DEFAULTS[key]), []).append(normalise(benchmark, published, run.task, score))
+                values.setdefault(run.own_settings.get(key, DEFAULTS[key]), []).append(normalise(tree, published, run.task, score))
             others = [r for r in main_runs(runs, preset) if r.method == "baseline" and r.task in tasks]
             reached = [(r.task, p["mean"]) for r in others for p in r.curve if p[r.axis] == step]
-            baseline = [normalise(benchmark, published, *pair) for pair in reached] if {t for t, _ in reached} == tasks else []
-            found.append(Ablation(benchmark, preset, key, step, tuple(t for t in published.tasks if t in tasks), values, baseline))
+            baseline = [normalise(tree, published, *pair) for pair in reached] if {t for t, _ in reached} == tasks else []
+            found.append(Ablation(tree, preset, key, step, tuple(t for t in published.tasks if t in tasks), values, baseline))
     return found

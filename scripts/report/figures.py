@@ -6,16 +6,17 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 
-from scripts.ledger.collect import DMCONTROL, Benchmark
 from scripts.report import aggregates, comparisons
-from scripts.report.aggregates import Curve, Matrix, Published, counted, method_name
+from scripts.report.aggregates import Curve, Matrix
+from scripts.report.data import BUDGETS, OURS_FIRST, Published, counted, method_name, ordered
+from scripts.trees import DMCONTROL, Tree
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, told apart by colour-blind readers; where eight do not suffice, marker and line differ
+# Okabe and Ito's colours, which colour-blind readers can tell apart; methods beyond eight differ in marker and line
 STYLES: dict[str, tuple[str, str, str]] = {
     "mlr": ("#0072B2", "o", "-"),
     "baseline": ("#D55E00", "s", "--"),
@@ -38,7 +39,6 @@ STYLES: dict[str, tuple[str, str, str]] = {
     "mlr_madi": ("#661100", "*", (0, (6, 1, 1, 1))),
 }
 OTHER = ("#999933", "d", (0, (8, 1)))
-STEP_LABEL = {"dmcontrol": "env steps (thousands)", "atari": "frames (thousands)"}
 SCORE_LABEL = {"dmcontrol": "evaluation return", "atari": "human-normalised score"}
 
 
@@ -51,7 +51,7 @@ def save(figure: Figure, folder: Path, name: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context({"svg.hashsalt": "report"}):
         figure.savefig(folder / f"{name}.png", dpi=130, metadata={"Software": None})
-        figure.set_layout_engine("none")  # it has been laid out
+        figure.set_layout_engine("none")  # the PNG has its layout already
         figure.savefig(folder / f"{name}.svg", metadata={"Date": None, "Creator": None})
     pyplot.close(figure)
 
@@ -78,39 +78,39 @@ def legend(figure: Figure, methods: list[str], published: list[str]) -> None:
         colour, marker, _ = style(method)
         label = f"{method_name(method)}, published"
         handles.append(pyplot.Line2D([], [], color=colour, marker=marker, markerfacecolor="white", linestyle="", label=label))
-    ncols = max(1, min(len(handles), int(figure.get_figwidth() / 1.7)))  # a row no wider than the figure
+    ncols = max(1, min(len(handles), int(figure.get_figwidth() / 1.7)))  # as wide as the figure at most
     figure.legend(handles=handles, loc="outside upper center", ncols=ncols, frameon=False, fontsize=9)
 
 
-def published_marks(
-    benchmark: Benchmark, published: Published, panels: dict[str, dict[str, Curve]], cut: dict[str, list[tuple[str, Curve]]]
+def published_points(
+    tree: Tree, published: Published, panels: dict[str, dict[str, Curve]], cut: dict[str, list[tuple[str, Curve]]]
 ) -> dict[str, list[tuple[str, int, float]]]:
-    """title -> (method, budget, score) of the methods that have a run in this panel, as far as its runs went."""
-    marks: dict[str, list[tuple[str, int, float]]] = {}
+    """title -> (method, budget, score) of the methods with a run in this panel, up to the last step of its runs."""
+    points: dict[str, list[tuple[str, int, float]]] = {}
     for title, shown in panels.items():
         drawn = [*shown.items(), *cut.get(title, [])]
         end = max((curve.steps[-1] for _, curve in drawn), default=0)
-        for method in [m for m in aggregates.OURS_FIRST if m in dict(drawn)]:
-            for budget in aggregates.BUDGETS[benchmark.name]:
+        for method in [m for m in OURS_FIRST if m in dict(drawn)]:
+            for budget in BUDGETS[tree.name]:
                 score = published.scores.get((budget, title, method))
                 if score is not None and budget <= end * 1.05:
-                    score = aggregates.normalise(benchmark, published, title, score)
-                    marks.setdefault(title, []).append((method, budget, score))
-    return marks
+                    score = aggregates.normalise(tree, published, title, score)
+                    points.setdefault(title, []).append((method, budget, score))
+    return points
 
 
 def curves(
     folder: Path,
     name: str,
-    benchmark: Benchmark,
+    tree: Tree,
     panels: dict[str, dict[str, Curve]],
     cut: dict[str, list[tuple[str, Curve]]],
-    marks: dict[str, list[tuple[str, int, float]]],
+    points: dict[str, list[tuple[str, int, float]]],
     hours: bool,
 ) -> None:
     """A panel per task and one for the aggregate. panels: title -> method -> curve; cut: runs that ended early, as dotted lines.
 
-    marks: published scores, shown against steps alone.
+    points: published scores, shown against steps alone.
     """
     columns = min(4, len(panels))
     rows = -(-len(panels) // columns)
@@ -126,19 +126,19 @@ def curves(
         seeds = sorted({c.seeds for c in panels[title].values()})
         count = "-".join(str(s) for s in ([seeds[0], seeds[-1]] if len(seeds) > 1 else seeds))
         axes.set_title(f"{title}" + (f" ({count} seed{'s' if count != '1' else ''})" if count else ""), fontsize=9)
-        for method, budget, score in [] if hours else marks.get(title, []):
+        for method, budget, score in [] if hours else points.get(title, []):
             colour, marker, _ = style(method)
             axes.plot([budget / 1000], [score], color=colour, marker=marker, markerfacecolor="white", linestyle="", clip_on=False, zorder=5)
-        axes.set_xlabel("hours of the run (mean over seeds)" if hours else STEP_LABEL[benchmark.name], fontsize=8)
+        axes.set_xlabel("hours of the run (mean over seeds)" if hours else f"{tree.unit} (thousands)", fontsize=8)
         axes.tick_params(labelsize=8)
-        if benchmark is DMCONTROL:
+        if tree is DMCONTROL:
             axes.set_ylim(bottom=0)
         tidy(axes)
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
     for axes in grid[:, 0]:
-        axes.set_ylabel(SCORE_LABEL[benchmark.name], fontsize=8)
-    legend(figure, aggregates.ordered(shown), [] if hours else aggregates.ordered(m for own in marks.values() for m, _, _ in own))
+        axes.set_ylabel(SCORE_LABEL[tree.name], fontsize=8)
+    legend(figure, ordered(shown), [] if hours else ordered(m for own in points.values() for m, _, _ in own))
     save(figure, folder, name)
 
 
@@ -151,15 +151,15 @@ def bars(
     """Published aggregates as bars, ours as points with bounds. panels: title -> (published, ours)."""
     figure, grid = pyplot.subplots(1, len(panels), figsize=(3.4 * len(panels), 3.4), squeeze=False, layout="constrained")
     for axes, (title, (published, ours)) in zip(grid[0], panels.items(), strict=True):
-        methods = aggregates.ordered([*published, *ours])[::-1]
-        for place, method in enumerate(methods):
+        methods = ordered([*published, *ours])[::-1]
+        for position, method in enumerate(methods):
             colour, marker, _ = style(method)
             if method in published:
-                axes.barh(place, published[method], color=colour, alpha=0.35, height=0.7)
+                axes.barh(position, published[method], color=colour, alpha=0.35, height=0.7)
             if method in ours:
                 value, bounds = ours[method]
                 error = None if bounds is None else [[max(0.0, value - bounds[0])], [max(0.0, bounds[1] - value)]]
-                axes.errorbar(value, place, xerr=error, color=colour, marker=marker, markersize=6, capsize=3, markeredgecolor="black")
+                axes.errorbar(value, position, xerr=error, color=colour, marker=marker, markersize=6, capsize=3, markeredgecolor="black")
         axes.set_yticks(range(len(methods)), [method_name(m) for m in methods], fontsize=8)
         axes.set_title(title, fontsize=9)
         axes.tick_params(labelsize=8)
@@ -172,9 +172,9 @@ def bars(
     save(figure, folder, name)
 
 
-def profiles(folder: Path, name: str, benchmark: Benchmark, matrices: dict[str, Matrix], budget: str) -> None:
+def profiles(folder: Path, name: str, tree: Tree, matrices: dict[str, Matrix], budget: str) -> None:
     """The share of runs that score above a threshold."""
-    top = 1000.0 if benchmark is DMCONTROL else max(2.0, float(np.ceil(max(m.scores.max() for m in matrices.values()))))
+    top = 1000.0 if tree is DMCONTROL else max(2.0, float(np.ceil(max(m.scores.max() for m in matrices.values()))))
     taus = np.linspace(0, top, 101)
     figure, axes = pyplot.subplots(figsize=(5, 3.4), layout="constrained")
     for method, matrix in matrices.items():
@@ -183,7 +183,7 @@ def profiles(folder: Path, name: str, benchmark: Benchmark, matrices: dict[str, 
         axes.plot(taus, share, color=colour, linestyle=line, marker=marker, markevery=10, markersize=3.5, label=method_name(method))
         if bounds is not None:
             axes.fill_between(taus, *bounds, color=colour, alpha=0.18, linewidth=0)
-    axes.set(xlabel=f"{SCORE_LABEL[benchmark.name]} τ, {budget}", ylabel="share of runs above τ", ylim=(0, 1.02))
+    axes.set(xlabel=f"{SCORE_LABEL[tree.name]} τ, {budget}", ylabel="share of runs above τ", ylim=(0, 1.02))
     axes.legend(frameon=False, fontsize=8)
     tidy(axes)
     save(figure, folder, name)
@@ -192,9 +192,9 @@ def profiles(folder: Path, name: str, benchmark: Benchmark, matrices: dict[str, 
 def improvement(folder: Path, name: str, found: dict[str, tuple[float, tuple[float, float] | None]]) -> None:
     """P(MLR > other) per other method and budget, with its interval; 0.5 says that neither is better."""
     figure, axes = pyplot.subplots(figsize=(5, 0.9 + 0.45 * len(found)), layout="constrained")
-    for place, (_, (value, bounds)) in enumerate(reversed(found.items())):
+    for position, (_, (value, bounds)) in enumerate(reversed(found.items())):
         error = None if bounds is None else [[max(0.0, value - bounds[0])], [max(0.0, bounds[1] - value)]]
-        axes.errorbar(value, place, xerr=error, color=style("mlr")[0], marker=style("mlr")[1], capsize=3)
+        axes.errorbar(value, position, xerr=error, color=style("mlr")[0], marker=style("mlr")[1], capsize=3)
     axes.axvline(0.5, color="black", linewidth=0.8, linestyle="--")
     axes.set_yticks(range(len(found)), list(reversed(found)), fontsize=8)
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.6, len(found) - 0.4), xlabel="probability of improvement")
@@ -218,12 +218,12 @@ def ablations(folder: Path, name: str, found: list[comparisons.Ablation], step_t
             if numeric
             else sorted(ablation.values, key=lambda v: (v != comparisons.DEFAULTS[ablation.key], v))
         )
-        for place, value in enumerate(values):
+        for position, value in enumerate(values):
             scores = ablation.values[value]
             own = value == comparisons.DEFAULTS[ablation.key]
-            axes.bar(place, np.mean(scores), color=colour, alpha=0.6 if own else 0.2, width=0.65)
+            axes.bar(position, np.mean(scores), color=colour, alpha=0.6 if own else 0.2, width=0.65)
             offsets = np.linspace(-0.15, 0.15, len(scores)) if len(scores) > 1 else [0.0]
-            axes.plot(place + np.array(offsets), scores, "o", color=colour, markersize=4, markeredgecolor="white", linestyle="")
+            axes.plot(position + np.array(offsets), scores, "o", color=colour, markersize=4, markeredgecolor="white", linestyle="")
         one = len(ablation.tasks) == 1
         if ablation.baseline:
             low, high, count = min(ablation.baseline), max(ablation.baseline), len(ablation.baseline)
@@ -231,7 +231,7 @@ def ablations(folder: Path, name: str, found: list[comparisons.Ablation], step_t
             axes.axhline(np.mean(ablation.baseline), color=style("baseline")[0], linestyle="--", linewidth=1.2, label=says)
             axes.axhspan(low, high, color=style("baseline")[0], alpha=0.1, linewidth=0, zorder=0)
             axes.legend(loc="lower right", fontsize=7, framealpha=0.9)
-        over = ablation.tasks[0] if one else counted(len(ablation.tasks), ablation.benchmark.task)
+        over = ablation.tasks[0] if one else counted(len(ablation.tasks), ablation.tree.task)
         labels = [{"True": "with", "False": "without"}.get(v, v) for v in values]
         axes.set_xticks(
             range(len(values)),
@@ -239,7 +239,7 @@ def ablations(folder: Path, name: str, found: list[comparisons.Ablation], step_t
             fontsize=8,
         )
         axes.set_title(f"{comparisons.ABLATIONS[ablation.key]}\n{over}, {step_text(ablation)}", fontsize=8)
-        axes.set_ylabel(SCORE_LABEL[ablation.benchmark.name], fontsize=8)
+        axes.set_ylabel(SCORE_LABEL[ablation.tree.name], fontsize=8)
         axes.tick_params(labelsize=8)
         tidy(axes)
     for axes in grid.flat[len(found) :]:

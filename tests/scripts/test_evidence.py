@@ -17,7 +17,9 @@ import yaml
 
 from DMControl.core.run.config import plain
 from DMControl.settings import read_config
-from scripts.ledger.collect import DMCONTROL, config_hash, read
+from scripts.ledger.rows import read
+from scripts.ledger.runs import config_hash
+from scripts.trees import DMCONTROL
 
 TASKS = ("cartpole_swingup", "ball_in_cup_catch", "reacher_easy", "cheetah_run", "finger_spin", "walker_walk")
 STUBS = ("report.sh", "readout.sh", "policies.sh", "masks.sh", "decoder.sh")  # they say that they were called

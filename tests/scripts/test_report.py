@@ -10,13 +10,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import Image
 from rliable import metrics
 
 from DMControl.core.errors import UserError
-from scripts.ledger.collect import ATARI, BENCHMARKS, DMCONTROL
-from scripts.report import aggregates, comparisons
+from scripts.ledger import rows as ledger
+from scripts.report import aggregates, comparisons, data, figures
 from scripts.report import report as reporter
+from scripts.report.page import Page
+from scripts.report.tables import worlds_table
+from scripts.trees import ATARI, DMCONTROL, TREES
 
 
 def report(root, results, figs) -> subprocess.Popen:
@@ -26,7 +28,7 @@ def report(root, results, figs) -> subprocess.Popen:
 
 @pytest.fixture
 def published(root):
-    return {b: aggregates.load_published(root / "results/published", b) for b in BENCHMARKS}
+    return {b: data.load_published(root / "results/published", b) for b in TREES}
 
 
 def test_two_calls_give_the_same_bytes_and_the_right_numbers(root, invented_ledger, tmp_path, published):
@@ -38,7 +40,7 @@ def test_two_calls_give_the_same_bytes_and_the_right_numbers(root, invented_ledg
     for part in ("curves_steps", "curves_hours", "aggregates_400000", "profile_400000", "improvement_400000"):
         assert {f"atari_paper_{part}.png", f"atari_paper_{part}.svg"} <= set(sums[0])
     text = (invented_ledger / "REPORT.md").read_text().replace("figs1", "figs0")
-    runs = aggregates.load_runs(invented_ledger, DMCONTROL)
+    runs = data.load_runs(invented_ledger, DMCONTROL)
     scores = [r.score for r in runs if (r.task, r.method, r.name) == ("cheetah_run", "mlr", "")]
     mean, std = np.mean(scores), np.std(scores, ddof=1)
     row = next(line for line in text.splitlines() if line.startswith("| cheetah_run | "))
@@ -119,7 +121,7 @@ def test_below_five_seeds_the_bounds_are_the_range_of_the_seeds():
     assert aggregates.bounds_name([3, 2, 1]) == "range of the seeds" and aggregates.bounds_name([5, 1]) == "95% bootstrap interval"
     assert "range" in aggregates.bounds_name([3, 5]) and "bootstrap" in aggregates.bounds_name([3, 5])
     points = tuple({"frame": float(s), "hours": 1.0, "mean": 7.0} for s in range(20))
-    runs = [aggregates.Run(*["x"] * 4, k, 19, 19, True, 7.0, 1.0, "", "", {}, "", {}, {}, points, "frame") for k in range(3)]
+    runs = [data.Run(*["x"] * 4, k, 19, 19, True, 7.0, 1.0, "", "", {}, "", {}, {}, points, "frame") for k in range(3)]
     jumps = [replace(r, curve=tuple(p | {"mean": 7.0 * (r.seed > 0)} for p in points)) for r in runs]
     found = aggregates.curve([jumps], lambda task, score: score, aggregates.mean_curve)
     assert found.bounds.tolist() == [[0.0] * 20, [7.0] * 20]
@@ -129,8 +131,6 @@ def test_below_five_seeds_the_bounds_are_the_range_of_the_seeds():
 
 
 def test_seeds_of_different_settings_that_stand_together_have_a_footnote(root, invent, tmp_path, capsys):
-    from scripts.ledger import collect as ledger
-
     rows = [invent(tmp_path, DMCONTROL, t, "mlr", s) for t in ("hopper_hop", "walker_walk") for s in (1, 2, 3)]
     rows += [invent(tmp_path, DMCONTROL, "hopper_hop", "baseline", s, changed="" if s == 1 else "env_steps=100000") for s in (1, 2)]
     for row, name in zip(rows, ("a", "a", "b", "c", "c", "c", "d", "e"), strict=True):
@@ -138,7 +138,7 @@ def test_seeds_of_different_settings_that_stand_together_have_a_footnote(root, i
     rows += [invent(tmp_path, DMCONTROL, "hopper_hop", "mlr", s, name="own") for s in (1, 2)]  # another cell
     ledger.write(tmp_path, DMCONTROL, rows)
     page = tmp_path / "README.md"
-    page.write_text("<!-- evidence: x -->\n<!-- end of evidence -->\n")
+    page.write_text("<!-- results: x -->\n<!-- end of results -->\n")
     assert reporter.main(["--results", str(tmp_path), "--figs", str(tmp_path / "figs"), "--text", "--readme", str(page)]) == 0
     assert not (tmp_path / "figs").exists()
     for text in ((tmp_path / "REPORT.md").read_text(), page.read_text()):
@@ -151,56 +151,47 @@ def test_seeds_of_different_settings_that_stand_together_have_a_footnote(root, i
         ]
 
 
-def test_what_is_committed_is_what_the_ledger_gives(root, tmp_path):
-    """REPORT.md and README's evidence, without the pictures."""
-    results, page, figs = tmp_path / "results", tmp_path / "README.md", tmp_path / "figs"
+def test_the_report_is_what_the_ledger_gives(root, tmp_path):
+    """REPORT.md, without drawing its figures."""
+    results, figs = tmp_path / "results", tmp_path / "figs"
     shutil.copytree(root / "results", results)
     (results / "REPORT.md").unlink()
-    page.write_text((root / "README.md").read_text().replace("seeds) |", "seeds |"))  # to be written anew
     figs.mkdir()
     (figs / "policies").symlink_to(root / "figs/policies")
-    assert reporter.main(["--results", str(results), "--figs", str(figs), "--readme", str(page), "--text"]) == 0
-    again = "run scripts/report.sh --readme README.md"
-    assert (results / "REPORT.md").read_text() == (root / "results/REPORT.md").read_text(), again
-    assert page.read_text() == (root / "README.md").read_text(), again
-    named = re.findall(r"\(\.\./(figs/\w+\.png)\)", (results / "REPORT.md").read_text())
-    assert named and all((root / name).exists() for name in named)
+    assert reporter.main(["--results", str(results), "--figs", str(figs), "--text"]) == 0
+    text = (results / "REPORT.md").read_text()
+    assert text == (root / "results/REPORT.md").read_text(), "run scripts/report.sh"
+    assert "other scales. Measured by" in text, "a sentence glued to the next one"
+    named = re.findall(r"\(\.\./(figs/[\w/]+\.(?:png|gif))\)", text)
+    assert any("policies/" in name for name in named) and all((root / name).exists() for name in named)
 
 
 def test_published_scores_are_marked_where_a_method_has_a_run(published):
-    from scripts.report import figures
-
     def curve(end: int) -> aggregates.Curve:
         return aggregates.Curve(np.array([0, end]), np.array([0, 1]), np.array([0, 1]), None, 1, 1)
 
     panels = {"walker_walk": {"mlr": curve(100_000), "madi": curve(100_000)}, "cheetah_run": {"mlr": curve(20_000)}, "hopper_hop": {}}
     cut = {"hopper_hop": [("mlr", curve(20_000))], "reacher_easy": [("mlr", curve(20_000))]}
-    assert figures.published_marks(DMCONTROL, published[DMCONTROL], panels, cut) == {"walker_walk": [("mlr", 100_000, 643.0)]}
+    assert figures.published_points(DMCONTROL, published[DMCONTROL], panels, cut) == {"walker_walk": [("mlr", 100_000, 643.0)]}
     for shown in ({"madi": curve(100_000)}, {"mlr": curve(90_000)}):
-        assert not figures.published_marks(DMCONTROL, published[DMCONTROL], {"walker_walk": shown}, {})
+        assert not figures.published_points(DMCONTROL, published[DMCONTROL], {"walker_walk": shown}, {})
 
 
 def test_an_evaluation_one_agent_step_late_still_counts(root, invent, tmp_path):
-    from scripts.ledger import collect as ledger
-
     ledger.write(tmp_path, DMCONTROL, [invent(tmp_path, DMCONTROL, "hopper_hop", "mlr", 1, end=100_005, score=123.0)])
-    (run,) = aggregates.load_runs(tmp_path, DMCONTROL)
+    (run,) = data.load_runs(tmp_path, DMCONTROL)
     assert run.at(100_000) == 123.0 and run.at(99_000) is None and run.at(101_000) is None
 
 
 def test_a_longer_training_of_atari_is_another_experiment(invent, tmp_path):
     """Its importance weights at 400,000 frames are others; in DMControl nothing depends on how long a run will be."""
-    from scripts.ledger import collect as ledger
-
     ledger.write(tmp_path, ATARI, [invent(tmp_path, ATARI, "pong", "mlr", 1, changed="steps=200000", end=800_000)])
     ledger.write(tmp_path, DMCONTROL, [invent(tmp_path, DMCONTROL, "walker_walk", "mlr", 1, changed="env_steps=500000", end=500_000)])
-    assert not aggregates.main_runs(aggregates.load_runs(tmp_path, ATARI), "paper")
-    assert len(aggregates.main_runs(aggregates.load_runs(tmp_path, DMCONTROL), "paper")) == 1
+    assert not data.main_runs(data.load_runs(tmp_path, ATARI), "paper")
+    assert len(data.main_runs(data.load_runs(tmp_path, DMCONTROL), "paper")) == 1
 
 
 def test_mlr_is_compared_with_the_baseline_of_the_same_seed(invent, tmp_path):
-    from scripts.ledger import collect as ledger
-
     scores = {"mlr": {1: 500.0, 2: 700.0, 3: 100.0}, "baseline": {1: 400.0, 2: 650.0, 4: 900.0}}
     rows = [invent(tmp_path, DMCONTROL, "hopper_hop", m, s, score=v) for m, own in scores.items() for s, v in own.items()]
     rows += [
@@ -208,15 +199,13 @@ def test_mlr_is_compared_with_the_baseline_of_the_same_seed(invent, tmp_path):
         invent(tmp_path, DMCONTROL, "walker_walk", "baseline", 1, planned=500_000),
     ]
     ledger.write(tmp_path, DMCONTROL, rows)
-    (lead,) = comparisons.leads(aggregates.load_runs(tmp_path, DMCONTROL))
+    (lead,) = comparisons.leads(data.load_runs(tmp_path, DMCONTROL))
     assert (lead.task, lead.step) == ("hopper_hop", 100_000) and lead.last == pytest.approx([100, 50], rel=1e-3)
     share = np.mean((1 - np.exp(-4 * np.linspace(0.1, 1, 10))) / (1 - np.exp(-4)))  # of the last score, over ten evaluations
     assert lead.whole == pytest.approx([100 * share, 50 * share], rel=1e-3)
 
 
 def test_ablations_compare_at_a_step_that_all_have(published, invent, tmp_path):
-    from scripts.ledger import collect as ledger
-
     rows = [invent(tmp_path, DMCONTROL, "cheetah_run", "mlr", s, score=400.0) for s in (1, 2)]
     rows += [
         invent(
@@ -227,7 +216,7 @@ def test_ablations_compare_at_a_step_that_all_have(published, invent, tmp_path):
     rows += [invent(tmp_path, DMCONTROL, "walker_walk", "mlr", 1, name="spatial", changed="mlr.mask.strategy=spatial")]  # nothing beside it
     rows += [invent(tmp_path, DMCONTROL, t, "baseline", s, score=200.0) for t, s in (("cheetah_run", 1), ("walker_walk", 2))]
     ledger.write(tmp_path, DMCONTROL, rows)
-    (found,) = comparisons.ablations(DMCONTROL, published[DMCONTROL], aggregates.load_runs(tmp_path, DMCONTROL))
+    (found,) = comparisons.ablations(DMCONTROL, published[DMCONTROL], data.load_runs(tmp_path, DMCONTROL))
     assert (found.key, found.step, found.tasks) == ("mlr.mask.strategy", 50_000, ("cheetah_run",))
     assert {v: len(s) for v, s in found.values.items()} == {"cube": 2, "spatial": 1}
     half = 400 * (1 - np.exp(-2)) / (1 - np.exp(-4))
@@ -236,11 +225,9 @@ def test_ablations_compare_at_a_step_that_all_have(published, invent, tmp_path):
 
 
 def test_every_method_has_a_look_of_its_own(root, published):
-    from scripts.report import figures
-
-    for benchmark in BENCHMARKS:
-        own = {f.stem for f in (root / "configs" / benchmark.name / "method").glob("*.yaml")}
-        looks = [figures.style(m)[:2] for m in {*published[benchmark].methods, *own} - {"human", "random"}]
+    for tree in TREES:
+        own = {f.stem for f in (root / "configs" / tree.name / "method").glob("*.yaml")}
+        looks = [figures.style(m)[:2] for m in {*published[tree].methods, *own} - {"human", "random"}]
         assert len(set(looks)) == len(looks) and figures.OTHER[:2] not in looks
         curves = [figures.style(m) for m in own]  # these meet in one panel: a colour each, and no line like that of a run cut off
         assert len({c for c, _, _ in curves}) == len(own) and not any(line == ":" for _, _, line in curves)
@@ -248,8 +235,6 @@ def test_every_method_has_a_look_of_its_own(root, published):
 
 def test_no_legend_is_wider_than_its_figure():
     from matplotlib import pyplot
-
-    from scripts.report import figures
 
     for width in (3.8, 7.3, 14.3):
         figure, _ = pyplot.subplots(figsize=(width, 3), layout="constrained")
@@ -260,31 +245,6 @@ def test_no_legend_is_wider_than_its_figure():
         pyplot.close(figure)
 
 
-def test_readme_gets_its_rows_figures_and_videos(root, invented_ledger, invent, tmp_path):
-    from scripts.ledger import collect as ledger
-
-    rows = ledger.read(invented_ledger, DMCONTROL)
-    rows += [invent(invented_ledger, DMCONTROL, "reacher_easy", "mlr", s, end=e, planned=100_000) for s, e in ((1, 40_000), (2, 20_000))]
-    ledger.write(invented_ledger, DMCONTROL, rows)
-    figs, page = tmp_path / "figs", tmp_path / "README.md"
-    page.write_text("above\n<!-- evidence: x -->\nold\n<!-- end of evidence -->\nbelow\n")
-    (figs / "policies").mkdir(parents=True)
-    pictures = [Image.fromarray(np.full((8, 8, 3), v, np.uint8)) for v in (0, 200)]
-    pictures[0].save(figs / "policies/cheetah_run_mlr_paper.gif", save_all=True, append_images=pictures[1:], comment=b"what it shows")
-    command = [sys.executable, "-m", "scripts.report.report", "--results", str(invented_ledger), "--figs", str(figs), "--resamples", "20"]
-    for _ in range(2):
-        subprocess.run([*command, "--readme", str(page)], cwd=root, check=True)
-        texts = page.read_text()
-    assert texts.startswith("above\n<!-- evidence: x -->\n") and texts.endswith("<!-- end of evidence -->\nbelow\n") and "old" not in texts
-    cells = {tuple(c.strip() for c in line.split("|")[1:5]): line for line in texts.splitlines() if line.startswith("| ")}
-    assert "(3 seeds) | 482 ± 38 |" in cells["cheetah_run", "MLR", "paper", "100,000 env steps"]
-    assert "(2 seeds) | 399 ± 80 |" in cells["cheetah_run", "Baseline", "paper", "100,000 env steps"]
-    for steps in ("40,000", "20,000"):  # cut off: by the steps each has reached; the published number says its own
-        assert "(1 seed) | 866 ± 103 at 100,000 |" in cells["reacher_easy", "MLR", "paper", f"{steps} env steps (cut off)"]
-    assert "(figs/dmcontrol_paper_curves_steps.png)" in texts and "(figs/ablations.png)" in texts
-    assert "(figs/policies/cheetah_run_mlr_paper.gif)" in texts and "what it shows" in texts
-
-
 @pytest.mark.parametrize(("option", "says"), [("--results", "is not a folder"), ("--readme", "is not a file")])
 def test_a_folder_or_a_page_that_is_not_there_is_an_error(tmp_path, option, says):
     arguments = {"--results": str(tmp_path), "--figs": str(tmp_path / "figs")} | {option: str(tmp_path / "nothing")}
@@ -293,27 +253,15 @@ def test_a_folder_or_a_page_that_is_not_there_is_an_error(tmp_path, option, says
     assert not list(tmp_path.iterdir())
 
 
-def test_readme_without_its_marks_is_an_error(root, tmp_path):
-    page = tmp_path / "README.md"
-    page.write_text("no marks\n")
-    folders = ["--results", str(tmp_path), "--figs", str(tmp_path / "figs")]
-    command = [sys.executable, "-m", "scripts.report.report", *folders, "--readme", str(page)]
-    made = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    assert made.returncode == 2 and "has no marks" in made.stderr and page.read_text() == "no marks\n"
-
-
 def test_worlds_stand_from_weak_to_strong(root, invent, tmp_path):
-    from scripts.ledger import collect as ledger
-    from scripts.report.report import Report, worlds_table
-
     rows = [invent(tmp_path, DMCONTROL, "walker_walk", m, 1, score=400.0) for m in ("madi", "svea")]
     rows[0]["worlds"] = "distracting_cs_0.1:10=50 distracting_cs_0.025:10=90 video_easy[procedural]:10=200 color_hard:10=300"
     rows[0]["worlds"] += " clean[suite]:10=400"
     rows[1]["worlds"] = "color_hard:20=350.4"
     ledger.write(tmp_path, DMCONTROL, rows)
-    page = Report(tmp_path, tmp_path)
-    published = aggregates.load_published(root / "results/published", DMCONTROL)
-    worlds_table(page, DMCONTROL, published, aggregates.load_runs(tmp_path, DMCONTROL), "paper")
+    page = Page(tmp_path, tmp_path)
+    published = data.load_published(root / "results/published", DMCONTROL)
+    worlds_table(page, DMCONTROL, published, data.load_runs(tmp_path, DMCONTROL), "paper")
     cells = [[c.strip() for c in line.split("|")[3:-1]] for line in page.lines if line.startswith("| ")]
     assert cells == [
         ["world", "MaDi", "SVEA", "SVEA, published"],

@@ -1,0 +1,143 @@
+"""The launchers: queue, slots, failures, signals."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import time
+
+import psutil
+import pytest
+
+from DMControl.core.errors import UserError
+from scripts.report import data
+from scripts.runs import queue
+from scripts.trees import ATARI, DMCONTROL
+
+
+def test_launchers_run_and_list_what_failed(day):
+    runs, atari, dmcontrol = day
+    assert dmcontrol.returncode == 0 and "1 finished, 0 skipped as finished before, 0 failed" in dmcontrol.stdout, dmcontrol.stderr
+    assert atari.returncode == 1 and "1 finished, 0 skipped as finished before, 1 failed" in atari.stdout
+    failed = [line for line in atari.stdout.splitlines() if line.startswith("FAILED")]
+    assert len(failed) == 1 and "nosuchgame/mlr-debug/seed1 (exit code 2" in failed[0] and "error: game=nosuchgame" in failed[0]
+    assert (runs / "atari/pong/mlr-debug/seed1/result.json").exists()
+    assert {f.name for f in (runs / "logs/atari").iterdir()} == {"pong-mlr-debug-seed1.log", "nosuchgame-mlr-debug-seed1.log"}
+    assert "finished at" in (runs / "logs/atari/pong-mlr-debug-seed1.log").read_text()
+    for line in ("game=pong method=mlr preset=debug seed=1", "game=nosuchgame"):
+        assert line in atari.stdout  # each command is printed before it runs
+
+
+def test_launchers_skip_what_has_finished(run, root, day):
+    runs = day[0]
+    again = run(root, "scripts/run_atari.sh", "pong", "--preset", "debug", "--gpus", "none", "--runs", str(runs))
+    assert again.returncode == 0 and f"finished, skipped: {runs}/atari/pong/mlr-debug/seed1" in again.stdout
+    assert "0 finished, 1 skipped" in again.stdout
+    other = run(root, "scripts/run_atari.sh", "pong", "--preset", "debug", "--gpus", "none", "--runs", str(runs), "mlr.mask.ratio=0.9")
+    assert other.returncode == 1 and "holds a run with other settings: mlr.mask.ratio (0.5 -> 0.9)" in other.stdout
+
+
+def test_launchers_deal_out_gpus_and_know_their_sets(run, root):
+    from Atari.games import SCORES
+
+    dry = run(root, "scripts/run_atari.sh", "all26", "--seeds", "1,2", "--gpus", "0,3", "--jobs-per-gpu", "2", "--dry-run", "name=a")
+    lines = [line for line in dry.stdout.splitlines() if line.startswith("+")]
+    assert len(lines) == 52 and {re.search(r"game=(\w+)", line)[1] for line in lines} == set(SCORES)
+    assert [re.search(r"CUDA_VISIBLE_DEVICES=(\d)", line)[1] for line in lines[:4]] == ["0", "3", "0", "3"]
+    assert not (root / "runs/logs/atari/alien-mlr-paper-a-seed1.log").exists()
+    six = run(root, "scripts/run_dmcontrol.sh", "all6", "--seeds", "1-3", "--method", "mlr baseline", "--gpus", "none", "--dry-run")
+    lines = six.stdout.splitlines()
+    assert len(lines) == 36 and all("device=cpu" in line for line in lines) and "CUDA" not in six.stdout
+    tasks = data.load_published(root / "results/published", DMCONTROL).tasks
+    assert {re.search(r"task=(\w+)", line)[1] for line in lines} == set(tasks)
+
+
+def test_a_file_beside_the_others_is_a_set(tmp_path, monkeypatch):
+    monkeypatch.setattr(queue, "SETS", tmp_path)
+    for tree, names in (("atari", ["- KungFuMaster", "- pong"]), ("dmcontrol", ["- walker_walk"])):
+        (tmp_path / tree).mkdir()
+        (tmp_path / tree / f"mine_{tree}.yaml").write_text("\n".join(["# two of them", *names]))
+    assert queue.tasks_of(ATARI, "mine_atari alien,pong") == ["kung_fu_master", "pong", "alien"]
+    with pytest.raises(UserError, match="mine_dmcontrol is a set of tasks"):
+        queue.tasks_of(ATARI, "mine_dmcontrol")
+    for text in ("", "pong", "- pong\n- 3", "a: [", "- - pong"):
+        (tmp_path / "atari/mine_atari.yaml").write_text(text)
+        with pytest.raises(UserError, match=r"mine_atari\.yaml (must be a list of names|cannot be read)"):
+            queue.tasks_of(ATARI, "mine_atari")
+
+
+def test_launchers_start_no_run_twice(run, root, tmp_path):
+    arguments = ("KungFuMaster all26 all26,pong", "--seeds", "1,1-2,2", "--method", "mlr,mlr", "--gpus", "none", "--dry-run")
+    lines = run(root, "scripts/run_atari.sh", *arguments, "--runs", str(tmp_path / "a b")).stdout.splitlines()
+    assert len(lines) == len(set(lines)) == 52 and "game=kung_fu_master" in lines[0]
+    assert shlex.split(lines[0])[-2] == f"{tmp_path}/a b/logs/atari/kung_fu_master-mlr-paper-seed1.log"  # as it can be typed
+    said = run(tmp_path, str(root / "scripts/run_atari.sh"), "--help")
+    assert said.returncode == 0 and "--dry-run" in said.stdout
+    elsewhere = run(root.parent, os.path.relpath(root / "scripts/run_atari.sh", root.parent), "--help")
+    assert elsewhere.returncode == 0 and elsewhere.stdout == said.stdout
+
+
+def test_launcher_outlives_runs_that_are_killed_together(root, tmp_path):
+    """As the kernel does when the memory is full; a third run waits for its turn."""
+    arguments = ("pong", "--seeds", "1-3", "--preset", "debug", "--gpus", "none", "--jobs-per-gpu", "2", "--runs", str(tmp_path))
+    launcher = subprocess.Popen(
+        ["scripts/run_atari.sh", *arguments, "steps=100000"], cwd=root, stdout=subprocess.PIPE, text=True
+    )
+
+    def kill(count: int) -> None:
+        runs, deadline = [], time.time() + 30
+        while len(runs) < count and time.time() < deadline:
+            time.sleep(0.05)
+            alive = [p for p in psutil.Process(launcher.pid).children() if p.status() != psutil.STATUS_ZOMBIE]
+            runs = [p for p in alive if "Atari.train" in p.cmdline()]
+        launcher.send_signal(signal.SIGSTOP)  # both are dead before it looks
+        for process in runs:
+            process.kill()
+        launcher.send_signal(signal.SIGCONT)
+
+    try:
+        kill(2)
+        kill(1)
+        said, _ = launcher.communicate(timeout=20)
+    finally:
+        launcher.kill()
+    assert launcher.returncode == 1 and "0 finished, 0 skipped as finished before, 3 failed, 0 stopped" in said
+    assert len(re.findall(r"FAILED pong/mlr-debug/seed[123] \(exit code 137", said)) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["all6"], "all6 is a set of tasks: use it with scripts/run_dmcontrol.sh"),
+        (["pong", "--seeds", "x"], "--seeds x must look like"),
+        (["pong", "--seeds", "3-1"], "counts upwards"),
+        (["pong", "--seeds"], "--seeds needs a value"),
+        (["pong", "--job", "2"], "option --job is unknown"),
+        (["pong", "seed=2"], "seed has an option of its own"),
+        ([], "say which games"),
+        (["pong", "--jobs-per-gpu", "0"], "whole number"),
+        (["pong", "--runs", "--dry-run"], "--runs needs a value"),
+        (["pong", "--method", ","], "names no method"),
+    ],
+)
+def test_launchers_name_mistakes(run, root, arguments, says):
+    done = run(root, "scripts/run_atari.sh", *arguments)
+    assert done.returncode == 2 and says in done.stderr
+
+
+def test_launcher_stops_its_runs(root, tmp_path):
+    """SIGTERM to the launcher: the run saves, nothing new is begun, the same line goes on."""
+    arguments = ("--preset", "debug", "--gpus", "none", "--runs", str(tmp_path), "steps=100000", "eval.episodes=1")
+    launcher = subprocess.Popen(
+        ["scripts/run_atari.sh", "pong", "--seeds", "1-2", *arguments], cwd=root, stdout=subprocess.PIPE, text=True
+    )
+    folder = tmp_path / "atari/pong/mlr-debug/seed1"
+    deadline = time.time() + 60
+    while not list(folder.glob("checkpoint/step_*")) and time.time() < deadline:
+        time.sleep(0.1)
+    launcher.send_signal(signal.SIGTERM)
+    said, _ = launcher.communicate(timeout=60)
+    assert launcher.returncode == 143 and "0 failed, 1 stopped" in said and "stopped pong/mlr-debug/seed1" in said
+    assert "stopped at" in (tmp_path / "logs/atari/pong-mlr-debug-seed1.log").read_text()
+    assert not (tmp_path / "atari/pong/mlr-debug/seed2").exists()
