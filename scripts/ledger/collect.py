@@ -68,7 +68,7 @@ def collect(runs: list[Path], results: Path, tree: Tree, cut_off: bool, debug: b
     """Add what is new; returns what was refused. A run that is refused keeps no other run out."""
     found = Collection(tree, {rows.key(tree, row): row for row in rows.read(results, tree, collecting=True)})
     of_debug = 0
-    for folder in (folder for place in runs for folder in run_folders(place, tree, "config.yaml")):
+    for folder in (folder for root in runs for folder in run_folders(root, tree, "config.yaml")):
         try:
             made = read_run(folder, tree)
         except UserError as error:

@@ -104,7 +104,7 @@ def read_curve(results: Path, tree: Tree, row: Row) -> list[dict[str, float]]:
 
 def check_published(folder: Path) -> int:
     """Compare the published tables with SHA256SUMS; returns how many there are."""
-    sums = {name: told for told, name in (line.split() for line in (folder / "SHA256SUMS").read_text().splitlines())}
+    sums = dict(reversed(line.split()) for line in (folder / "SHA256SUMS").read_text().splitlines())  # name -> hash
     for name in sorted({*sums, *(file.name for file in folder.glob("*.csv"))}):
         file = folder / name
         if not file.exists() or hashlib.sha256(file.read_bytes()).hexdigest() != sums.get(name):

@@ -190,7 +190,7 @@ def profiles(folder: Path, name: str, tree: Tree, matrices: dict[str, Matrix], b
 
 
 def improvement(folder: Path, name: str, found: dict[str, tuple[float, tuple[float, float] | None]]) -> None:
-    """P(MLR > other) per other method and budget, with its interval; 0.5 says that neither is better."""
+    """P(MLR > other) per other method and budget, with its interval; at 0.5 neither is better."""
     figure, axes = pyplot.subplots(figsize=(5, 0.9 + 0.45 * len(found)), layout="constrained")
     for position, (_, (value, bounds)) in enumerate(reversed(found.items())):
         error = None if bounds is None else [[max(0.0, value - bounds[0])], [max(0.0, bounds[1] - value)]]
@@ -213,22 +213,20 @@ def ablations(folder: Path, name: str, found: list[comparisons.Ablation], step_t
     colour = style("mlr")[0]
     for axes, ablation in zip(grid.flat, found, strict=False):
         numeric = ablation.key == "mlr.mask.ratio"
-        values = (
-            sorted(ablation.values, key=float)
-            if numeric
-            else sorted(ablation.values, key=lambda v: (v != comparisons.DEFAULTS[ablation.key], v))
-        )
+        default = comparisons.DEFAULTS[ablation.key]
+        others = sorted(v for v in ablation.values if v != default)
+        values = sorted(ablation.values, key=float) if numeric else [v for v in (default, *others) if v in ablation.values]
         for position, value in enumerate(values):
             scores = ablation.values[value]
-            own = value == comparisons.DEFAULTS[ablation.key]
+            own = value == default
             axes.bar(position, np.mean(scores), color=colour, alpha=0.6 if own else 0.2, width=0.65)
             offsets = np.linspace(-0.15, 0.15, len(scores)) if len(scores) > 1 else [0.0]
             axes.plot(position + np.array(offsets), scores, "o", color=colour, markersize=4, markeredgecolor="white", linestyle="")
         one = len(ablation.tasks) == 1
         if ablation.baseline:
             low, high, count = min(ablation.baseline), max(ablation.baseline), len(ablation.baseline)
-            says = f"Baseline, mean{' and range' if count > 1 else ''} ({counted(count, 'seed' if one else 'run')})"
-            axes.axhline(np.mean(ablation.baseline), color=style("baseline")[0], linestyle="--", linewidth=1.2, label=says)
+            label = f"Baseline, mean{' and range' if count > 1 else ''} ({counted(count, 'seed' if one else 'run')})"
+            axes.axhline(np.mean(ablation.baseline), color=style("baseline")[0], linestyle="--", linewidth=1.2, label=label)
             axes.axhspan(low, high, color=style("baseline")[0], alpha=0.1, linewidth=0, zorder=0)
             axes.legend(loc="lower right", fontsize=7, framealpha=0.9)
         over = ablation.tasks[0] if one else counted(len(ablation.tasks), ablation.tree.task)

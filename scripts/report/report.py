@@ -12,23 +12,9 @@ from pathlib import Path
 
 from DMControl.core.errors import UserError, run_main
 from scripts.ledger import rows as ledger
-from scripts.report import aggregates, comparisons, figures
+from scripts.report import aggregates, comparisons, data, figures
 from scripts.report.aggregates import AGGREGATE_NAMES, AGGREGATES, Curve
-from scripts.report.data import (
-    BUDGETS,
-    OURS_FIRST,
-    Published,
-    Run,
-    comparable,
-    complete,
-    counted,
-    load_published,
-    load_runs,
-    main_runs,
-    method_name,
-    ordered,
-    preset_order,
-)
+from scripts.report.data import Published, Run, counted, method_name
 from scripts.report.page import NO_RUN, Page, number, with_interval
 from scripts.report.probes import decoder_table, readout_table
 from scripts.report.summary import video_table, write_summary
@@ -37,19 +23,19 @@ from scripts.trees import ATARI, DMCONTROL, TREES, Tree
 
 
 def budgets(tree: Tree, preset: str, runs: list[Run]) -> list[int]:
-    """The published ones, and where finished runs of a preset of ours end."""
-    own = {r.step for r in runs if r.finished} if preset != "paper" else set()
-    published = {b for b in BUDGETS[tree.name] if preset == "paper" or any(r.at(b) is not None for r in runs)}
-    own = {s for s in own if not any(b <= s < b * 1.01 for b in published)}
-    return sorted(own | published)
+    """The steps at which scores are compared: the published ones, and for our presets the last steps of finished runs."""
+    if preset == "paper":
+        return list(data.BUDGETS[tree.name])
+    published = {b for b in data.BUDGETS[tree.name] if any(r.at(b) is not None for r in runs)}
+    return sorted(published | {r.step for r in runs if r.finished and not any(b <= r.step < b * 1.01 for b in published)})
 
 
 def aggregate_table(page: Page, tree: Tree, published: Published, runs: list[Run], budget: int, name: str) -> None:
-    """The paper's aggregates, ours with intervals; where tasks are missing, the published ones over the same tasks as well."""
+    """The paper's aggregates, ours with intervals. Where we lack tasks, also the published ones over our tasks."""
     digits = 1 if tree is DMCONTROL else 3
-    known = budget in BUDGETS[tree.name]
+    known = budget in data.BUDGETS[tree.name]
     kinds = AGGREGATES[tree.name]
-    methods = ordered(["mlr", "baseline", *(r.method for r in runs)])
+    methods = data.ordered(["mlr", "baseline", *(r.method for r in runs)])
     matrices = {m: aggregates.matrix(tree, published, runs, m, budget) for m in methods}
     total, rows, values = len(published.tasks), [], {}
     for method, matrix in matrices.items():
@@ -59,7 +45,7 @@ def aggregate_table(page: Page, tree: Tree, published: Published, runs: list[Run
         values[method] = {kind: aggregates.interval(matrix.scores, func) for kind, func in kinds.items()}
         own = [with_interval(*values[method][kind], digits) for kind in kinds]
         rows.append([f"**{method_name(method)}, ours**", f"{len(matrix.tasks)} of {total} {tree.task}s, {matrix.seeds()}", *own])
-        if known and len(matrix.tasks) < total and method in OURS_FIRST:
+        if known and len(matrix.tasks) < total and method in data.OURS_FIRST:
             same = [aggregates.published_on(tree, published, budget, method, matrix.tasks, kind) for kind in kinds]
             if None not in same:
                 source = "the same, from published means"
@@ -73,12 +59,12 @@ def aggregate_table(page: Page, tree: Tree, published: Published, runs: list[Run
                 rows.append([f"{method_name(method)}, published", f"all {total}", *(number(v, digits) for v in found.values())])
     present = {m: x for m, x in matrices.items() if x is not None}
     bounds = aggregates.bounds_name(len(x.scores) for x in present.values())
-    says = f"Ours, in brackets: {bounds}."
+    text = f"Ours, in brackets: {bounds}."
     if "range" in bounds:
-        says += " The range: with the lowest seed of each task, and with the highest."
+        text += " The range: with the lowest seed of each task, and with the highest."
     if "bootstrap" in bounds:
-        says += f" The bootstrap: stratified, from rliable, {aggregates.RESAMPLES:,} resamples, fixed seed."
-    page.say(f"#### Aggregates at {budget:,} {tree.unit}", "", says)
+        text += f" The bootstrap: stratified, from rliable, {aggregates.RESAMPLES:,} resamples, fixed seed."
+    page.say(f"#### Aggregates at {budget:,} {tree.unit}", "", text)
     page.table(["method", "over", *(AGGREGATE_NAMES[k] for k in kinds)], rows)
     shared = aggregates.on_common_tasks(present)
     if shared:
@@ -94,11 +80,11 @@ def aggregate_table(page: Page, tree: Tree, published: Published, runs: list[Run
             own = {m: values[m][kind] if x.tasks == present[m].tasks else aggregates.interval(x.scores, func) for m, x in shared.items()}
             source = ", published: from means" if over and bars else ""
             panels[f"{AGGREGATE_NAMES[kind]} at {budget:,} {tree.unit}{over}{source}"] = (bars, own)
-        says = "aggregates: ours as points with bounds" + (", published as bars" if any(b for b, _ in panels.values()) else "")
-        page.figure(f"{name}_aggregates_{budget}", says, figures.bars, panels, bounds)
+        caption = "aggregates: ours as points with bounds" + (", published as bars" if any(b for b, _ in panels.values()) else "")
+        page.figure(f"{name}_aggregates_{budget}", caption, figures.bars, panels, bounds)
         label = f"{budget:,} {tree.unit}, {counted(len(tasks), tree.task)}"
-        says = "performance profile: the share of runs above a score"
-        page.figure(f"{name}_profile_{budget}", says, figures.profiles, tree, shared, label)
+        caption = "performance profile: the share of runs above a score"
+        page.figure(f"{name}_profile_{budget}", caption, figures.profiles, tree, shared, label)
     improvement(page, tree, present, budget, name)
 
 
@@ -142,8 +128,8 @@ def curve_figures(page: Page, tree: Tree, published: Published, runs: list[Run],
     known = [t for t in published.tasks if t in by_task]
     for task in [*known, *sorted(set(by_task) - set(known))]:
         panels[task] = {}
-        for method in ordered(by_task[task]):
-            whole = complete(by_task[task][method])
+        for method in data.ordered(by_task[task]):
+            whole = data.complete(by_task[task][method])
             found = aggregates.curve([whole], scale, aggregates.mean_curve)
             if found is not None:
                 panels[task][method] = found
@@ -151,8 +137,8 @@ def curve_figures(page: Page, tree: Tree, published: Published, runs: list[Run],
                 if run not in whole and (part := aggregates.curve([[run]], scale, aggregates.mean_curve)) is not None:
                     cut.setdefault(task, []).append((method, part))
     finished = {t: {m: whole for m, own in by_task[t].items() if (whole := [r for r in own if r.finished])} for t in known}
-    methods, tasks = comparable(finished, known)
-    if methods and len({len(finished[t][m]) for t in tasks for m in methods}) == 1:  # as many seeds of each
+    methods, tasks = data.comparable(finished, known)
+    if methods and len({len(finished[t][m]) for t in tasks for m in methods}) == 1:  # all have as many seeds
         func = aggregates.mean_curve if tree is DMCONTROL else aggregates.iqm_curve
         every = {m: aggregates.curve([finished[t][m] for t in tasks], scale, func) for m in methods}
         panels[f"{'mean' if tree is DMCONTROL else 'IQM'} of {len(tasks)} {tree.task}s"] = {m: c for m, c in every.items() if c}
@@ -169,15 +155,14 @@ def curve_figures(page: Page, tree: Tree, published: Published, runs: list[Run],
     )
     for hours in (False, True):
         file = f"{name}_curves_{'hours' if hours else 'steps'}"
-        says = f"learning curves against {'hours' if hours else tree.unit}"
-        page.figure(file, says, figures.curves, tree, panels, cut, points, hours)
+        caption = f"learning curves against {'hours' if hours else tree.unit}"
+        page.figure(file, caption, figures.curves, tree, panels, cut, points, hours)
 
 
 def section(page: Page, tree: Tree, published: Published, runs: list[Run]) -> None:
     page.say(f"## {tree.title}")
-    presets = ["paper", *sorted({r.preset for r in runs} - {"paper"}, key=preset_order)]
-    for preset in presets:
-        chosen = main_runs(runs, preset)
+    for preset in sorted({"paper", *(r.preset for r in runs)}, key=data.preset_order):
+        chosen = data.main_runs(runs, preset)
         if not chosen and preset != "paper":
             continue
         name = f"{tree.name}_{preset}"
@@ -208,8 +193,8 @@ def ablation_section(page: Page, found: list[comparisons.Ablation]) -> None:
             own = " (as it stands)" if value == comparisons.DEFAULTS[a.key] else ""
             rows.append([f"`{a.key}={value}`{own}", a.tree.name, a.preset, ", ".join(a.tasks), f"{a.step:,}", text])
     page.table(["setting", "benchmark", "preset", "on", "steps", "score"], rows)
-    says = "ablations: each run a dot, their mean a bar, the Baseline's mean a dashed line in a band, their range"
-    page.figure("ablations", says, figures.ablations, found, lambda a: f"{a.step:,} {a.tree.unit}, {a.preset}")
+    caption = "ablations: each run a dot, their mean a bar, the Baseline's mean a dashed line in a band, their range"
+    page.figure("ablations", caption, figures.ablations, found, lambda a: f"{a.step:,} {a.tree.unit}, {a.preset}")
 
 
 def main(arguments: list[str]) -> int:
@@ -234,8 +219,8 @@ def main(arguments: list[str]) -> int:
     if readme is not None and not readme.is_file():
         raise UserError(f"--readme {readme} is not a file")
     ledger.check_published(ledger.PUBLISHED)
-    runs = {tree: load_runs(results, tree) for tree in TREES}
-    published = {tree: load_published(ledger.PUBLISHED, tree) for tree in TREES}
+    runs = {tree: data.load_runs(results, tree) for tree in TREES}
+    published = {tree: data.load_published(ledger.PUBLISHED, tree) for tree in TREES}
     page = Page(results, folders["--figs"], draws)
     page.say(
         "# Report",

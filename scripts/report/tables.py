@@ -1,36 +1,26 @@
 """The report's tables of runs."""
 
-from scripts.report import comparisons
-from scripts.report.data import (
-    BUDGETS,
-    OURS_FIRST,
-    Published,
-    Run,
-    groups,
-    main_runs,
-    method_name,
-    mixed,
-    ordered,
-    preset_order,
-    spread,
-)
+from scripts.report import comparisons, data
+from scripts.report.data import Published, Run, method_name
 from scripts.report.page import NO_RUN, Page, number, ours_text, published_text
 from scripts.trees import Tree
 
 
 def score_table(page: Page, tree: Tree, published: Published, runs: list[Run], budget: int) -> None:
-    """Per task: ours beside the published MLR and Baseline with the difference, then every other published method."""
-    found = groups(runs, budget)
-    known = budget in BUDGETS[tree.name]
-    theirs = BUDGETS[tree.name][0] if not known else budget
+    """Per task: ours with the published MLR and Baseline and the difference, then every other published method."""
+    found = data.groups(runs, budget)
+    known = budget in data.BUDGETS[tree.name]
+    theirs = data.BUDGETS[tree.name][0] if not known else budget
     digits = tree.digits
-    ours = ordered(["mlr", "baseline", *(m for _, m in found)])
-    others = [m for m in published.methods if m not in (*OURS_FIRST, "human", "random")]  # its DrQ is not DMControl-GB's, which is ours
+    ours = data.ordered(["mlr", "baseline", *(m for _, m in found)])
+    others = [
+        m for m in published.methods if m not in (*data.OURS_FIRST, "human", "random")
+    ]  # MLR's paper means another DrQ than DMControl-GB, from which ours comes
     references = [m for m in ("human", "random") if m in published.methods]
     head = [tree.task, *(method_name(m) for m in references)]
     for method in ours:
         head += [f"**{method_name(method)}, ours**"]
-        if method in OURS_FIRST:
+        if method in data.OURS_FIRST:
             head += [f"{method_name(method)}, published", "difference"]
     head += [f"{method_name(m)}, published" for m in others]
     rows = []
@@ -39,12 +29,12 @@ def score_table(page: Page, tree: Tree, published: Published, runs: list[Run], b
         for method in ours:
             scores = found.get((task, method))
             own = [r for r in runs if (r.task, r.method) == (task, method) and r.at(budget) is not None]
-            row.append(ours_text(scores, digits) + page.note(mixed(own)))
-            if method in OURS_FIRST:
+            row.append(ours_text(scores, digits) + page.note(data.mixed(own)))
+            if method in data.OURS_FIRST:
                 score = published.scores.get((theirs, task, method))
                 row.append(published_text(published, theirs, task, method, digits))
                 comparable = known and scores and score is not None
-                row.append(f"{spread(scores)[0] - score:+,.{digits}f}" if comparable else "")
+                row.append(f"{data.spread(scores)[0] - score:+,.{digits}f}" if comparable else "")
         rows.append([*row, *(published_text(published, theirs, task, m, digits) for m in others)])
     page.say(
         f"#### Scores at {budget:,} {tree.unit}",
@@ -56,14 +46,13 @@ def score_table(page: Page, tree: Tree, published: Published, runs: list[Run], b
 
 
 def lead_table(page: Page, runs_of: dict[Tree, list[Run]]) -> None:
-    """MLR beside the Baseline at equal steps, seed by seed."""
+    """MLR less the Baseline at equal steps, seed by seed."""
     rows = []
     for tree, runs in runs_of.items():
-        digits = tree.digits
-        for preset in sorted({r.preset for r in runs}, key=preset_order):
-            for lead in comparisons.leads(main_runs(runs, preset)):
-                at = f"{lead.step:,} {tree.unit}"
-                rows.append([lead.task, preset, at, ours_text(lead.last, digits, "+"), ours_text(lead.whole, digits, "+")])
+        for preset in sorted({r.preset for r in runs}, key=data.preset_order):
+            for lead in comparisons.leads(data.main_runs(runs, preset)):
+                gains = [ours_text(scores, tree.digits, "+") for scores in (lead.last, lead.whole)]
+                rows.append([lead.task, preset, f"{lead.step:,} {tree.unit}", *gains])
     if rows:
         page.say("#### MLR less the Baseline, seed by seed")
         page.table(["task", "preset", "after", "at the end", "averaged over the training"], rows)
@@ -74,7 +63,7 @@ def lead_table(page: Page, runs_of: dict[Tree, list[Run]]) -> None:
 
 
 def worlds_table(page: Page, tree: Tree, published: Published, runs: list[Run], preset: str) -> None:
-    """Finished runs in the worlds that they were judged in, beside the published scores there."""
+    """Finished runs in the worlds where they were judged, with the published scores there."""
     judged = [r for r in runs if r.finished and r.worlds]
     worlds = sorted({w for r in judged for w in r.worlds}, key=lambda w: (world_order(w), w))
     if not worlds:
@@ -88,13 +77,13 @@ def worlds_table(page: Page, tree: Tree, published: Published, runs: list[Run], 
         "*published*: after 500,000 agent steps, with real footage, from the papers that `results/published/worlds.csv` names."
         + former_camera(judged),
     )
-    methods, rows = ordered(r.method for r in judged), []
+    methods, rows = data.ordered(r.method for r in judged), []
     theirs = [m for m in methods if any((r.task, w.partition("[")[0], m) in published.worlds for r in judged for w in worlds)]
     for task, step in sorted({(r.task, r.step) for r in judged}):
         own = [r for r in judged if (r.task, r.step) == (task, step)]
         for world in worlds:
             columns = [[r for r in own if r.method == m and world in r.worlds] for m in methods]
-            cells = [ours_text([r.worlds[world] for r in c], 0) + page.note(mixed(c)) if c else "" for c in columns]
+            cells = [ours_text([r.worlds[world] for r in c], 0) + page.note(data.mixed(c)) if c else "" for c in columns]
             found = [published.worlds.get((task, world.partition("[")[0], m)) for m in theirs]
             texts = ["" if f is None else f"{f[0]:.0f} ± {f[1]:.0f}" for f in found]
             rows.append([task, f"{step:,}", world, *cells, *texts])
@@ -119,7 +108,7 @@ def former_camera(runs: list[Run]) -> str:
 
 
 def world_order(name: str) -> tuple[int, float]:
-    """The training's own, colours, videos, distractions, each from weak to strong."""
+    """Clean, colours, videos, distractions, each from easy to hard."""
     family, _, rest = name.partition("[")[0].partition("_cs_")
     known = ("clean", "color_easy", "color_hard", "video_easy", "video_hard", "distracting")
     return (known.index(family) if family in known else len(known), float(rest or 0))

@@ -3,7 +3,6 @@
 python -m scripts.runs.finished RUNS [benchmark=atari] [task=boxing] [method=mlr,madi] [preset=small] [seed=1] [name=]
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from DMControl.core.errors import UserError, nearest, run_main
@@ -11,9 +10,9 @@ from DMControl.core.run.paths import RunPath, parse_path
 from scripts.trees import TREES, Tree
 
 
-def run_folders(runs: Path, tree: Tree, holding: str) -> Iterator[Path]:
-    """Where runs of this tree are, finished or not, that hold a file of this name."""
-    return iter(sorted(file.parent for file in (runs / tree.name).glob(f"*/*/*/{holding}")))
+def run_folders(runs: Path, tree: Tree, holding: str) -> list[Path]:
+    """The folders of this tree's runs, finished or not, that hold a file of this name."""
+    return sorted(file.parent for file in (runs / tree.name).glob(f"*/*/*/{holding}"))
 
 
 def main(arguments: list[str]) -> int:

@@ -27,8 +27,8 @@ PYTHON = """#!/usr/bin/env bash
 case "${{QUICK:-}} $*" in
   "1 -m scripts.ledger.conflicts"*) ;;
   "1 -m scripts.ledger.collect"*) echo "ledger.sh" >>called ;;
-  *DMControl.train*) exec {python} {place}/train.py "$@" ;;
-  *DMControl.evaluate*) exec {python} {place}/judge.py "$@" ;;
+  *DMControl.train*) exec {python} {checkout}/train.py "$@" ;;
+  *DMControl.evaluate*) exec {python} {checkout}/judge.py "$@" ;;
   *) exec {python} "$@" ;;
 esac
 """
@@ -95,8 +95,8 @@ def as_from_a_terminal() -> None:
 
 
 @pytest.fixture
-def place(root, tmp_path):
-    """A checkout whose runs cost nothing. place(words) runs evidence.sh there, place.begin(words) lets it run; QUICK: without a ledger."""
+def checkout(root, tmp_path):
+    """A checkout whose runs cost nothing. checkout(words) runs evidence.sh there, .begin(words) starts it; QUICK: without a ledger."""
     from DMControl.logger import EVAL_COLUMNS
     for folder in ("scripts", ".venv/bin", "bin"):
         (tmp_path / folder).mkdir(parents=True)
@@ -107,7 +107,7 @@ def place(root, tmp_path):
         (tmp_path / folder).symlink_to(root / folder)
     texts = {f"scripts/{name}": f'#!/bin/sh\necho "{name} $*" >>called\n' for name in STUBS}
     texts |= {
-        ".venv/bin/python": PYTHON.format(python=sys.executable, place=tmp_path),
+        ".venv/bin/python": PYTHON.format(python=sys.executable, checkout=tmp_path),
         "train.py": TRAIN,
         "judge.py": JUDGE,
     }
@@ -142,68 +142,68 @@ def place(root, tmp_path):
 MINE = ("--gpus", "none", "--results", "mine")
 
 
-def test_what_fails_keeps_nothing_from_going_on(place):
-    """It is published as far as it went; the same line finishes it; another folder's runs find their places taken."""
-    done = place("ablations", *MINE, FAILS="cartpole_swingup-mlr-ratio0.1-2")
+def test_what_fails_keeps_nothing_from_going_on(checkout):
+    """Its last evaluation counts; the same line finishes it; runs of the same names in another folder are refused."""
+    done = checkout("ablations", *MINE, FAILS="cartpole_swingup-mlr-ratio0.1-2")
     assert done.returncode == 1 and "FAILED scripts/run_dmcontrol.sh cartpole_swingup" in done.stdout, done.stderr
-    assert len(lines(place.path / "begun")) == 12
-    rows = read(place.path / "mine", DMCONTROL)
+    assert len(lines(checkout.path / "begun")) == 12
+    rows = read(checkout.path / "mine", DMCONTROL)
     assert len(rows) == 12
     (cut,) = [r for r in rows if r["finished"] == "no"]
     assert (cut["name"], cut["seed"], cut["env_step"], cut["planned"]) == ("ratio0.1", "2", "50000", "100000")
-    called = lines(place.path / "called")
+    called = lines(checkout.path / "called")
     assert called[0].startswith("readout.sh ") and called[1] == "report.sh --results mine --figs mine/figs"
 
-    elsewhere = place("ablations", *MINE, "--runs", "others")
+    elsewhere = checkout("ablations", *MINE, "--runs", "others")
     assert elsewhere.returncode == 2 and "mine holds 12 of these runs from somewhere else" in elsewhere.stderr
-    assert "--results" in elsewhere.stderr and elsewhere.stderr.count("\n") == 1 and len(lines(place.path / "begun")) == 12
+    assert "--results" in elsewhere.stderr and elsewhere.stderr.count("\n") == 1 and len(lines(checkout.path / "begun")) == 12
 
-    again = place("ablations", *MINE)
+    again = checkout("ablations", *MINE)
     assert again.returncode == 0 and "FAILED" not in again.stdout, again.stderr
-    assert lines(place.path / "begun")[12:] == ["cartpole_swingup-mlr-ratio0.1-2"]
-    assert {r["finished"] for r in read(place.path / "mine", DMCONTROL)} == {"yes"}
-    (place.path / "runs/dmcontrol/cartpole_swingup/mlr-small/spatial-seed1/result.json").unlink()  # another run, under way
-    assert "mine holds 1 of these runs from somewhere else" in place("ablations", *MINE).stderr
+    assert lines(checkout.path / "begun")[12:] == ["cartpole_swingup-mlr-ratio0.1-2"]
+    assert {r["finished"] for r in read(checkout.path / "mine", DMCONTROL)} == {"yes"}
+    (checkout.path / "runs/dmcontrol/cartpole_swingup/mlr-small/spatial-seed1/result.json").unlink()  # another run, under way
+    assert "mine holds 1 of these runs from somewhere else" in checkout("ablations", *MINE).stderr
 
 
-def test_a_signal_saves_collects_and_ends(place):
-    evidence = place.begin("small", "ablations", *MINE, WAITS="1")
-    until(lambda: len(list(place.path.glob("waiting-*"))) == 2)
+def test_a_signal_saves_collects_and_ends(checkout):
+    evidence = checkout.begin("small", "ablations", *MINE, WAITS="1")
+    until(lambda: len(list(checkout.path.glob("waiting-*"))) == 2)
     evidence.terminate()
     evidence.communicate(timeout=30)
     assert evidence.returncode == 143
-    rows = read(place.path / "mine", DMCONTROL)
-    assert sorted(f"{r['task']}-{r['method']}--{r['seed']}" for r in rows) == sorted(lines(place.path / "told"))
+    rows = read(checkout.path / "mine", DMCONTROL)
+    assert sorted(f"{r['task']}-{r['method']}--{r['seed']}" for r in rows) == sorted(lines(checkout.path / "told"))
     assert [(r["finished"], r["env_step"]) for r in rows] == [("no", "50000")] * 2
-    assert lines(place.path / "called") == ["saved", "saved", "report.sh --results mine --figs mine/figs"]
+    assert lines(checkout.path / "called") == ["saved", "saved", "report.sh --results mine --figs mine/figs"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_to_all_of_the_terminal_tells_each_run_once(place, number):
+def test_a_signal_to_all_of_the_terminal_tells_each_run_once(checkout, number):
     """As Ctrl-C, a closed terminal or timeout(1) send it: told a second time, a run ends without a save."""
-    evidence = place.begin("small", "ablations", *MINE, WAITS="1", QUICK="1")
-    until(lambda: len(list(place.path.glob("waiting-*"))) == 2)
+    evidence = checkout.begin("small", "ablations", *MINE, WAITS="1", QUICK="1")
+    until(lambda: len(list(checkout.path.glob("waiting-*"))) == 2)
     os.killpg(evidence.pid, number)
     evidence.communicate(timeout=30)
     assert evidence.returncode == 128 + number
-    assert sorted(lines(place.path / "told")) == sorted(lines(place.path / "begun")) and len(lines(place.path / "told")) == 2
-    assert lines(place.path / "called") == ["saved", "saved", "ledger.sh", "report.sh --results mine --figs mine/figs"]
+    assert sorted(lines(checkout.path / "told")) == sorted(lines(checkout.path / "begun")) and len(lines(checkout.path / "told")) == 2
+    assert lines(checkout.path / "called") == ["saved", "saved", "ledger.sh", "report.sh --results mine --figs mine/figs"]
 
 
-def test_a_launcher_that_was_stopped_by_itself(place):
-    evidence = place.begin("small", "ablations", *MINE, WAITS="1", QUICK="1")
-    until(lambda: len(list(place.path.glob("waiting-*"))) == 2)
+def test_a_launcher_that_was_stopped_by_itself(checkout):
+    evidence = checkout.begin("small", "ablations", *MINE, WAITS="1", QUICK="1")
+    until(lambda: len(list(checkout.path.glob("waiting-*"))) == 2)
     (launcher,) = [p for p in psutil.Process(evidence.pid).children() if "scripts/run_dmcontrol.sh" in p.cmdline()]
     launcher.terminate()
     evidence.communicate(timeout=30)
-    assert evidence.returncode == 143 and len(lines(place.path / "begun")) == 2
-    assert lines(place.path / "called")[:3] == ["saved", "saved", "ledger.sh"]
+    assert evidence.returncode == 143 and len(lines(checkout.path / "begun")) == 2
+    assert lines(checkout.path / "called")[:3] == ["saved", "saved", "ledger.sh"]
 
 
-def test_a_signal_ends_the_collecting_too(place):
-    (place.path / "scripts/report.sh").write_text("#!/bin/sh\ntouch reporting\nexec sleep 60\n")
-    evidence = place.begin("small", *MINE, QUICK="1")
-    until((place.path / "reporting").exists)
+def test_a_signal_ends_the_collecting_too(checkout):
+    (checkout.path / "scripts/report.sh").write_text("#!/bin/sh\ntouch reporting\nexec sleep 60\n")
+    evidence = checkout.begin("small", *MINE, QUICK="1")
+    until((checkout.path / "reporting").exists)
     (report,) = [p for p in psutil.Process(evidence.pid).children() if "sleep" in p.cmdline()]
     evidence.terminate()
     evidence.communicate(timeout=5)
@@ -211,25 +211,25 @@ def test_a_signal_ends_the_collecting_too(place):
     until(lambda: not report.is_running(), 5)
 
 
-def test_a_judgement_that_was_cut_off_is_made_again(place):
+def test_a_judgement_that_was_cut_off_is_made_again(checkout):
     finished = [f"runs/dmcontrol/cartpole_swingup/{m}-madi_small/seed{s}" for m in ("madi", "sac", "svea") for s in (1, 2)]
-    assert place("worlds", *MINE, CUT="1", FAILS="cartpole_swingup-sac--1", QUICK="1").returncode == 1
-    assert lines(place.path / "judged") == [*finished[:2], *finished[3:]]  # what has not finished is not judged
-    assert place("worlds", *MINE, QUICK="1").returncode == 0 and lines(place.path / "judged")[5:] == finished
-    assert place("worlds", *MINE, QUICK="1").returncode == 0 and len(lines(place.path / "judged")) == 11
+    assert checkout("worlds", *MINE, CUT="1", FAILS="cartpole_swingup-sac--1", QUICK="1").returncode == 1
+    assert lines(checkout.path / "judged") == [*finished[:2], *finished[3:]]  # what has not finished is not judged
+    assert checkout("worlds", *MINE, QUICK="1").returncode == 0 and lines(checkout.path / "judged")[5:] == finished
+    assert checkout("worlds", *MINE, QUICK="1").returncode == 0 and len(lines(checkout.path / "judged")) == 11
 
 
 # ---- before anything starts
 
 
 @pytest.fixture
-def machine(place):
+def machine(checkout):
     """Two GPUs with 139 and 58 GB free, 16 cores."""
     smi = 'case "$*" in *index*) printf "0\\n1\\n" ;; *--id=1*) echo 60000 ;; *) printf "143000\\n60000\\n" ;; esac'
     for name, text in (("nvidia-smi", smi), ("nproc", "echo 16")):
-        (place.path / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
-        (place.path / "bin" / name).chmod(0o755)
-    return place
+        (checkout.path / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+        (checkout.path / "bin" / name).chmod(0o755)
+    return checkout
 
 
 def test_paper_takes_what_the_gpus_carry_in_the_order_of_the_evidence(machine):
@@ -266,29 +266,29 @@ def test_paper_is_refused_where_training_would_find_no_gpu(machine):
     assert done.returncode == 0 and len(lines(machine.path / "begun")) == 12, done.stderr
 
 
-def test_sets_of_a_launcher_share_a_queue(place):
+def test_sets_of_a_launcher_share_a_queue(checkout):
     """The second set does not wait for the end of the first."""
     words = ("cartpole_swingup", "--method", "mlr", "--then", "cartpole_swingup,ball_in_cup_catch", "--method", "mlr,sac")
-    launcher = place.begin(*words, "--jobs-per-gpu", "3", "--gpus", "none", script="scripts/run_dmcontrol.sh", WAITS="1")
-    until(lambda: len(list(place.path.glob("waiting-*"))) == 3)
+    launcher = checkout.begin(*words, "--jobs-per-gpu", "3", "--gpus", "none", script="scripts/run_dmcontrol.sh", WAITS="1")
+    until(lambda: len(list(checkout.path.glob("waiting-*"))) == 3)
     launcher.terminate()
     assert "0 failed, 3 stopped" in launcher.communicate(timeout=20)[0]
     names = {
         f"{task}-{method}--1" for task, method in (("cartpole_swingup", "mlr"), ("cartpole_swingup", "sac"), ("ball_in_cup_catch", "mlr"))
     }
-    assert set(lines(place.path / "begun")) == names
+    assert set(lines(checkout.path / "begun")) == names
 
 
-def test_the_published_rows_are_in_the_way_of_a_fresh_clone(place, root):
-    shutil.copytree(root / "results", place.path / "results")
-    done = place("--gpus", "none")
+def test_the_published_rows_are_in_the_way_of_a_fresh_clone(checkout, root):
+    shutil.copytree(root / "results", checkout.path / "results")
+    done = checkout("--gpus", "none")
     with open(root / "results/dmcontrol.csv") as file:
         assert done.returncode == 2 and done.stderr.startswith("error: results holds 46 of") and len(list(csv.reader(file))) == 31
-    assert not lines(place.path / "begun") and not (place.path / "runs").exists()
+    assert not lines(checkout.path / "begun") and not (checkout.path / "runs").exists()
 
 
-def test_evidence_says_what_it_would_train(place):
-    done = place("small", "ablations", "--dry-run")
+def test_evidence_says_what_it_would_train(checkout):
+    done = checkout("small", "ablations", "--dry-run")
     assert done.returncode == 0, done.stderr
     commands = [line for line in done.stdout.splitlines() if line.startswith("+ ")]
     assert len(commands) == 2 * 2 * 3 + 6 * 2 and sum(" name=" in c and "env_steps" not in c for c in commands) == 12
@@ -308,12 +308,12 @@ def test_evidence_says_what_it_would_train(place):
         (["small", "--gpus", "none", "--results", "columns"], "error: --results needs a folder"),
     ],
 )
-def test_mistakes_are_named(place, words, says):
-    done = place(*words)
-    assert done.returncode == 2 and says in done.stderr and not done.stdout and not lines(place.path / "begun")
+def test_mistakes_are_named(checkout, words, says):
+    done = checkout(*words)
+    assert done.returncode == 2 and says in done.stderr and not done.stdout and not lines(checkout.path / "begun")
     assert not says.startswith("error") or done.stderr.count("\n") == 1
 
 
-def test_help(place):
-    done = place("--help")
+def test_help(checkout):
+    done = checkout("--help")
     assert done.returncode == 0 and done.stdout.startswith("The runs behind README") and not done.stderr

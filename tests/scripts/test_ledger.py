@@ -35,7 +35,7 @@ def test_ledger_collects_each_run_once(ledger, day, tmp_path):
     assert "env_steps=1200" in read(results, DMCONTROL)[0]["changed"] and read(results, ATARI)[0]["changed"] == ""
 
 
-def test_ledger_takes_a_run_that_was_cut_off_as_far_as_it_went(ledger, day, tmp_path):
+def test_a_run_that_was_cut_off_has_the_score_of_its_last_evaluation(ledger, day, tmp_path):
     runs, results = tmp_path / "runs", tmp_path / "results"
     folder = runs / "dmcontrol/cartpole_swingup/mlr-debug/seed1"
     shutil.copytree(day[0] / "dmcontrol", runs / "dmcontrol")
@@ -57,7 +57,7 @@ def test_ledger_takes_a_run_that_was_cut_off_as_far_as_it_went(ledger, day, tmp_
     assert (row["env_step"], row["finished"]) == ("1200", "yes")
 
 
-def test_ledger_refuses_another_run_in_a_place_that_is_taken(ledger, day, tmp_path):
+def test_ledger_refuses_another_run_of_the_same_name(ledger, day, tmp_path):
     results = tmp_path / "results"
     ledger(day[0], "--results", results, "--debug")
     runs = tmp_path / "runs"
@@ -97,7 +97,7 @@ def edit(file: Path, change) -> None:
         ("config.yaml", lambda v: v.update(env_steps=600, steps=160), "ran with other settings"),
     ],
 )
-def test_ledger_refuses_a_run_whose_files_tell_of_two(ledger, day, tmp_path, benchmark, name, change, says):
+def test_ledger_refuses_a_folder_with_files_of_two_runs(ledger, day, tmp_path, benchmark, name, change, says):
     folder = next((day[0] / benchmark.name).glob("*/*/*"))
     copy = tmp_path / "runs" / folder.relative_to(day[0])
     shutil.copytree(folder, copy)
@@ -108,7 +108,7 @@ def test_ledger_refuses_a_run_whose_files_tell_of_two(ledger, day, tmp_path, ben
 
 
 @pytest.mark.parametrize("preset", ["small", "nonsense"])
-def test_ledger_refuses_another_preset_even_where_the_folder_follows(ledger, day, tmp_path, preset):
+def test_ledger_refuses_another_preset_even_if_the_folder_is_named_after_it(ledger, day, tmp_path, preset):
     copy = tmp_path / f"atari/pong/mlr-{preset}/seed1"
     shutil.copytree(day[0] / "atari/pong/mlr-debug/seed1", copy)
     edit(copy / "config.yaml", lambda v: v.update(preset=preset))
@@ -166,7 +166,7 @@ def test_a_row_that_was_deleted_can_be_collected_again(ledger, day, tmp_path):
 
 
 @pytest.mark.parametrize("change", ["edited", "missing", "new"])
-def test_published_tables_are_as_they_were_written(ledger, root, tmp_path, monkeypatch, change):
+def test_published_tables_are_unchanged(ledger, root, tmp_path, monkeypatch, change):
     folder = tmp_path / "published"
     shutil.copytree(root / "results/published", folder)
     monkeypatch.setattr(rows, "PUBLISHED", folder)
@@ -183,7 +183,7 @@ def test_published_tables_are_as_they_were_written(ledger, root, tmp_path, monke
 
 
 @pytest.mark.parametrize(("name", "number"), [("readout.csv", "0.5747"), ("decoder.csv", "0.0182")])
-def test_ledger_checks_what_was_read(ledger, root, tmp_path, name, number):
+def test_ledger_checks_the_tables_of_the_probes(ledger, root, tmp_path, name, number):
     text = (root / "results" / name).read_text()
     (tmp_path / name).write_text(text)
     assert f"{name}: {len(text.splitlines()) - 1} row(s)" in ledger("--check", "--results", tmp_path).stdout
@@ -196,7 +196,7 @@ def test_ledger_checks_what_was_read(ledger, root, tmp_path, name, number):
     ("name", "text"),
     [("result.json", "{"), ("result.json", "{}"), ("eval.csv", "frame,seed\nx,1\n"), ("config.yaml", "a: ["), ("config.yaml", "a: 1")],
 )
-def test_ledger_names_a_damaged_run_and_takes_the_others(ledger, day, tmp_path, name, text):
+def test_ledger_names_a_damaged_run_and_collects_the_others(ledger, day, tmp_path, name, text):
     runs = tmp_path / "runs"
     shutil.copytree(day[0] / "atari", runs / "atari")
     folder, sound = (runs / f"atari/pong/mlr-debug/{name}seed1" for name in ("", "other-"))
@@ -216,7 +216,7 @@ def test_a_ledger_that_is_no_table(ledger, tmp_path):
     assert ledger("--results").returncode == 2
 
 
-def test_the_ledger_of_this_repository_is_as_it_was_written(run, root):
+def test_the_ledger_of_this_repository_is_unchanged(run, root):
     done = run(root, "scripts/ledger.sh", "--check")
     assert done.returncode == 0 and "unchanged" in done.stdout
 
@@ -240,7 +240,9 @@ def test_worlds_of_the_last_judgement_from_the_same_initial_states():
     own = [line("clean", 1, 0, 900), line("clean", 1, 1, 700)]
     first = [line(w, 10_001, e, s) for w, s in (("clean", 500), ("video_hard", 100)) for e in range(2)]
     second = [line("video_hard", 10_001, e, 300) for e in range(3)]
-    told = lambda rows: other_worlds(rows, DMCONTROL, config, 8)  # noqa: E731
+    def told(rows):
+        return other_worlds(rows, DMCONTROL, config, 8)
+
     assert told(own) == "" and told([*own, line("clean", 10_001, 0, 500)]) == ""
     assert told(own + first) == "clean[suite]:2=500 video_hard[procedural]:2=100"
     assert told(own + first + second) == "clean[suite]:2=500 video_hard[procedural]:3=300"

@@ -8,7 +8,7 @@ from DMControl.core.errors import UserError
 from scripts.ledger import rows as ledger
 from scripts.report import report as reporter
 from scripts.report import summary
-from scripts.report.data import load_runs
+from scripts.report.data import load_published, load_runs
 from scripts.trees import ATARI, DMCONTROL, TREES
 
 
@@ -89,5 +89,5 @@ def test_readme_is_what_the_ledger_gives(root, tmp_path):
     page = tmp_path / "README.md"
     page.write_text((root / "README.md").read_text().replace("seeds) |", "seeds |"))
     runs = {tree: load_runs(root / "results", tree) for tree in TREES}
-    summary.write_summary(page, runs, {tree: reporter.load_published(ledger.PUBLISHED, tree) for tree in TREES})
+    summary.write_summary(page, runs, {tree: load_published(ledger.PUBLISHED, tree) for tree in TREES})
     assert page.read_text() == (root / "README.md").read_text(), "run scripts/report.sh --readme README.md"
