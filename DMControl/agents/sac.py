@@ -19,6 +19,7 @@ from ..core.method.frames import Frames
 from ..core.method.momentum import Momentum
 from ..core.method.objective import Handles, Metrics, Objective, add_gradient, backward_in_parts
 from ..core.method.optim import Adam
+from ..core.method.sequence import Sequence
 from ..core.run.agent import Update
 from ..core.run.config import Config
 from ..core.run.recorder import Recorder
@@ -151,21 +152,23 @@ class SAC:
 
     def update_parts(self, replay: Replay) -> Update:
         """Critic, objective, and every second time actor, temperature and targets."""
-        objective = self.objective if self.objective is not None and self.updates % self.objective.every == 0 else None
+        objective = self.objective
+        due = objective is not None and self.updates % objective.every == 0
         batch = replay.sample(self.config.batch_size)
-        drawn = {"batch": batch}
+        drawn: dict[str, Any] = {"batch": batch}
         view = self.augment.draw(len(batch.action), batch.obs.channels, self.generator)
         metrics = self.update_critic(batch, view)
-        if objective is not None and not objective.after_targets:
-            metrics |= self.update_objective(replay, batch, view, drawn)
+        if due and not objective.after_targets:
+            metrics |= self.update_objective(*self.draw_sequences(replay, batch, view, drawn))
         if self.updates % self.config.actor_every == 0:
             metrics |= self.update_actor(batch.obs, view)  # the same crops
         if self.updates % self.config.target_every == 0:
             self.momentum.step()
-            if self.objective is not None and not self.objective.after_targets:
-                self.objective.move_targets()
-        if objective is not None and objective.after_targets:
-            metrics |= self.update_objective(replay, batch, view, drawn)
+            if objective is not None and not objective.after_targets:
+                objective.move_targets()
+        if due and objective.after_targets:
+            metrics |= self.update_objective(*self.draw_sequences(replay, batch, view, drawn))
+            objective.move_targets()
         return Update(metrics, drawn)
 
     def update_critic(self, batch: Batch, view: View) -> Metrics:
@@ -200,24 +203,23 @@ class SAC:
         q1, q2 = self.target(seen, action)
         return reward + not_done * self.config.discount * (torch.min(q1, q2) - self.log_alpha.exp() * log_pi)
 
-    def update_objective(self, replay: Replay, batch: Batch, view: View, drawn: dict[str, Any]) -> Metrics:
-        objective = self.objective
-        if objective.batch_size is None:
-            sequence = batch.as_sequence()
-        else:
-            view, sequence = None, replay.sample_sequences(objective.batch_size, objective.window)
-            drawn["sequence"] = sequence
-        weight = sequence.valid / sequence.valid.sum().clamp_min(1.0)  # no valid sequence at all: no gradient
+    def draw_sequences(self, replay: Replay, batch: Batch, view: View, drawn: dict[str, Any]) -> tuple[Sequence, View | None]:
+        """What the objective learns from: sequences of its own, or the critic's batch as the critic saw it."""
+        if self.objective.batch_size is None:
+            return batch.as_sequence(), view
+        drawn["sequence"] = replay.sample_sequences(self.objective.batch_size, self.objective.window)
+        return drawn["sequence"], None
+
+    def update_objective(self, sequence: Sequence, view: View | None = None) -> Metrics:
+        first, *more = self.objective_optimizers
         for optimizer in self.objective_optimizers:
             optimizer.zero_grad()
-        metrics = add_gradient(objective, sequence, weight, self.generator, view)
-        first, *more = self.objective_optimizers
+        weight = sequence.valid / sequence.valid.sum().clamp_min(1.0)  # no valid sequence at all: no gradient
+        metrics = add_gradient(self.objective, sequence, weight, self.generator, view)
         norm = first.norm() if first.clip is None else None
         clipped = first.step()
         for optimizer in more:
             optimizer.step()
-        if objective.after_targets:
-            objective.move_targets()
         return metrics | {"grad/objective": clipped if norm is None else norm}
 
     def update_actor(self, batch_obs: Frames, view: View) -> Metrics:

@@ -1,6 +1,7 @@
 """How the agent starts, what each update moves, and what the quirks switch."""
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from DMControl.core.machine import Precision
 from DMControl.core.method.augment import Augmentation
 from DMControl.core.method.frames import Frames
-from DMControl.core.method.reconstruction import Window
+from DMControl.core.method.sequence import Sequence
 from DMControl.methods import make_agent
 from DMControl.replay import Replay
 from DMControl.settings import read_config
@@ -75,9 +76,9 @@ def test_actor_and_critic_share_convolutions():
     names = {id(p) for p in agent.critic.encoder.trunk.parameters()}
     assert not names & {id(p) for p in agent.actor.parameters()}
     assert names <= {id(p) for p in agent.critic_optimizer.parameters}
-    assert names <= {id(p) for p in agent.objective_optimizer.parameters}
+    assert names <= {id(p) for p in agent.objective_optimizers[0].parameters}
     targets = {id(p) for m in (agent.objective.target_encoder, agent.objective.target_projection) for p in m.parameters()}
-    assert not targets & {id(p) for p in agent.objective_optimizer.parameters}
+    assert not targets & {id(p) for p in agent.objective_optimizers[0].parameters}
 
 
 def test_what_each_step_moves():
@@ -91,7 +92,7 @@ def test_what_each_step_moves():
     assert not moved(states["actor"], agent.actor) and not moved(states["target"], agent.target)
 
     critic, objective = snapshot(agent.critic), snapshot(agent.objective)
-    agent.update_objective(replay)
+    agent.update_objective(replay.sample_sequences(4, 4))
     assert all(k.startswith("encoder.") for k in moved(critic, agent.critic)) and moved(critic, agent.critic)
     changed = moved(objective, agent.objective)
     assert {k.split(".")[0] for k in changed} == {"encoder", "embed_action", "decoder", "projection", "prediction"}
@@ -102,7 +103,7 @@ def test_what_each_step_moves():
 
     target, objective = snapshot(agent.target), snapshot(agent.objective)
     agent.momentum.step()
-    agent.objective.after_step()
+    agent.objective.move_targets()
     for name, old in target.items():
         rate = 0.05 if name.startswith("encoder") else 0.01
         expected = old + rate * (agent.critic.state_dict()[name] - old)
@@ -118,13 +119,13 @@ def test_actor_and_targets_every_second_update():
     replay = fill(agent)
     for number in range(4):
         actor, target = snapshot(agent.actor), snapshot(agent.target)
-        agent.update(replay, 0).metrics
+        agent.update(replay, 0)
         assert bool(moved(actor, agent.actor)) == bool(moved(target, agent.target)) == (number % 2 == 0)
 
 
 def test_half_rate_and_rl_augmentation():
-    assert make("mlr.lr=1e-3").objective_optimizer.lr == 5e-4
-    assert make("mlr.lr=1e-3", "quirks.half_mlr_lr=false").objective_optimizer.lr == 1e-3
+    assert make("mlr.lr=1e-3").objective_optimizers[0].lr == 5e-4
+    assert make("mlr.lr=1e-3", "quirks.half_mlr_lr=false").objective_optimizers[0].lr == 1e-3
     agent = make()
     assert agent.augment.names == ("crop",) and agent.objective.augment.names == ("crop", "intensity")
     assert not agent.augment.last_offset and agent.objective.augment.last_offset
@@ -149,11 +150,17 @@ def test_acting_reads_the_centre_crop():
     edge = store.clone()
     edge[:, :, :2] = edge[:, :, -2:] = 0
     edge[..., :2] = edge[..., -2:] = 0
-    same = agent.act(Frames(edge, obs.index), sample=False)
-    assert np.array_equal(agent.act(obs, sample=False), same)
+
+    def act(obs, explore=False):
+        actions, state = agent.act(obs, agent.begin(1), explore)
+        assert state.shape == (1, 0)  # it remembers nothing
+        return actions
+
+    same = act(Frames(edge, obs.index))
+    assert np.array_equal(act(obs), same)
     edge[:, :, 10:30] = 0
-    assert not np.array_equal(agent.act(Frames(edge, obs.index), sample=False), same)
-    sampled = np.stack([agent.act(obs, sample=True) for _ in range(50)])
+    assert not np.array_equal(act(Frames(edge, obs.index)), same)
+    sampled = np.stack([act(obs, explore=True) for _ in range(50)])
     assert sampled.std() > 0.05 and np.abs(sampled).max() <= 1
 
 
@@ -161,15 +168,15 @@ def test_the_update_never_waits_for_numbers(monkeypatch):
     """No .item(), .cpu(), .tolist() or .numpy() inside an update."""
     agent = make()
     replay = fill(agent)
-    agent.update(replay, 0).metrics
+    agent.update(replay, 0)
 
     def forbidden(*args, **kwargs):
         raise AssertionError("the update reads a number from the device")
 
     for name in ("item", "cpu", "tolist", "numpy", "__float__", "__bool__", "__int__"):
         monkeypatch.setattr(torch.Tensor, name, forbidden)
-    agent.update(replay, 0).metrics  # one with an actor step, one without: forbidden() raises if a number is read
-    agent.update(replay, 0).metrics
+    agent.update(replay, 0)  # one with an actor step, one without: forbidden() raises if a number is read
+    agent.update(replay, 0)
     assert agent.updates == 3
 
 
@@ -187,7 +194,7 @@ def test_no_good_window_means_no_step_into_nothing():
         replay.start(np.zeros((40, 40, 3), np.uint8))
         for t in range(3):
             replay.add(np.zeros(2, np.float32), 0.0, False, t == 2, np.zeros((40, 40, 3), np.uint8))
-    agent.update(replay, 0).metrics
+    agent.update(replay, 0)
     assert all(torch.isfinite(p).all() for p in agent.critic.parameters())
 
 
@@ -197,16 +204,16 @@ def test_missing_windows_count_neither_above_nor_below_the_line(monkeypatch):
     replay = fill(agent, steps=300, length=6)
     objective, seen = agent.objective, []
     window = replay.sample_sequences(objective.batch_size, objective.window)
-    good = window.weight > 0
+    good = window.valid > 0
     assert 0 < good.sum() < len(window), "some are missing"
     stream = agent.generator.get_state()
     (part,) = whole(objective, window, agent.generator)
     losses, _ = objective.loss(part)  # (B,)
-    expected = torch.autograd.grad(losses[good].mean(), agent.objective_optimizer.parameters)
+    expected = torch.autograd.grad(losses[good].mean(), agent.objective_optimizers[0].parameters)
     agent.generator.set_state(stream)
-    monkeypatch.setattr(replay, "sample_windows", lambda n, length: window)
-    monkeypatch.setattr(agent.objective_optimizer, "step", lambda: seen.extend(p.grad for p in agent.objective_optimizer.parameters))
-    metrics = agent.update_objective(replay)
+    (optimizer,) = agent.objective_optimizers
+    monkeypatch.setattr(optimizer, "step", lambda: seen.extend(p.grad for p in optimizer.parameters))
+    metrics = agent.update_objective(window)
     assert metrics["loss/mlr"].item() == pytest.approx(losses[good].mean().item(), rel=1e-5)
     for got, grad in zip(seen, expected, strict=True):
         assert torch.allclose(got, grad, rtol=1e-3, atol=1e-6 * grad.abs().max().item() + 1e-12)
@@ -220,7 +227,7 @@ def whole(objective, window, generator):
     return parts
 
 
-def test_gauges_tell_whether_the_answer_depends_on_what_was_seen():
+def test_diagnosis_tells_whether_the_answer_depends_on_what_was_seen():
     agent = make("mlr.target=pixels")  # which cannot collapse
     replay, o = Replay(500, 40, 3, 40, 2, CPU, agent.generator), agent.objective
     rng = np.random.default_rng(0)
@@ -231,29 +238,30 @@ def test_gauges_tell_whether_the_answer_depends_on_what_was_seen():
         replay.add(rng.uniform(-1, 1, 2).astype(np.float32), 0.0, False, t % 40 == 39, colours[t // 40])
     window = replay.sample_sequences(64, o.window, torch.Generator().manual_seed(3))
 
-    def gauges(chunk=None):
+    def dependence(chunk=None):
         o.chunk = chunk
-        return o.gauges(window, torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            return o.dependence(window, torch.Generator().manual_seed(1))
 
-    first = gauges()
+    first = dependence()
     assert abs(first["mlr/loss_own"] - first["mlr/loss_other"]) < 0.02, "before the training nothing is told apart"
-    assert gauges(chunk=1) == pytest.approx(first, rel=1e-4)
+    assert dependence(chunk=1) == pytest.approx(first, rel=1e-4)
     generator, o.chunk = torch.Generator().manual_seed(1), None
-    o.masks.draw(1, generator)
     (part,) = o.parts(window, generator)
     assert first["mlr/loss_own"] == pytest.approx(o.loss(part)[1]["loss/mlr"].item(), rel=1e-5), "the training's own loss"
     for _ in range(150):
-        agent.update_objective(replay)
-    trained = gauges()
+        agent.update_objective(replay.sample_sequences(o.batch_size, o.window))
+    trained = dependence()
     assert trained["mlr/loss_own"] < 0.7 * trained["mlr/loss_other"], trained
     with torch.no_grad():
         for p in o.prediction[-1].parameters():
             p.fill_(1.0 if p.dim() == 1 else 0.0)
-    blind = gauges()
+    blind = dependence()
     assert blind["mlr/loss_own"] == pytest.approx(blind["mlr/loss_other"], rel=0.02), "an answer that is always the same"
     assert blind["mlr/loss_constant"] < blind["mlr/loss_own"]
-    alone = Window(window.obs, window.action, torch.zeros_like(window.weight))
-    assert set(o.gauges(alone, torch.Generator())) == {"mlr/mask_ratio", "mlr/target_distance"}, "no window to look at"
-    one = window[:1]
-    twice = Window(Frames(one.obs.store, one.obs.index.repeat(4, 1)), one.action.repeat(4, 1, 1), torch.ones(4))
-    assert "mlr/loss_other" not in o.gauges(twice, torch.Generator()), "a window is no other window"
+    alone = dataclasses.replace(window, valid=torch.zeros_like(window.valid))
+    assert set(o.diagnose(alone, torch.Generator())[0]) == {"mlr/mask_ratio", "mlr/target_distance"}, "no sequence to look at"
+    one, each = window[:1], torch.ones(4)
+    steps = torch.zeros(4, o.window)
+    same = Sequence(Frames(one.obs.store, one.obs.index.repeat(4, 1)), one.action.repeat(4, 1, 1), steps, steps, each, each)
+    assert "mlr/loss_other" not in o.diagnose(same, torch.Generator())[0], "a sequence is not another one than itself"

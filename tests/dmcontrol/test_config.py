@@ -102,7 +102,7 @@ def test_a_mistake_in_a_yaml_file_is_named(tmp_path, monkeypatch):
     shutil.copytree(settings.CONFIGS, folder)
     monkeypatch.setattr(settings, "CONFIGS", folder)
     (folder / "preset" / "mine.yaml").write_text("# @package _global_\npreset: mine\nsac: {batch_sise: 64}\n")
-    with pytest.raises(UserError, match=r"YAML files is unknown: did you mean sac.batch_size"):
+    with pytest.raises(UserError, match=r"in the YAML files: key .* is unknown: did you mean sac.batch_size"):
         read_config(["preset=mine"])
     (folder / "preset" / "mine.yaml").write_text("# @package _global_\npreset: mine\nsac: {batch_size: 64}\n")
     assert read_config(["preset=mine"]).sac.batch_size == 64

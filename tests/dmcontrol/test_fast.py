@@ -115,7 +115,7 @@ def test_updates_of_one_phase_are_the_same_operations(method):
     agent.recorder = lambda phase, work: phases.append(phase) or work()
     for number in range(6):
         with Operations() as operations:
-            agent.update(replay, 0).metrics
+            agent.update(replay, 0)
         seen.append(operations.seen)
         replay.add(np.zeros(2, np.float32), 0.0, False, False, np.full((40, 40, 3), number, np.uint8))
     assert len(seen[2]) > 200 and phases[2:] == [phases[2], phases[3]] * 2
@@ -142,24 +142,24 @@ def test_what_leaves_the_device_is_noticed(monkeypatch):
     actor_losses = agent.actor_losses
     monkeypatch.setattr(agent, "actor_losses", lambda obs, noise: actor_losses(obs + torch.ones(len(obs), 1, 1, 1), noise))
     with pytest.raises(RuntimeError, match="device"):
-        agent.update(replay, 0).metrics
+        agent.update(replay, 0)
     monkeypatch.setattr(agent, "actor_losses", lambda obs, noise: actor_losses(obs * (obs.amax() > 0).item(), noise))
     with pytest.raises(RuntimeError, match="meta"):
-        agent.update(replay, 0).metrics
+        agent.update(replay, 0)
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_replay_in_ram_says_so_before_it_is_read_for_a_gpu(monkeypatch, method):
     """So that an update which cannot be recorded runs plainly: a copy under way would break CUDA's recording."""
     agent, replay = make(f"method={method}", device=on_meta.use(monkeypatch, "DMControl"))
-    replay.frames = torch.zeros(replay.store.frames.shape, dtype=torch.uint8)
+    replay.store.frames = torch.zeros(replay.store.frames.shape, dtype=torch.uint8)
 
     def said(device, what):
         raise HostNeeded(what)
 
     monkeypatch.setattr(frames, "through_host", said)
     with pytest.raises(HostNeeded, match="the replay is in RAM"):
-        agent.update(replay, 0).metrics
+        agent.update(replay, 0)
 
 
 @pytest.mark.parametrize("decay", ["inverse_sqrt", "constant"])
@@ -230,13 +230,13 @@ def test_a_save_moves_between_cpu_and_gpu():
 def test_no_copy_and_no_wait_inside_an_update_on_a_gpu():
     agent, replay = make("method=mlr", "compile=true", device=gpu(), dtype=torch.bfloat16)
     for _ in range(10):
-        agent.update(replay, 0).metrics
+        agent.update(replay, 0)
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA, torch.profiler.ProfilerActivity.CPU]) as profile:
             for _ in range(4):
-                agent.update(replay, 0).metrics
+                agent.update(replay, 0)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     names = [event.name for event in profile.events()]

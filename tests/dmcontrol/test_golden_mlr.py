@@ -10,7 +10,8 @@ from DMControl.core.method.frames import Frames
 from DMControl.core.method.masks import Masks
 from DMControl.core.method.momentum import Momentum
 from DMControl.core.method.optim import Adam, warmup_factor
-from DMControl.core.method.reconstruction import Part, Reconstruction, Window
+from DMControl.core.method.reconstruction import MaskedSequence, Reconstruction
+from DMControl.core.method.sequence import Sequence
 
 pytestmark = pytest.mark.golden
 
@@ -40,14 +41,15 @@ class Case:
             prediction=prediction,
             target_encoder=target_encoder,
             target_projection=target_projection,
-            momentum=Momentum((encoder, target_encoder, 0.05), (projection, target_projection, 0.05)),
+            targets=Momentum((encoder, target_encoder, 0.05), (projection, target_projection, 0.05)),
         )
         # frames one by one in the store, as the replay keeps them; n = b * T + t
         obs = tensor(g["obs"]).transpose(0, 1).reshape(b * t, channels // 3, 3, size, size)
         stack = channels // 3
         store = obs.reshape(b * t * stack, 3, size, size).contiguous()
         frames = Frames(store, torch.arange(b * t * stack).view(b * t, stack))
-        window = Window(frames, tensor(g["action"]).transpose(0, 1), torch.ones(b))
+        step, each = torch.zeros(b, t), torch.ones(b)
+        sequence = Sequence(frames, tensor(g["action"]).transpose(0, 1), reward=step, done=step, valid=each, weight=each)
         hidden = tensor(g["mask"])[:, 0].bool().repeat(b, 1, 1)
 
         def view(name: str) -> View:
@@ -56,7 +58,7 @@ class Case:
             inner = torch.arange(out)
             return View((Gather(corner[:, :1] + inner, corner[:, 1:] + inner, factor),))
 
-        self.part = Part(window, hidden, view("masked"), view("target"))
+        self.part = MaskedSequence(sequence, hidden, view("masked"), view("target"))
 
     def time_major(self, x):
         """(B*T, d) -> (T, B, d), the official order."""
@@ -99,8 +101,8 @@ def case(golden):
 
 def test_mask_then_crop(case):
     o, g = case.objective, case.g
-    masked = o.augment.view(case.part.window.obs, case.part.masked_view, case.part.hidden)
-    clear = o.augment.view(case.part.window.obs, case.part.target_view)
+    masked = o.augment.view(case.part.sequence.obs, case.part.masked_view, case.part.hidden)
+    clear = o.augment.view(case.part.sequence.obs, case.part.target_view)
     assert masked.dtype == torch.uint8
     assert torch.equal(masked[0], tensor(g["image_masked_branch_first"]))
     assert torch.equal(clear[0], tensor(g["image_target_branch_first"]))
@@ -108,8 +110,8 @@ def test_mask_then_crop(case):
 
 def test_encoders(case):
     o, g = case.objective, case.g
-    masked = o.augment.view(case.part.window.obs, case.part.masked_view, case.part.hidden)
-    clear = o.augment.view(case.part.window.obs, case.part.target_view)
+    masked = o.augment.view(case.part.sequence.obs, case.part.masked_view, case.part.hidden)
+    clear = o.augment.view(case.part.sequence.obs, case.part.target_view)
     assert_close(case.time_major(o.encoder(masked)), g["encoder_out"], 1e-4)
     assert_close(case.time_major(o.target_encoder(clear)), g["target_encoder_out"], 1e-4)
 
@@ -118,7 +120,7 @@ def test_decoder_token_by_token(case):
     o, g = case.objective, case.g
     assert_close(o.decoder.positions, g["position_table"], 1e-5)
     states = tensor(g["encoder_out"]).transpose(0, 1)
-    actions = o.embed_action(case.part.window.action)
+    actions = o.embed_action(case.part.sequence.action)
     tokens = o.decoder.tokens(states, actions)
     assert_close(interleave(tokens), g["tokens_in"], 1e-4)
     x = o.decoder.blocks[0](tokens)
@@ -168,7 +170,7 @@ def test_parts_add_up_to_the_whole(case):
     o, whole = case.objective, case.part
     for b in range(case.b):
         rows = slice(b * case.t, (b + 1) * case.t)
-        part = Part(whole.window[b : b + 1], whole.hidden[rows], whole.masked_view[rows], whole.target_view[rows])
+        part = MaskedSequence(whole.sequence[b : b + 1], whole.hidden[rows], whole.masked_view[rows], whole.target_view[rows])
         loss, _ = o.loss(part)
         (loss.sum() / case.b).backward()
     assert_close(norm(o.trained()), case.g["grad_norm_total"], 1e-3)

@@ -85,7 +85,7 @@ def test_windows_never_cross_an_end_or_the_seam(history, seed, length):
     window = r.replay.sample_sequences(32, length)
     images = window.obs.whole().view(32, length, -1, SIZE, SIZE)
     for n in range(32):
-        if not window.weight[n]:
+        if not window.valid[n]:
             continue
         first = r.find(window.action[n, 0])
         run = r.transitions[first : first + length]
@@ -100,7 +100,7 @@ def test_fewer_windows_than_asked_get_weight_zero():
     r = Recorder()
     for _ in range(5):
         r.play(3)
-    assert r.replay.sample_sequences(16, 3).weight.sum() == 0  # every window of 3 holds an end
+    assert r.replay.sample_sequences(16, 3).valid.sum() == 0  # every window of 3 holds an end
     assert r.replay.sample_sequences(16, 2).weight.sum() > 0
 
 

@@ -15,7 +15,7 @@ import torch
 from DMControl import env as environment
 from DMControl import evaluate as evaluation
 from DMControl.settings import read_config
-from DMControl.train import Trainer
+from DMControl.train import Trainer, make_trainer
 
 
 @pytest.fixture
@@ -37,14 +37,14 @@ def train(tmp_path, *arguments: str, stop_at: int | None = None, method: str = "
     )
     trainer = make_trainer(config, "test")
     if stop_at is not None:
-        act = trainer.act
+        choose = trainer.choose
 
-        def stopping():
+        def stopping(random):
             if trainer.step >= stop_at:
                 trainer.stop.signal = signal.SIGTERM
-            return act()
+            return choose(random)
 
-        trainer.act = stopping
+        trainer.choose = stopping
     trainer.code = trainer.train()
     trainer.folder.lock.close()
     return trainer
@@ -86,7 +86,7 @@ def test_a_stop_changes_nothing(tmp_path, drawn_frames, stop_at):
         for index, moments in optimizer.inner.state_dict()["state"].items():
             assert all(torch.equal(moments[k], mine[index][k]) for k in moments), name
     assert torch.equal(whole.agent.generator.get_state(), second.agent.generator.get_state())
-    assert torch.equal(whole.replay.store.frames, second.replay.frames) and torch.equal(whole.replay.action, second.replay.action)
+    assert torch.equal(whole.replay.store.frames, second.replay.store.frames) and torch.equal(whole.replay.action, second.replay.action)
     for name in ("train.csv", "eval.csv"):
         assert rows(whole, name) == rows(second, name)
 
