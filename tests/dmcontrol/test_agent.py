@@ -249,7 +249,7 @@ def test_diagnosis_tells_whether_the_answer_depends_on_what_was_seen():
     generator, o.chunk = torch.Generator().manual_seed(1), None
     (part,) = o.parts(window, generator)
     assert first["mlr/loss_own"] == pytest.approx(o.loss(part)[1]["loss/mlr"].item(), rel=1e-5), "the training's own loss"
-    for _ in range(150):
+    for _ in range(300):
         agent.update_objective(replay.sample_sequences(o.batch_size, o.window))
     trained = dependence()
     assert trained["mlr/loss_own"] < 0.7 * trained["mlr/loss_other"], trained
