@@ -30,7 +30,7 @@ class NoisyLinear(nn.Module):
 
 
 class Dueling(nn.Module):
-    """Latent (N, d) -> log p(z | s, a), (N, A, atoms)."""
+    """Latent (N, d) -> logits of p(z | s, a), (N, A, atoms)."""
 
     def __init__(self, latent: int, hidden: int, n_actions: int, atoms: int, noisy_std: float) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Dueling(nn.Module):
         x = fixed + (latent - fixed) * 0.5**0.5  # two streams flow back: their gradient is scaled by 1/sqrt(2)
         value = self.value(F.relu(self.value_hidden(x, noisy)), noisy).unflatten(1, (1, -1))  # (N, 1, atoms)
         advantage = self.advantage(F.relu(self.advantage_hidden(x, noisy)), noisy).unflatten(1, self.shape)  # (N, A, atoms)
-        return (value + advantage - advantage.mean(1, keepdim=True)).log_softmax(-1)
+        return value + advantage - advantage.mean(1, keepdim=True)
 
 
 class Encoder(nn.Module):
@@ -76,6 +76,8 @@ class Network(nn.Module):
         return self.encoder.trunk
 
     def forward(self, image: Tensor, noisy: bool) -> Tensor:
+        """log p(z | s, a), (N, A, atoms)."""
         latent = self.encoder(image)
         with self.trunk.precision.autocast():
-            return self.head(latent, noisy).float()
+            logits = self.head(latent, noisy)
+        return logits.float().log_softmax(-1)

@@ -16,7 +16,6 @@ from Atari.methods import mlr
 from Atari.replay import Replay
 
 CPU = torch.device("cpu")
-FP32 = Precision(CPU, torch.float32)
 SETTINGS = dict(
     batch_size=32, lr=1e-4, adam_eps=1.5e-4, clip=10.0, discount=0.99, n_step=10, atoms=51, v_min=-10.0, v_max=10.0, hidden=256,
     noisy_std=0.1, beta=(0.4, 1.0), beta_steps=(2_000, 100_000),
@@ -29,10 +28,11 @@ MLR = dict(
 @pytest.fixture
 def make_agent():
     """make_agent(size=84, ...) gives Rainbow on square frames; `layers` are (filters, kernel, stride)."""
+    published = ((32, 8, 4), (64, 4, 2), (64, 3, 1))
 
-    def make(n_actions=4, size=84, stack=4, seed=0, layers=((32, 8, 4), (64, 4, 2), (64, 3, 1)), names=("shift", "intensity"), **settings):
+    def make(n_actions=4, size=84, stack=4, seed=0, layers=published, names=("shift", "intensity"), dtype=torch.float32, **settings):
         torch.manual_seed(seed)
-        trunk = Trunk(stack, size, *zip(*layers, strict=True), FP32)
+        trunk = Trunk(stack, size, *zip(*layers, strict=True), Precision(CPU, dtype))
         return Rainbow(
             Settings(**(SETTINGS | settings)),
             n_actions=n_actions,

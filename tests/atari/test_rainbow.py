@@ -76,7 +76,7 @@ def test_head_scales_the_gradient_of_its_input_only(make_agent):
     plain = latent.detach().clone().requires_grad_()
     value = head.value(torch.relu(head.value_hidden(plain, True)), True)[:, None]
     advantage = head.advantage(torch.relu(head.advantage_hidden(plain, True)), True).view(3, 4, 7)
-    wanted = (value + advantage - advantage.mean(1, keepdim=True)).log_softmax(-1)
+    wanted = value + advantage - advantage.mean(1, keepdim=True)
     got = head(latent, True)
     torch.testing.assert_close(got, wanted)
     probe = torch.randn_like(got)
@@ -198,6 +198,16 @@ def test_clip_groups(setup):
     assert norm(agent.network.parameters()) == pytest.approx(1e-3, rel=1e-3)
     assert norm(objective.decoder.parameters()) == pytest.approx(1e-3, rel=1e-3)
     assert norm(objective.embed_action.parameters()) > 2e-3 and norm(objective.prediction.parameters()) > 2e-3
+
+
+def test_probabilities_are_normalised_in_fp32(make_agent):
+    """Also where the layers compute in bf16, in training and when judged."""
+    network = make_agent(**TINY, dtype=torch.bfloat16).network
+    image = torch.randint(256, (5, 2, 24, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    for noisy, mode in ((True, torch.enable_grad), (False, torch.no_grad)):
+        with mode():
+            log_p = network(image, noisy)
+        assert log_p.dtype == torch.float32 and (log_p.exp().sum(-1) - 1).abs().max() < 1e-5
 
 
 def test_masked_input_quirk(setup, attach_mlr):
