@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from DMControl.core.run.config import plain
+from DMControl.logger import Logger
 from DMControl.settings import read_config
 from scripts.ledger.rows import read
 from scripts.ledger.runs import config_hash
@@ -97,7 +98,6 @@ def as_from_a_terminal() -> None:
 @pytest.fixture
 def checkout(root, tmp_path):
     """A checkout whose runs cost nothing. checkout(words) runs evidence.sh there, .begin(words) starts it; QUICK: without a ledger."""
-    from DMControl.logger import EVAL_COLUMNS
     for folder in ("scripts", ".venv/bin", "bin"):
         (tmp_path / folder).mkdir(parents=True)
     for script in (root / "scripts").iterdir():
@@ -112,7 +112,7 @@ def checkout(root, tmp_path):
         "judge.py": JUDGE,
     }
     config = read_config(["task=cartpole_swingup", "method=mlr", "preset=small"])
-    texts |= {"config.yaml": yaml.safe_dump(plain(config)), "columns": ",".join(EVAL_COLUMNS)}
+    texts |= {"config.yaml": yaml.safe_dump(plain(config)), "columns": ",".join(Logger.EVAL_COLUMNS)}
     runs = itertools.product(TASKS, ("mlr", "baseline", "madi", "svea", "sac"), ("small", "madi_small", "paper"))
     made = {"-".join(r): config_hash(plain(config) | dict(zip(("task", "method", "preset"), r, strict=True))) for r in runs}
     texts["hashes"] = json.dumps(made)
