@@ -37,7 +37,7 @@ def test_tensorboard_serves_scalars_images_layout_and_hparams(day):
             config = get(f"/data/plugin/text/text?run={name}&tag=run/config/text_summary")[0]["text"]
             assert "preset: debug" in config and "ratio: 0.5" in config
         layout = get("/data/plugin/custom_scalars/layout")
-        assert [c["title"] for c in layout["category"]] == ["return", "losses", "mask and momentum", "speed"]
+        assert [c["title"] for c in layout["category"]] == ["return", "losses", "diagnostics", "speed"]
         every = {tag for tags in scalars.values() for tag in tags}
         for chart in (chart for category in layout["category"] for chart in category["chart"]):
             assert any(re.search(tag, name) for tag in chart["multiline"]["tag"] for name in every), chart  # no empty chart
