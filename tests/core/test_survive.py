@@ -15,7 +15,7 @@ import torch
 from DMControl.core import errors, machine
 from DMControl.core.errors import Crash, Failure, UserError, crashing, run_main
 from DMControl.core.method.frames import Frames
-from DMControl.core.run import logs
+from DMControl.core.run import writers
 from DMControl.core.run.checkpoint import Checkpoints, _seal, checksum
 from DMControl.core.run.config import Config
 from DMControl.core.run.folder import RunFolder, Stop
@@ -37,7 +37,7 @@ def test_records_are_cut_back_to_the_save(tmp_path):
     table.write({"env_step": 100, "seed": 1, "value": "kept", "hours": 0.1})
     board.scalars({"x": 1.0}, 100)
     board.flush()
-    marks = logs.marks(tmp_path)
+    marks = writers.record_sizes(tmp_path)
     table.write({"env_step": 100, "seed": 1, "value": "again", "hours": 0.2})
     append_rows(tmp_path / "eval.csv", COLUMNS, [{"env_step": 100, "seed": 9, "value": "foreign"}])
     table.write({"env_step": 200, "seed": 1, "value": "later", "hours": 0.3})
@@ -49,7 +49,7 @@ def test_records_are_cut_back_to_the_save(tmp_path):
     TensorBoard(tmp_path / "other", None).close()
     later = next((tmp_path / "other").iterdir())
     later.rename(tmp_path / later.name.replace("tfevents.", "tfevents.9"))
-    logs.cut_back(tmp_path, marks)
+    writers.cut_back(tmp_path, marks)
     assert values(tmp_path / "eval.csv") == ["kept", "foreign"]
     assert {p.name: p.stat().st_size for p in tmp_path.glob("events*")} == {k: v for k, v in marks.items() if k.startswith("events")}
 

@@ -41,7 +41,7 @@ class Objective(nn.Module):
     batch_size: int | None = None  # sequences that are drawn for it; None: the observations of the agent's own batch
     every = 1  # updates of the agent between two of its steps
     after_targets = False  # its step is the last of an update; otherwise it follows the critic's step
-    targets: Momentum | None = None  # what follows the online networks; it moves when the agent's own targets move
+    targets: Momentum | None = None  # what follows the online networks: moved with the agent's targets, or after a step that is the last
     columns: tuple[str, ...] = ()  # names of its metrics, as in train.csv
     diagnostics: tuple[str, ...] = ()  # names of the numbers that `diagnose` gives
 
