@@ -125,7 +125,7 @@ class Env:
         self.loaded = 0  # resets since then
 
     def _start(self, episode: int) -> None:
-        resets = episode % STARTS + 1
+        resets = (episode + 1) % STARTS + 1  # the official environment has been reset once before its first game
         if self.loaded >= resets:
             self._load()
         while self.loaded < resets:

@@ -142,6 +142,24 @@ def test_noops():
     assert [drawn[e] + start for e in range(4)] != [count(3, e, EVALUATE) for e in range(4)]
 
 
+def test_the_first_game_begins_with_the_second_reset():
+    """The official environment is reset once when it is made."""
+    env = Env("assault", noops=0)
+    ram = []
+    for _ in range(STARTS):
+        env.reset()
+        ram.append(env.ale.getRAM().tobytes())
+    fresh = Env("assault", noops=0)
+    fresh.ale.reset_game()
+    for number in range(STARTS):  # after the last one the sequence begins again
+        if number == STARTS - 1:
+            fresh._load()
+        fresh.ale.reset_game()
+        fresh.ale.act(0)
+        assert fresh.ale.getRAM().tobytes() == ram[number], number
+    assert len(set(ram)) > 1
+
+
 def test_no_sticky_actions():
     env = Env("breakout")
     assert env.ale.getFloat("repeat_action_probability") == 0.0
