@@ -27,7 +27,7 @@ class Batch:
     obs: Frames  # B stacks at time t
     action: Tensor  # (B,) int64, a_t
     return_n: Tensor  # (B,), r_t + gamma r_{t+1} + ... + gamma^{n-1} r_{t+n-1}, up to the episode's end
-    done_n: Tensor  # (B,), 1 where the episode ends within the n steps
+    done_n: Tensor  # (B,), 1 where nothing is bootstrapped: the episode ends with the first step, or within the n steps
     next_obs: Frames  # B stacks at time t + n, or the last ones of the episode
     weight: Tensor  # (B,), importance weights, the largest is 1
     slot: Tensor  # (B,) int64, where to put the new priorities
@@ -47,7 +47,10 @@ class Replay:
         alpha: float,
         device: torch.device,
         generator: torch.Generator,
+        done_n_first_step: bool = True,
     ) -> None:
+        """done_n_first_step: only the end of the first step stops the bootstrap, as in the replay that made the published numbers."""
+        self.done_n_first_step = done_n_first_step
         self.reserve = 1 + n_step + window  # the newest steps, which cannot be sampled
         if capacity <= self.reserve:
             raise UserError(f"replay.capacity={capacity} must exceed 1 + n_step + window = {self.reserve}")
@@ -124,7 +127,7 @@ class Replay:
             obs=self._stacks(slot),
             action=self.action[slot],
             return_n=(self.reward[along] * ~after)[:, :steps] @ self.powers,
-            done_n=done[:, :steps].any(1).float(),
+            done_n=(done[:, 0] if self.done_n_first_step else done[:, :steps].any(1)).float(),
             next_obs=self._stacks(frozen[:, steps]),
             weight=weight,
             slot=slot,

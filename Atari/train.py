@@ -117,6 +117,7 @@ def make_replay(config: Config, agent: Rainbow) -> Replay:
         alpha=config.replay.alpha,
         device=agent.device,
         generator=agent.generator,
+        done_n_first_step=config.quirks.done_n_first_step,
     )
 
 

@@ -38,7 +38,7 @@ def make_agent(config: Config, n_actions: int, precision: Precision) -> Rainbow:
         beta=tuple(config.replay.beta),
         beta_steps=(config.train.random_steps, config.steps),
         eval_epsilon=config.eval.epsilon,
-        lagged_targets=config.quirks.targets_lag if "quirks" in config else True,
+        lagged_targets=config.quirks.targets_lag if "targets_lag" in config.quirks else True,
     )
     agent = Rainbow(
         settings,

@@ -62,10 +62,10 @@ def attach_mlr():
 
 @pytest.fixture
 def make_replay():
-    def make(capacity=1000, size=4, stack=4, window=4, n_step=3, discount=0.9, alpha=0.5, seed=0):
+    def make(capacity=1000, size=4, stack=4, window=4, n_step=3, discount=0.9, alpha=0.5, seed=0, **quirks):
         return Replay(
             capacity, size=size, stack=stack, window=window, n_step=n_step, discount=discount, alpha=alpha, device=CPU,
-            generator=torch.Generator().manual_seed(seed),
+            generator=torch.Generator().manual_seed(seed), **quirks,
         )  # fmt: skip
 
     return make

@@ -39,7 +39,7 @@ def assert_sample(replay, log, lost=0):
             value += 0.0 if over else replay.powers[step].item() * log.reward[j + step]
             over = over or log.done[j + step]
         assert batch.return_n[i].item() == pytest.approx(value, abs=1e-5)
-        assert batch.done_n[i] == float(over)
+        assert batch.done_n[i] == float(log.done[j] if replay.done_n_first_step else over)
         for step in range(max(k, n + 1)):
             if step < k:
                 assert window[i * k + step] == slow_stack(log, last, depth)
@@ -54,9 +54,9 @@ def assert_sample(replay, log, lost=0):
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(ends=ENDS, n_step=st.integers(1, 6), window=st.integers(1, 8), stack=st.integers(1, 4))
-def test_windows_returns_and_stacks(make_replay, story, ends, n_step, window, stack):
-    replay = make_replay(n_step=n_step, window=window, stack=stack)
+@given(ends=ENDS, n_step=st.integers(1, 6), window=st.integers(1, 8), stack=st.integers(1, 4), first=st.booleans())
+def test_windows_returns_and_stacks(make_replay, story, ends, n_step, window, stack, first):
+    replay = make_replay(n_step=n_step, window=window, stack=stack, done_n_first_step=first)
     log = story(replay, ends)
     assert_sample(replay, log)
 
