@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from DMControl.agents.pixel_path import PixelPath
 from DMControl.agents.sac import SAC
 from DMControl.core import machine
 from DMControl.core.errors import UserError, run_main
@@ -32,10 +33,12 @@ def look(agent: SAC, config: Config, world: WorldName, steps: int, device: torch
     """Each step's three pictures, (3, H, W, 3) uint8, of a deterministic episode; and its frames per second."""
     env, stack, out = make_env(config, config.seed + 10_000, EVALUATE, world), Stack(config.image.stack, device), []
     stack.start(env.reset(0))
+    state = agent.begin(1)
     while not env.over and len(out) < steps:
-        seen = agent.critic_loss.pictures(stack.observation().centre_crop(config.image.crop))
-        out.append(np.stack([p[0].permute(1, 2, 0).cpu().numpy() for p in seen.values()]))
-        stack.push(env.step(agent.act(stack.observation(), sample=False)[0]).frame)
+        obs = stack.observation()
+        out.append(np.stack([p[0].permute(1, 2, 0).cpu().numpy() for p in agent.seen(obs).values()]))
+        actions, state = agent.act(obs, state, explore=False)
+        stack.push(env.step(actions[0]).frame)
     env.close()
     return out, env_fps(env)
 
@@ -77,7 +80,7 @@ def main(arguments: list[str]) -> int:
     env = make_env(config, config.seed, EVALUATE, WorldName("clean"))
     agent, step = load_agent(path, config, env.action_dim, precision)
     env.close()
-    if agent.critic_loss.front is None:
+    if type(agent.pixels) is PixelPath:
         raise UserError(f"{path} holds an agent of method={config.method}, which masks nothing: take a run of madi or mlr_madi")
     heading = f"{config.task}, {title(config)}, preset {config.preset}, {step * config.action_repeat:,} env steps"
     target, columns = path / "masks", []

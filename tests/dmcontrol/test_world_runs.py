@@ -1,6 +1,7 @@
 """Runs that are trained and judged in worlds."""
 
 import csv
+import signal
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from DMControl.core import machine
 from DMControl.core.errors import UserError
 from DMControl.core.run.config import Config, plain
 from DMControl.settings import read_config
-from DMControl.train import Trainer
+from DMControl.train import make_trainer
 from DMControl.worlds.catalogue import WorldName
 from scripts.media import masks
 
@@ -22,16 +23,16 @@ def train(tmp_path, *arguments, stop_at=None):
     config = read_config(
         [*base, "world=color_hard", "eval.worlds=[distracting_cs]", "eval.intensities=[0.1,0.5]", "action_repeat=40", *arguments]
     )
-    trainer = Trainer(config, "test")
+    trainer = make_trainer(config, "test")
     if stop_at is not None:
-        act = trainer.act
+        choose = trainer.choose
 
-        def stopping():
+        def stopping(random):
             if trainer.step >= stop_at:
-                trainer.stop.signal = 15
-            return act()
+                trainer.stop.signal = signal.SIGTERM
+            return choose(random)
 
-        trainer.act = stopping
+        trainer.choose = stopping
     trainer.train()
     trainer.folder.lock.close()
     return trainer
@@ -50,8 +51,8 @@ def test_a_run_in_one_world_judged_in_others(tmp_path, capsys):
     assert whole.config.unread() == []
     found = eval_rows(whole.folder.path)
     assert found == eval_rows(second.folder.path)
-    assert torch.equal(whole.replay.frames, second.replay.frames)  # the training world goes on where it was
-    same = zip(whole.agent.critic_loss.parameters(), second.agent.critic_loss.parameters(), strict=True)
+    assert torch.equal(whole.replay.store.frames, second.replay.store.frames)  # the training world goes on where it was
+    same = zip(whole.agent.pixels.parameters(), second.agent.pixels.parameters(), strict=True)
     assert all(torch.equal(a, b) for a, b in same)
     assert [(r["world"], r["intensity"], r["source"]) for r in found[:3]] == [
         ("color_hard", "", "procedural"),
@@ -84,15 +85,14 @@ def test_a_run_in_one_world_judged_in_others(tmp_path, capsys):
         evaluation.main([f"run={path}", "data.images=/none"])
     gone = Config(plain(whole.config))
     gone["data"]["images"] = str(tmp_path / "gone")  # it judges without what it was trained with
-    agent, _ = evaluation.load_agent(path, gone, whole.env.action_dim, whole.precision)
+    agent, _ = evaluation.load_agent(path, gone, whole.env.action_dim, machine.choose_precision("fp32", torch.device("cpu")))
     assert torch.equal(agent.critic.q1[0].weight, whole.agent.critic.q1[0].weight) and gone.strong.augment == "overlay"
     with pytest.raises(UserError, match=r"data.video=/none is not a folder"):
         evaluation.main([f"run={path}", "worlds=video_easy", "data.video=/none"])
 
 
-def test_masks_of_a_run(tmp_path, root, capsys, monkeypatch):
+def test_masks_of_a_run(tmp_path):
     """Frame, mask and masked frame, as picture and as video."""
-
     path = train(tmp_path, "env_steps=2200", "eval.worlds=[]").folder.path
     assert masks.main([str(path), "worlds=clean,video_hard", "steps=5", "threads=1"]) == 0
     assert {p.name for p in (path / "masks").iterdir()} == {"clean.png", "clean.mp4", "video_hard.png", "video_hard.mp4", "all.png"}
