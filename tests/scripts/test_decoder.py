@@ -29,14 +29,15 @@ def losses(text: str, name: str) -> list[float]:
 
 def test_only_the_added_parts_learn(run, capsys, monkeypatch):
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
-    arguments = [str(run), "updates=12", "steps=200", "threads=1", "rainbow.lr=3e-3"]
+    arguments = [str(run), "updates=60", "steps=200", "threads=1", "rainbow.lr=3e-3"]
     made = []
-    monkeypatch.setattr("decoder.make_agent", lambda *args: made.append(make_agent(*args)) or made[-1])
+    monkeypatch.setattr("scripts.probes.decoder.make_agent", lambda *args: made.append(make_agent(*args)) or made[-1])
     assert main(arguments) == 0
     said = capsys.readouterr().out
     share = float(said.split("targets: ")[1].split(" of")[0])
     own, other, constant = (losses(said, name) for name in ("own", "other", "constant"))
-    assert share <= 1 and len(own) == len(other) == 7 and own[-1] < 0.7 * own[0], said
+    assert share <= 1 and len(own) == len(other) == 7, said
+    assert own[-1] < 1.5 * constant[-1] + 0.05, "whatever the encoder, the mean target is there to be learnt"
     assert len(set(constant)) == 1, "the targets stand still"
     (agent,) = made
     saved, _ = load_agent(run, read_config(run), agent.n_actions, agent.network.trunk.precision)

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,16 +12,18 @@ import torch
 from DMControl.core import machine
 from DMControl.core.errors import UserError
 from DMControl.core.method.frames import Frames
+from DMControl.core.run.config import Config
 from DMControl.core.run.folder import read_config
 from scripts.probes import measurements as readings
-from scripts.probes.readout import LONGEST, STRETCH, Console, ControlSuite, collect, effective_rank, groups, main, play, readout
+from scripts.probes.readout import LONGEST, STRETCH, Console, ControlSuite, collect, compare, effective_rank, groups, main, play, readout
 
+FP32 = machine.choose_precision("fp32", torch.device("cpu"))
 ARGUMENTS = {"DMControl": ("env_steps=1000",), "Atari": ("game=boxing",)}
 
 
 @pytest.fixture(autouse=True)
 def _few_episodes(monkeypatch):
-    monkeypatch.setattr("readout.EPISODES", 2)
+    monkeypatch.setattr("scripts.probes.readout.EPISODES", 2)
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +100,47 @@ class Counter:
         self.step += 1
 
 
+class Numbers(Counter):
+    """Two numbers are the state, and the picture's two pixels. An agent here is how much of each pixel its latents hold."""
+
+    benchmark, task, precision = "known", "numbers", FP32
+
+    def start(self, episode):
+        self.step, self.numbers = 0, np.random.default_rng(episode).integers(0, 256, (self.length, 2))
+
+    def observation(self):
+        return Frames.of_images(torch.from_numpy(self.numbers[self.step].astype(np.uint8)).reshape(1, 2, 1, 1))
+
+    def state(self):
+        return dict(zip(("first", "second"), self.numbers[self.step].tolist(), strict=True))
+
+    def load(self, run, config):
+        return SimpleNamespace(objective=None, shares=torch.tensor({"both": [1.0, 1.0], "one": [1.0, 0.0]}[run.name])), 500
+
+    def untrained(self, config):
+        return SimpleNamespace(objective=None, shares=torch.zeros(2))
+
+    def latent(self, agent, images):
+        return images.flatten(1) * agent.shares
+
+
+def quantities(row):
+    return {name: float(value) for name, _, value in (part.partition("=") for part in row["each"].split())}
+
+
+def test_encoders_whose_knowledge_is_known():
+    """One holds the whole state, one half of it, one nothing."""
+    configs = {Path(name): Config({"method": name, "preset": "any", "seed": 1, "name": ""}) for name in ("both", "one")}
+    rows = {row["method"]: row for row in compare(Numbers(), configs)}
+    expected = {"untrained": (0, 0, 1, "0"), "both": (1, 1, 2, "500"), "one": (1, 0, 1, "500")}
+    assert list(rows) == list(expected)
+    for method, (first, second, rank, step) in expected.items():
+        row = rows[method]
+        assert quantities(row) == pytest.approx({"first": first, "second": second}, abs=0.1), method
+        assert float(row["r2"]) == pytest.approx((first + second) / 2, abs=0.05)
+        assert float(row["rank"]) == pytest.approx(rank, abs=0.1) and row["step"] == step
+
+
 def test_an_episode_pairs_each_observation_with_its_state():
     source = Counter()
     seen = list(play(source, None, 0, np.random.default_rng(0)))
@@ -107,12 +152,12 @@ def test_an_episode_pairs_each_observation_with_its_state():
 
 
 def test_images_and_states_belong_together(runs):
-    """The pixels themselves tell where the cart and a boxer are; states of another step would not be read from them as well."""
-    precision = machine.choose_precision("fp32", machine.choose_device("cpu"))
+    """The pixels themselves tell where the cart and a boxer are. States of another step would not be read from them as well."""
     for tree, kind, wanted in (("DMControl", ControlSuite, "position0"), ("Atari", Console, "byte33")):  # the cart; the black boxer
         run = runs[tree]
         config = read_config(run)
-        place = kind(config, precision)
+        place = kind(config, FP32)
+        place.choose = lambda agent, place=place, rng=np.random.default_rng(7): place.random(rng)  # no policy: those of short runs differ
         seen = collect(place, [place.load(run, config)[0]] * 2)
         images, states, names = seen.images, seen.states, seen.names
         assert [len(i) for i in images] == [len(s) for s in states] and images[0].dtype == torch.uint8
@@ -135,14 +180,12 @@ def test_rows_of_real_runs(root, runs, tmp_path, capsys):
         ("dmcontrol", "cartpole_swingup", "mlr", "1000"), ("dmcontrol", "cartpole_swingup", "untrained", "0"),
     ]  # fmt: skip
     printed = capsys.readouterr().out
-    for r in rows:
-        each = [float(part.partition("=")[2]) for part in r["each"].split()]
-        assert float(r["r2"]) == pytest.approx(np.mean(each), abs=0.01) and max(each) <= 1 and float(r["rank"]) > 1
-        assert max(each) > 0 or r["method"] == "untrained", "how an untrained encoder is drawn depends on the processor"
+    for r in rows:  # how good the encoders are is no matter here: so short a training may teach them nothing
+        each = list(quantities(r).values())
+        assert float(r["r2"]) == pytest.approx(np.mean(each), abs=0.01) and 0 <= min(each) and max(each) <= 1 and float(r["rank"]) >= 1
         assert f"R2 {r['r2']}, rank {r['rank']}" in printed
         assert all(0 <= float(r[key]) < 4 if r[key] else r["method"] == "untrained" for key in readings.LOSSES)
     assert [all(r[key] for key in readings.LOSSES) for r in rows if r["method"] == "mlr"] == [True, True]
-    assert len({r["rank"] for r in rows}) == 4, "training has moved the encoders"
 
     assert main([str(runs["DMControl"]), f"results={results}", "threads=1"]) == 0
     assert (results / "readout.csv").read_text() == first, "the same again, and the other task's rows are kept"
