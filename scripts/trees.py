@@ -46,8 +46,167 @@ class Tree:
         return "-".join(self.run_path(values, ".").parts[1:])
 
 
-DMCONTROL = Tree("dmcontrol", "DMControl", "task", "env_step", "env steps", "DeepMind Control Suite", 0)
-ATARI = Tree("atari", "Atari", "game", "frame", "frames", "Atari-100k", 1)
+    def memory(self, config: Any, env: Any, precision: Any) -> dict[str, int]:
+        """Bytes that a run needs, by what needs them."""
+        return self.load("memory").memory(config, self.actions(env), precision)
+
+    def make_trainer(self, config: Any, command: str) -> Any:
+        """A run with everything it needs, at its first step."""
+        return self.load("train").Trainer(config, command)
+
+    def make_agent(self, config: Any, env: Any, precision: Any) -> Any:
+        return self.load("methods").make_agent(config, self.actions(env), precision)
+
+    def load_agent(self, run: Path, config: Any, env: Any, precision: Any) -> tuple[Any, int]:
+        """The newest saved agent of a run, and its agent step."""
+        return self.load("evaluate").load_agent(run, config, self.actions(env), precision)
+
+
+class DMControlTree(Tree):
+    """Agents, environments and replays of DMControl, made and used as its train.py does."""
+
+    def actions(self, env: Any) -> int:
+        """How many numbers an action has; in AtariTree, how many actions there are."""
+        return env.action_dim
+
+    def repeat(self, config: Any) -> int:
+        """Simulator steps of an agent step."""
+        return config.action_repeat
+
+    def steps(self, config: Any) -> int:
+        """Agent steps of a whole run."""
+        return -(-config.env_steps // config.action_repeat)
+
+    def updates(self, config: Any, steps: int) -> int:
+        """Updates in that many agent steps."""
+        return self.load("memory").updates(config, steps)
+
+    def evaluation_episodes(self, config: Any) -> int:
+        """Of a whole run."""
+        return (config.env_steps // config.eval.every + 1) * config.eval.episodes * len(self.load("settings").worlds_of(config))
+
+    def saves(self, config: Any) -> int:
+        """Of a whole run."""
+        return config.env_steps // config.checkpoint.every
+
+    def make_env(self, config: Any, seed: int, judge: bool = False, clean: bool = False) -> Any:
+        """The environment that a run trains in, or that judges it; `clean`: without what its world adds."""
+        streams = self.load("env")
+        place = self.load("worlds.catalogue").Place("clean") if clean else self.load("settings").worlds_of(config)[0]
+        return self.load("evaluate").make_env(config, seed, streams.EVALUATE if judge else streams.TRAIN, place)
+
+    def make_replay(self, config: Any, env: Any, agent: Any) -> Any:
+        image, capacity = config.image, self.load("memory").capacity(config)
+        replay = self.load("replay").Replay
+        return replay(capacity, env.episode_length, image.stack, image.size, env.action_dim, agent.device, agent.generator)
+
+    def fill(self, replay: Any, env: Any, rng: Any) -> None:
+        """Transitions of random actions, as many as fit; one frame stands for all, because rendering them would take hours."""
+        frame = env.reset()
+        while len(replay) < replay.capacity:
+            replay.start(frame)
+            for t in range(env.episode_length):
+                replay.add(self.random_action(env, rng), 0.0, False, t == env.episode_length - 1, frame)
+
+    def make_stack(self, config: Any, device: Any) -> Any:
+        """What an agent sees of an episode. It begins with start(frame)."""
+        return self.load("env").Stack(config.image.stack, device)
+
+    def push(self, stack: Any, result: Any) -> None:
+        """Add what a step of the environment gave."""
+        stack.push(result.frame)
+
+    def observation(self, stack: Any, device: Any) -> Any:
+        return stack.observation()
+
+    def random_action(self, env: Any, rng: Any) -> Any:
+        return rng.uniform(-1, 1, env.action_dim).astype("float32")
+
+    def act(self, agent: Any, observation: Any, explore: bool) -> Any:
+        return agent.act(observation, sample=explore)[0]
+
+    def store(self, replay: Any, action: Any, result: Any) -> None:
+        replay.add(action, result.reward, result.terminal, result.last, result.frame)
+
+    def update(self, agent: Any, replay: Any) -> Any:
+        """One update, as in the middle of a run."""
+        return agent.update(replay)
+
+    def evaluate(self, agent: Any, config: Any, env: Any, episodes: int) -> Any:
+        return self.load("evaluate").evaluate(agent, env, self.make_stack(config, agent.device), episodes)
+
+    def optimizers(self, agent: Any) -> list[Any]:
+        return list(agent._optimizers().values())
+
+
+class AtariTree(Tree):
+    """The same of Atari."""
+
+    def actions(self, env: Any) -> int:
+        return env.n_actions
+
+    def repeat(self, config: Any) -> int:
+        return config.env.frame_skip
+
+    def steps(self, config: Any) -> int:
+        return config.steps
+
+    def updates(self, config: Any, steps: int) -> int:
+        rainbow = config.rainbow
+        return (steps - rainbow.random_steps) // rainbow.update_every * rainbow.updates_per_step
+
+    def evaluation_episodes(self, config: Any) -> int:
+        return (1 + (config.steps - 1) // config.eval.every) * config.eval.episodes + config.eval.final_episodes
+
+    def saves(self, config: Any) -> int:
+        return config.steps // config.checkpoint.every
+
+    def make_env(self, config: Any, seed: int, judge: bool = False, clean: bool = False) -> Any:
+        streams = self.load("env")
+        return self.load("evaluate").make_env(config, seed, streams.EVALUATE if judge else streams.TRAIN)
+
+    def make_replay(self, config: Any, env: Any, agent: Any) -> Any:
+        return self.load("train").make_replay(config, agent.device, agent.generator)
+
+    def fill(self, replay: Any, env: Any, rng: Any) -> None:
+        """Transitions of random actions, more than an update draws from at once."""
+        replay.start(env.reset())
+        for _ in range(2000):
+            action = self.random_action(env, rng)
+            self.store(replay, action, env.step(action))
+            if env.over:
+                replay.start(env.reset())
+
+    def make_stack(self, config: Any, device: Any) -> Any:
+        return self.load("env").Stack(config.env.stack)
+
+    def push(self, stack: Any, result: Any) -> None:
+        stack.follow(result)
+
+    def observation(self, stack: Any, device: Any) -> Any:
+        return self.load("env").observations([stack], device)
+
+    def random_action(self, env: Any, rng: Any) -> Any:
+        return int(rng.integers(env.n_actions))
+
+    def act(self, agent: Any, observation: Any, explore: bool) -> Any:
+        return int(agent.act(observation, noisy=explore)[0])
+
+    def store(self, replay: Any, action: Any, result: Any) -> None:
+        replay.add(action, result)
+
+    def update(self, agent: Any, replay: Any) -> Any:
+        return agent.update(replay, 50_000)
+
+    def evaluate(self, agent: Any, config: Any, env: Any, episodes: int) -> Any:
+        return self.load("evaluate").evaluate(agent, config, episodes, config.seed)
+
+    def optimizers(self, agent: Any) -> list[Any]:
+        return [agent.optimizer]
+
+
+DMCONTROL = DMControlTree("dmcontrol", "DMControl", "task", "env_step", "env steps", "DeepMind Control Suite", 0)
+ATARI = AtariTree("atari", "Atari", "game", "frame", "frames", "Atari-100k", 1)
 TREES = (DMCONTROL, ATARI)
 
 

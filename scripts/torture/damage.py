@@ -1,222 +1,237 @@
-"""Faults of scripts/torture.py in what a run holds: its saves, its numbers, its environment."""
+"""Faults in what a run holds: its saves, its numbers, its environment."""
 
 import dataclasses
 import hashlib
 import json
 import math
+import pickle
 import random
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from scripts.torture.process import SAVING, Row, Tree, Victim, differences, finish, newest_step, one_line, saves, state
+import torch
+
+from DMControl.core.run.checkpoint import _seal, checksum
+from scripts.torture.comparison import differences, newest_step, saved_state, saves
+from scripts.torture.process import SAVING, Result, Setup, TrainingProcess, check_error, check_exit, finish
 
 
-def stopped(tree: Tree, folder: Path, count: int) -> Victim:
-    """A run that was stopped by a signal at its save of that number."""
-    victim = Victim(tree, folder)
-    victim.reach(SAVING, count)
-    victim.send(signal.SIGTERM)
-    victim.wait()
-    return victim
+def stopped_training(setup: Setup, folder: Path, count: int) -> TrainingProcess:
+    """A training that a signal stopped at its save of that number."""
+    training = TrainingProcess(setup, folder)
+    training.wait_for(SAVING, count)
+    training.send(signal.SIGTERM)
+    training.wait()
+    return training
 
 
-def damage(tree: Tree, runs: Path, count: int, dice: random.Random) -> list[Row]:
-    """Bytes flipped or cut off in the newest save, then in all of them."""
-    table = []
-    for how in ("truncated", "with flipped bytes"):
-        one, none = Row(f"newest save {how}"), Row(f"every save {how}")
+def damaged_saves(setup: Setup, runs: Path, count: int, dice: random.Random) -> list[Result]:
+    """Bytes flipped or cut off: first in the newest save, which leaves an older one; then in all of them."""
+    results, files = [], ("agent.pt", "state.pt", "manifest.json")
+    for damage in (truncate, flip_bits):
+        newest, every = Result(f"newest save, {damage.__doc__}"), Result(f"every save, {damage.__doc__}")
         for number in range(count):
-            folder = runs / f"damage-{how.split()[0]}{number}"
-            victim = stopped(tree, folder, 4)
-            files = ("agent.pt", "state.pt", "manifest.json")
-            newest, older = saves(victim.run)[:2]
-            _harm(newest / dice.choice(files), how, dice)
-            again = Victim(tree, folder)
-            wrong = [] if again.wait() == 0 else [f"exit code {again.code}: {again.said[-200:]}"]
-            wrong += [] if f"passed over {newest.name}" in again.said and f"using {older.name}" in again.said else ["it was not said"]
-            one.note(wrong + (differences(victim.run, tree.reference) if not wrong else []))
-            folder = runs / f"ruin-{how.split()[0]}{number}"
-            victim = stopped(tree, folder, 3)
-            for save in saves(victim.run):
-                _harm(save / dice.choice(files), how, dice)
-            before = contents(victim.run)
-            again = Victim(tree, folder)
+            folder = runs / f"newest-{damage.__name__}{number}"
+            run = stopped_training(setup, folder, 4).run
+            damaged, older = saves(run)[:2]
+            damage(damaged / dice.choice(files), dice)
+            again = TrainingProcess(setup, folder)
             again.wait()
-            wrong = one_line(again, 2, "no sound checkpoint")
-            none.note(wrong + ([] if contents(victim.run) == before else ["files were changed"]))
-        table += [one, none]
-    return table
+            problems = check_exit(again, 0)
+            if f"passed over {damaged.name}" not in again.output or f"using {older.name}" not in again.output:
+                problems.append("the output does not say which save was used")
+            newest.record(problems or differences(run, setup.reference))
+            folder = runs / f"every-{damage.__name__}{number}"
+            run = stopped_training(setup, folder, 3).run
+            for save in saves(run):
+                damage(save / dice.choice(files), dice)
+            before = checksums(run)
+            again = TrainingProcess(setup, folder)
+            again.wait()
+            problems = check_error(again, 2, "no sound checkpoint")
+            every.record(problems + ([] if checksums(run) == before else ["files were changed"]))
+        results += [newest, every]
+    return results
 
 
-def _harm(file: Path, how: str, dice: random.Random) -> None:
+def truncate(file: Path, dice: random.Random) -> None:
+    """truncated"""
+    data = file.read_bytes()
+    file.write_bytes(data[: dice.randrange(len(data))])
+
+
+def flip_bits(file: Path, dice: random.Random) -> None:
+    """flipped bits"""
     data = bytearray(file.read_bytes())
-    if how == "truncated":
-        data = data[: dice.randrange(len(data))]
-    else:
-        for _ in range(dice.randint(1, 8)):
-            data[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
+    for _ in range(dice.randint(1, 8)):
+        data[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
     file.write_bytes(data)
 
 
-def contents(run: Path) -> dict[str, str]:
+def checksums(run: Path) -> dict[str, str]:
     return {str(p.relative_to(run)): hashlib.sha256(p.read_bytes()).hexdigest() for p in run.rglob("*") if p.is_file()}
 
 
-def not_finite(tree: Tree, runs: Path, count: int, dice: random.Random) -> list[Row]:
+def not_finite(setup: Setup, runs: Path, count: int, dice: random.Random) -> list[Result]:
     """A reward that is not a number; a gradient that is infinite while its loss is finite."""
-    import torch
-
-    table = []
-    for kind in ("loss", "gradient"):
-        row = Row(f"NaN or infinity in a {kind}")
+    results = []
+    for kind, plant in (("loss", spoil_reward), ("gradient", spoil_gradient)):
+        result = Result(f"NaN or infinity in a {kind}")
         for number in range(count):
-            folder, when, value = runs / f"nan-{kind}{number}", dice.randint(5, 60), dice.choice((math.nan, math.inf))
-            if kind == "loss" and tree.name == "Atari":
+            folder, update, value = runs / f"nan-{kind}{number}", dice.randint(5, 60), dice.choice((math.nan, math.inf))
+            if kind == "loss" and setup.tree.name == "atari":
                 value = math.nan  # an infinite return is clamped to the last atom
-            poison = _poisoned_reward if kind == "loss" else _poisoned_gradient
-            victim = Victim(tree, folder, prepare=lambda when=when, value=value, poison=poison: poison(tree, when, value))
-            victim.wait()
-            wrong = one_line(victim, 1, rf"(loss/\w+|grad/\w+)=(nan|inf).* at step .*, update {when}: its batch is in ")
-            kept = list((victim.run / "inspect").glob("*.pt"))
-            if len(kept) != 1:
-                wrong.append("no batch was kept")
-            else:
-                found = torch.load(kept[0], weights_only=True)
-                reward = found["batch"].get("reward", found["batch"].get("return_n"))
-                wrong += [] if found["update"] == when and found["batch"]["obs"]["frames"].numel() else ["the batch is another one"]
-                if kind == "loss" and torch.isfinite(reward).all():
-                    wrong.append("the batch is another one")
-            for name, tensor in state(victim.run).items() if newest_step(victim.run) is not None else ():
+            training = TrainingProcess(setup, folder, prepare=lambda u=update, v=value, plant=plant: plant(setup, u, v))
+            training.wait()
+            pattern = rf"(loss/\w+|grad/\w+)=(nan|inf).* at step .*, update {update}: its batch is in "
+            problems = check_error(training, 1, pattern) + check_inspection(training.run, update, kind)
+            for name, tensor in saved_state(training.run).items() if newest_step(training.run) is not None else ():
                 if isinstance(tensor, torch.Tensor) and not torch.isfinite(tensor.double()).all():
-                    wrong.append(f"the save holds {name} that is not finite")
-            row.note(wrong + finish(tree, folder))
-        table.append(row)
-    return table
+                    problems.append(f"the save holds {name} that is not finite")
+            result.record(problems + finish(setup, folder))
+        results.append(result)
+    return results
 
 
-def _poisoned_reward(tree: Tree, when: int, value: float) -> None:
-    replay = sys.modules[tree.train.__name__.replace("train", "replay")].Replay
-    real, calls = replay.sample, []
-
-    def sample(self: Any, *arguments: Any) -> Any:
-        batch = real(self, *arguments)
-        calls.append(1)
-        if len(calls) == when:
-            key = "reward" if hasattr(batch, "reward") else "return_n"
-            harmed = getattr(batch, key).clone()
-            harmed.view(-1)[0] = value
-            batch = dataclasses.replace(batch, **{key: harmed})
-            self.drawn = {"batch": batch}
-        return batch
-
-    if tree.name == "Atari":  # pictures draw as well: count the updates alone
-        agent = sys.modules["Atari.rainbow"].Rainbow
-        update = agent.update
-
-        def counted(self: Any, source: Any, step: int) -> Any:
-            source.sample = lambda *a: sample(source, *a)
-            try:
-                return update(self, source, step)
-            finally:
-                del source.sample
-
-        agent.update = counted
-    else:
-        replay.sample = sample
+def check_inspection(run: Path, update: int, kind: str) -> list[str]:
+    """The batch of that update must have been kept, with what was wrong in it."""
+    kept = list((run / "inspect").glob("*.pt"))
+    if len(kept) != 1:
+        return ["no batch was kept"]
+    found = torch.load(kept[0], weights_only=True)
+    batch = found["batch"]
+    wrong = found["update"] != update or not batch["obs"]["frames"].numel()
+    wrong |= kind == "loss" and bool(torch.isfinite(batch.get("reward", batch.get("return_n"))).all())
+    return ["the batch is another one"] if wrong else []
 
 
-def _poisoned_gradient(tree: Tree, when: int, value: float) -> None:
-    """Only the backward pass is harmed."""
-    trainer = tree.train.Trainer
+def when_open(setup: Setup, change: Callable[[Any], None]) -> None:
+    """Call change(trainer) once agent and replay stand."""
+    trainer = setup.tree.load("train").Trainer
     begin = trainer.open
 
-    def harmed(self: Any, *arguments: Any) -> Any:
-        agent = self.agent
-        layer = agent.critic.q2[0] if hasattr(agent, "critic") else agent.network.head.value.mean
-        layer.weight.register_hook(lambda g: torch_full(g, value) if agent.updates == when - 1 else g)
+    def opened(self: Any, *arguments: Any) -> Any:
+        change(self)
         return begin(self, *arguments)
 
-    trainer.open = harmed
+    trainer.open = opened
 
 
-def torch_full(like: Any, value: float) -> Any:
-    out = like.clone()
-    out.view(-1)[0] = value
-    return out
+def spoil_reward(setup: Setup, number: int, value: float) -> None:
+    """A value that is not finite among the rewards of that update's batch."""
+
+    def change(trainer: Any) -> None:
+        agent, replay = trainer.agent, trainer.replay
+        real_update, real_sample = agent.update, replay.sample
+
+        def sample(*arguments: Any) -> Any:
+            batch = real_sample(*arguments)
+            key = "reward" if hasattr(batch, "reward") else "return_n"
+            spoilt = getattr(batch, key).clone()
+            spoilt.view(-1)[0] = value
+            replay.drawn["batch"] = dataclasses.replace(batch, **{key: spoilt})
+            return replay.drawn["batch"]
+
+        def update(*arguments: Any) -> Any:
+            replay.sample = sample if agent.updates == number - 1 else real_sample
+            try:
+                return real_update(*arguments)
+            finally:
+                replay.sample = real_sample  # pictures draw as well
+
+        agent.update = update
+
+    when_open(setup, change)
 
 
-def crash(tree: Tree, runs: Path, count: int, dice: random.Random) -> list[Row]:
-    """The simulator or the renderer raises an error, some times or again and again."""
-    some, often = Row("environment or renderer crash"), Row("more crashes than allowed")
+def spoil_gradient(setup: Setup, number: int, value: float) -> None:
+    """A value that is not finite in one gradient of that update; the losses stay as they are."""
+
+    def change(trainer: Any) -> None:
+        agent = trainer.agent
+        layer = agent.critic.q2[0] if hasattr(agent, "critic") else agent.network.head.value.mean
+
+        def spoilt(gradient: torch.Tensor) -> torch.Tensor:
+            if agent.updates == number - 1:
+                gradient = gradient.clone()
+                gradient.view(-1)[0] = value
+            return gradient
+
+        layer.weight.register_hook(spoilt)
+
+    when_open(setup, change)
+
+
+def crash(setup: Setup, runs: Path, count: int, dice: random.Random) -> list[Result]:
+    """The simulator or the renderer raises an error, a few times or again and again."""
+    few, many = Result("environment or renderer crash"), Result("more crashes than allowed")
     for number in range(count):
-        folder, moments = runs / f"crash{number}", sorted(dice.sample(range(2, 400), 3))
-        victim = Victim(tree, folder, prepare=lambda moments=moments: _crashes(tree, moments))
-        wrong = [] if victim.wait() == 0 else [f"exit code {victim.code}: {victim.said[-300:]}"]
-        if not wrong:
-            told = victim.said.count("the environment crashed at step")
-            wrong += [] if told == 3 and "restart 3 of at most 10" in victim.said else [f"{told} crashes were told, 3 happened"]
-            wrong += [] if (victim.run / "crash.log").read_text().count("Traceback") >= 3 else ["crash.log is short"]
-            wrong += differences(victim.run, tree.reference)
-        some.note(wrong)
+        folder, calls = runs / f"crash{number}", sorted(dice.sample(range(2, 400), 3))
+        training = TrainingProcess(setup, folder, prepare=lambda calls=calls: crash_at(setup, calls))
+        training.wait()
+        problems = check_exit(training, 0)
+        if not problems:
+            reported = training.output.count("the environment crashed at step")
+            if reported != 3 or "restart 3 of at most 10" not in training.output:
+                problems.append(f"{reported} crashes were reported, 3 happened")
+            if (training.run / "crash.log").read_text().count("Traceback") < 3:
+                problems.append("crash.log lacks a traceback")
+            problems += differences(training.run, setup.reference)
+        few.record(problems)
         folder, start = runs / f"crashes{number}", dice.randint(2, 300)
-        victim = Victim(tree, folder, ("env_restarts=2",), prepare=lambda start=start: _crashes(tree, list(range(start, start + 1000))))
-        victim.wait()
-        often.note(one_line(victim, 1, "crashed 3 times") + finish(tree, folder))
-    return [some, often]
+        calls = list(range(start, start + 1000))
+        training = TrainingProcess(setup, folder, ("env_restarts=2",), prepare=lambda calls=calls: crash_at(setup, calls))
+        training.wait()
+        many.record(check_error(training, 1, "crashed 3 times") + finish(setup, folder))
+    return [few, many]
 
 
-def _crashes(tree: Tree, moments: list[int]) -> None:
-    env = sys.modules[tree.train.__name__.replace("train", "env")].Env
-    calls = [0]
+def crash_at(setup: Setup, numbers: list[int]) -> None:
+    """The calls of the simulator and the renderer with these numbers raise an error."""
+    env, calls = setup.tree.load("env").Env, [0]
 
-    def harmed(real: Callable) -> Callable:
+    def crashing(real: Callable) -> Callable:
         def call(self: Any, *arguments: Any) -> Any:
             calls[0] += 1
-            if calls[0] in moments:
+            if calls[0] in numbers:
                 raise RuntimeError("the renderer is gone")
             return real(self, *arguments)
 
         return call
 
-    for name in ("_advance", "_frame" if tree.name == "Atari" else "render"):
-        setattr(env, name, harmed(getattr(env, name)))
+    for name in ("_advance", "_frame" if hasattr(env, "_frame") else "render"):
+        setattr(env, name, crashing(getattr(env, name)))
 
 
-class Bomb:
-    def __init__(self, mark: str) -> None:
-        self.mark = mark
+class Command:
+    """Unpickled, it writes a file."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
 
     def __reduce__(self) -> tuple:
-        return (open, (self.mark, "w"))
+        return (open, (self.file, "w"))
 
 
-def crafted(tree: Tree, runs: Path, count: int, dice: random.Random) -> list[Row]:
-    """A pickle with a command inside, its checksum put right."""
-    import pickle
-
-    import torch
-
-    from DMControl.core.run.checkpoint import _seal, checksum
-
-    row = Row("a crafted pickle in place of a save")
+def crafted_pickle(setup: Setup, runs: Path, count: int, dice: random.Random) -> list[Result]:
+    """A pickle with a command inside, in a save whose checksums are right."""
+    result = Result("a crafted pickle in place of a save")
     for number in range(count):
         folder = runs / f"crafted{number}"
-        victim = stopped(tree, folder, 2)
-        mark = folder / "the pickle was run"
-        for save in saves(victim.run):
+        written = folder / "the pickle was run"
+        for save in saves(stopped_training(setup, folder, 2).run):
             file = save / dice.choice(("agent.pt", "state.pt"))
             if dice.random() < 0.5:
-                torch.save({"w": Bomb(str(mark))}, file)
+                torch.save({"w": Command(str(written))}, file)
             else:
-                file.write_bytes(pickle.dumps(Bomb(str(mark))))
+                file.write_bytes(pickle.dumps(Command(str(written))))
             manifest = json.loads((save / "manifest.json").read_text())
             manifest["files"][file.name] = checksum(file)
             manifest.pop("sha256")
             (save / "manifest.json").write_text(json.dumps({"sha256": _seal(manifest), **manifest}))
-        again = Victim(tree, folder)
+        again = TrainingProcess(setup, folder)
         again.wait()
-        row.note(one_line(again, 2, "no sound checkpoint") + (["it was run"] if mark.exists() else []))
-    return [row]
+        result.record(check_error(again, 2, "no sound checkpoint") + (["it was run"] if written.exists() else []))
+    return [result]
