@@ -1,26 +1,17 @@
 """Look at the machine and say what would stop a run. Exit code 1 if something would."""
 
-from __future__ import annotations  # so that torch may be what is missing
-
 import os
 import re
 import sys
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from Atari.core.errors import UserError as AtariError
 from DMControl.core.errors import UserError, run_main
 from DMControl.renderer import BACKENDS, PACKAGES, choose_renderer, probe
+from scripts.trees import ATARI, DMCONTROL, Tree
 
 ROOT = Path(__file__).resolve().parents[2]
-
-if TYPE_CHECKING:
-    import torch
-
-    from DMControl.core import machine
-
 
 class Report:
     def __init__(self) -> None:
@@ -68,75 +59,37 @@ def check_renderer(report: Report) -> None:
         report.say(False, "no renderer works: apt-get install libosmesa6" + (f", or unset MUJOCO_GL={chosen}" if chosen else ""))
 
 
-@dataclass(frozen=True)
-class Need:
-    """What a run takes, in bytes: replay, networks, activations."""
+def check_room(report: Report, tree: Tree, arguments: list[str]) -> None:
+    """Memory and disk for a run with these settings."""
+    import torch  # not at the top: check_versions reports it if it is missing
 
-    label: str
-    device: torch.device
-    precision: machine.Precision
-    runs: str
-    memory: dict[str, int]
-
-
-def dmcontrol_need(arguments: list[str]) -> Need:
-    choose_renderer()
-    from DMControl.core import machine
-    from DMControl.env import TRAIN, Env
-    from DMControl.memory import memory
-    from DMControl.settings import read_config
-
-    config = read_config(arguments)
+    config, machine = tree.read_config(arguments), tree.load("core.machine")
     device = machine.choose_device(config.device)
     precision = machine.choose_precision(config.precision, device)
-    env = Env(config.task, config.action_repeat, config.image.size, config.image.shadows, 0, TRAIN)
-    label = f"{config.task}, {config.method}, preset {config.preset}"
-    return Need(label, device, precision, config.runs, memory(config, env.action_dim, precision))
-
-
-def atari_need(arguments: list[str]) -> Need:
-    from Atari.core import machine
-    from Atari.env import TRAIN
-    from Atari.evaluate import make_env
-    from Atari.memory import memory
-    from Atari.settings import read_config
-
-    config = read_config(arguments)
-    device = machine.choose_device(config.device)
-    precision = machine.choose_precision(config.precision, device)
-    label = f"{config.game}, {config.method}, preset {config.preset}"
-    return Need(label, device, precision, config.runs, memory(config, make_env(config, 0, TRAIN).n_actions, precision))
-
-
-def check_room(report: Report, need: Need) -> None:
-    import torch
-
-    from DMControl.core import machine
-
-    replay, networks = need.memory["replay"], need.memory["networks"]
-    total = sum(need.memory.values()) + machine.GIB // 2  # half a GB for the libraries
-    saves = replay + 3 * networks  # the two newest saves, and the one being written
-    free, disk = machine.free_memory(need.device), machine.free_disk(Path(need.runs))
-    where = "GPU memory" if need.device.type == "cuda" else "RAM"
+    memory = tree.memory(config, tree.make_env(config, 0, clean=True), precision)
+    replay, total = memory["replay"], sum(memory.values()) + machine.GIB // 2  # half a GB for the libraries
+    saves = replay + 3 * memory["networks"]  # the two newest saves, and the one being written
+    free, disk = machine.free_memory(device), machine.free_disk(Path(config.runs))
+    where = "GPU memory" if device.type == "cuda" else "RAM"
     report.say(
         total < free,
-        f"{need.label} needs about {machine.gigabytes(total)} of {where}, {machine.gigabytes(replay)} of it for the replay; "
-        f"{machine.gigabytes(free)} are free",
+        f"{config[tree.task]}, {config.method}, preset {config.preset} needs about {machine.gigabytes(total)} of {where}, "
+        f"{machine.gigabytes(replay)} of it for the replay; {machine.gigabytes(free)} are free",
     )
     report.say(saves < disk, f"saves need up to {machine.gigabytes(saves)} of disk; {machine.gigabytes(disk)} are free")
-    dtype = str(need.precision.dtype)[6:]
-    report.say(None, f"device {need.device}: {machine.describe(need.device)}; {dtype}; torch {torch.__version__}")
+    report.say(None, f"device {device}: {machine.describe(device)}; {str(precision.dtype)[6:]}; torch {torch.__version__}")
 
 
 def main(arguments: list[str]) -> int:
-    report = Report()
-    atari = any(a.startswith("game=") for a in arguments)
+    report, tree = Report(), ATARI if any(a.startswith("game=") for a in arguments) else DMCONTROL
     check_versions(report)
-    if not atari:
+    if tree is DMCONTROL:
         check_renderer(report)
     if not report.bad:
         try:
-            check_room(report, atari_need(arguments) if atari else dmcontrol_need(arguments))
+            if tree is DMCONTROL:
+                choose_renderer()
+            check_room(report, tree, arguments)
         except (UserError, AtariError) as error:
             report.say(False, str(error))
     print("all is well" if not report.bad else f"{report.bad} problem(s)")
