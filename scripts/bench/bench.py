@@ -1,10 +1,10 @@
 """How fast an update is, part by part, against what the machine's matrix products reach in the same process.
 
-python scripts/bench.py                                both trees, presets paper and small, precision auto
-python scripts/bench.py tree=dmcontrol preset=small precision=fp32 updates=10
-python scripts/bench.py --json results/bench/mine.json
-python scripts/bench.py --readme                       writes the table in README from all of results/bench
-python scripts/bench.py tree=dmcontrol preset=madi method=madi task=walker_walk     and method=svea: what the Masker adds; and each world
+scripts/bench.sh                                both trees, presets paper and small, precision auto
+scripts/bench.sh tree=dmcontrol preset=small precision=fp32 updates=10
+scripts/bench.sh tree=dmcontrol preset=madi method=madi task=walker_walk     with method=svea beside it: what the Masker adds
+scripts/bench.sh --json results/bench/mine.json     keeps the measurements
+scripts/bench.sh --table                            writes the table in results/bench/README.md from all that is kept there
 
 Further key=value arguments go to the configuration of the tree (task=..., game=..., mlr.window=...).
 """
@@ -28,8 +28,9 @@ import torch
 from DMControl.core import machine
 from DMControl.core.errors import UserError, run_main
 from DMControl.core.run.folder import commit
-from scripts.bench.subjects import AtariBench, Clock, DMControlBench
-from scripts.bench.tables import show, write_readme
+from scripts.bench.subjects import Clock, Subject
+from scripts.bench.tables import show, write_table
+from scripts.trees import TREES, Tree, tree_named
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -50,7 +51,7 @@ def matrix_rates(precision: machine.Precision) -> tuple[float, float]:
 
 
 def rate(product: Callable[[], Any], side: int, device: torch.device) -> float:
-    """Of a square product, the best of several."""
+    """GFLOP/s of a product of square matrices, the best of several."""
     best = float("inf")
     for _ in range(6):
         machine.wait(device)
@@ -67,89 +68,92 @@ def peak_rss() -> float:
     return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024 / 1e9 if status.exists() else 0.0
 
 
-def measure(bench: Any, updates: int) -> dict[str, Any]:
+def median_of_pairs(times: list[float]) -> float:
+    """Every second update has an actor step: pairs of neighbours are averaged, then the median is taken."""
+    return statistics.median([(a + b) / 2 for a, b in itertools.pairwise(times)])
+
+
+def timed_update(subject: Subject, clock: Clock) -> dict[str, float]:
+    """Milliseconds of each part of one update."""
+    clock.enter("rest")
+    subject.update()
+    clock.leave()
+    return clock.read()
+
+
+def measure(subject: Subject, updates: int) -> dict[str, Any]:
     """Medians over `updates` updates after a warm-up; the matrix-product rate before, between and after."""
-    clock, recorder = Clock(bench.device), bench.agent.recorder
-    on_gpu = bench.device.type == "cuda"
-    rates = [matrix_rates(bench.precision)]
-    whole = []
-    for number in range(updates + 10 if recorder.active else 0):  # as it runs: recorded
-        clock.enter("rest")
-        bench.update()
-        clock.leave()
-        whole.append(sum(clock.read().values()))
-        if number == 9:
-            whole.clear()
+    clock, recorder = Clock(subject.device), subject.agent.recorder
+    rates, recorded, parts = [matrix_rates(subject.precision)], [], []
+    for number in range(updates + 10 if recorder.active else 0):
+        recorded.append(sum(timed_update(subject, clock).values()))
+        if number == 9:  # warm, and recorded
+            recorded.clear()
             torch.cuda.reset_peak_memory_stats()
-    gpu_peak = torch.cuda.max_memory_reserved() / 1e9 if on_gpu else 0.0
-    recorder.active = False  # the parts are seen when each kernel is launched
+    gpu_peak = torch.cuda.max_memory_reserved() / 1e9 if subject.device.type == "cuda" else 0.0
+    recorder.active = False  # only kernels that are launched one by one show the parts
     for _ in range(2):
-        bench.update()
-    rates.append(matrix_rates(bench.precision))
-    totals, spent = [], []
-    bench.parts(clock)
+        subject.update()
+    rates.append(matrix_rates(subject.precision))
+    subject.time_parts(clock)
     for number in range(updates):
-        clock.enter("rest")
-        bench.update()
-        clock.leave()
-        parts = clock.read()
-        spent.append(parts)
-        totals.append(sum(parts.values()))
+        parts.append(timed_update(subject, clock))
         if number in (updates // 3, 2 * updates // 3):
-            rates.append(matrix_rates(bench.precision))
-    rates.append(matrix_rates(bench.precision))
-
-    def median(times: list[float]) -> float:
-        """Every second update has an actor step: pairs of neighbours are averaged, then the median is taken."""
-        return statistics.median([(a + b) / 2 for a, b in itertools.pairwise(times)])
-
-    plain = median(totals)
-    product, fastest = (statistics.median(each) for each in zip(*rates, strict=True))
-    ms = median(whole) if whole else plain
-    parts = {p: median([s.get(p, 0.0) for s in spent]) for p in PARTS}
-    environment = bench.environment()
-    achieved = bench.flops / ms * 1e3
-    step_seconds = 1 / list(environment.values())[-1]
-    return {
-        "tree": bench.name,
-        "preset": bench.config.preset,
-        "task": bench.label,
-        "method": bench.config.method,
-        "precision": str(bench.precision.dtype)[6:],
-        "hardware": machine.describe(bench.device),
-        "ms_per_update": ms,
+            rates.append(matrix_rates(subject.precision))
+    rates.append(matrix_rates(subject.precision))
+    plain = median_of_pairs([sum(p.values()) for p in parts])
+    timings = {
+        "ms_per_update": median_of_pairs(recorded) if recorded else plain,
         "ms_per_update_plain": plain,
-        "parts_ms": parts,
-        "gflop_per_update": bench.flops,
+        "parts_ms": {name: median_of_pairs([p.get(name, 0.0) for p in parts]) for name in PARTS},
+        "peak_rss_gb": peak_rss(),
+        "peak_gpu_gb": gpu_peak,
+        "updates": updates,
+    }
+    product, fastest = (statistics.median(each) for each in zip(*rates, strict=True))
+    return result(subject, timings, product, fastest)
+
+
+def result(subject: Subject, timings: dict[str, Any], product: float, fastest: float) -> dict[str, Any]:
+    """A measurement as it is kept: what was measured, on what, how long it took, and what follows from that."""
+    config, parts, environment = subject.config, timings["parts_ms"], subject.environment()
+    achieved = subject.flops / timings["ms_per_update"] * 1e3
+    seconds = subject.run_updates * timings["ms_per_update"] / 1e3 + subject.run_steps / environment["step"]
+    return {
+        "tree": subject.tree.package,
+        "preset": config.preset,
+        "task": config[subject.tree.task],
+        "method": config.method,
+        "precision": str(subject.precision.dtype)[6:],
+        "hardware": machine.describe(subject.device),
+        **timings,
+        "gflop_per_update": subject.flops,
         "gflops": achieved,
         "matrix_gflops": product,
         "fastest_form_gflops": fastest,
         "ratio": achieved / product,
         "overhead_share": sum(parts[p] for p in ("sample", "augment", "ema", "optimiser")) / sum(parts.values()),
-        "peak_rss_gb": peak_rss(),
-        "peak_gpu_gb": gpu_peak,
         "environment_per_second": environment,
-        "hours_per_100k": (bench.run_updates * ms / 1e3 + bench.run_steps * step_seconds) / 3600,
-        "updates": updates,
+        "hours_per_100k": seconds / 3600,
     }
 
 
-def measure_here(tree: str, preset: str, updates: int, rest: list[str]) -> dict[str, Any]:
-    own = [a for a in rest if not a.startswith("game=" if tree == "dmcontrol" else "task=")]
-    return measure((DMControlBench if tree == "dmcontrol" else AtariBench)([*own, f"preset={preset}"]), updates)
+def measure_here(tree: Tree, preset: str, updates: int, rest: list[str]) -> dict[str, Any]:
+    own = [a for a in rest if not any(a.startswith(f"{other.task}=") for other in TREES if other is not tree)]
+    return measure(Subject(tree, [*own, f"preset={preset}"]), updates)
 
 
-def measure_apart(tree: str, preset: str, updates: int, rest: list[str]) -> dict[str, Any]:
+def measure_apart(tree: Tree, preset: str, updates: int, rest: list[str]) -> dict[str, Any]:
     """In a process of its own, so that its memory is its own."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "one.json"
-        command = [sys.executable, "-m", "scripts.bench.bench", f"tree={tree}", f"preset={preset}", f"updates={updates}"]
+        command = [sys.executable, "-m", "scripts.bench.bench", f"tree={tree.name}", f"preset={preset}", f"updates={updates}"]
         command += ["--one", str(file), *rest]
         code = subprocess.run(command, check=False).returncode
         if code in (130, -signal.SIGINT):
             raise KeyboardInterrupt
         if code:
-            raise UserError(f"tree={tree} preset={preset} could not be measured")
+            raise UserError(f"tree={tree.name} preset={preset} could not be measured")
         return json.loads(file.read_text())
 
 
@@ -169,11 +173,11 @@ def option(arguments: list[str], name: str) -> Path | None:
 
 def main(arguments: list[str]) -> int:
     machine.keep_memory()
-    options, updates, rest = {"tree": "dmcontrol,atari", "preset": "paper,small"}, 6, []
-    if "--readme" in arguments:
+    options, updates, rest = {"tree": ",".join(tree.name for tree in TREES), "preset": "paper,small"}, 6, []
+    if "--table" in arguments:
         if len(arguments) > 1:
-            raise UserError("--readme stands alone: it writes README's table from what --json has kept")
-        write_readme(ROOT / "results" / "bench", ROOT / "README.md")
+            raise UserError("--table stands alone: it writes the table in results/bench/README.md from what --json has kept there")
+        print(f"written: {write_table(ROOT / 'results' / 'bench')}")
         return 0
     arguments = list(arguments)
     target, one = option(arguments, "--json"), option(arguments, "--one")
@@ -187,11 +191,7 @@ def main(arguments: list[str]) -> int:
             updates = int(value)
         else:
             rest.append(argument)
-    trees = options["tree"].split(",")
-    for tree in trees:
-        if tree not in ("dmcontrol", "atari"):
-            raise UserError(f"tree={tree} is unknown: use dmcontrol or atari")
-    cases = [(tree, preset) for tree in trees for preset in options["preset"].split(",")]
+    cases = [(tree_named(tree), preset) for tree in options["tree"].split(",") for preset in options["preset"].split(",")]
     context = {"date": date.today().isoformat(), "commit": commit(), "torch": torch.__version__, "python": platform.python_version()}
     results: list[dict[str, Any]] = []
     try:

@@ -36,7 +36,7 @@ def dmcontrol_flops(config: Any, action_dim: int) -> float:
     return 2 * (critic + mlr + actor) / 1e9
 
 
-def atari_flops(config: Any, agent: Any) -> float:
+def atari_flops(config: Any, n_actions: int) -> float:
     """GFLOP of an update as published."""
     side, channels, e, first = config.env.size, config.env.stack, 0, 0
     for filters, kernel, stride in zip(config.encoder.filters, config.encoder.kernels, config.encoder.strides, strict=True):
@@ -45,12 +45,12 @@ def atari_flops(config: Any, agent: Any) -> float:
         first = first or e
         channels = filters
     d, hidden, b = side**2 * channels, config.rainbow.hidden, config.rainbow.batch_size
-    head = 2 * 2 * d * hidden + 2 * hidden * config.rainbow.atoms * (1 + agent.n_actions)  # means and noise
+    head = 2 * 2 * d * hidden + 2 * hidden * config.rainbow.atoms * (1 + n_actions)  # means and noise
     total = b * (2 * (e + head) + 3 * (e + head) - first)
     if "mlr" in config:
         t, w = config.mlr.window, config.mlr.decoder.width or d
         blocks = config.mlr.decoder.depth * (16 * t * w**2 + 8 * t**2 * w) + (0 if w == d else 3 * t * d * w)
         total += b * (
-            t * e + 3 * t * e - t * first + 3 * blocks + 4 * t * d * 2 * hidden + 3 * t * (2 * hidden) ** 2 + 3 * t * agent.n_actions * d
+            t * e + 3 * t * e - t * first + 3 * blocks + 4 * t * d * 2 * hidden + 3 * t * (2 * hidden) ** 2 + 3 * t * n_actions * d
         )
     return 2 * total / 1e9

@@ -1,8 +1,8 @@
-"""What scripts/bench.py measures: an agent of either tree with a filled replay, its update by a clock of parts, its environment."""
+"""What bench measures: an agent of either tree with a filled replay. Its updates are timed part by part, its environment by the step."""
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,35 @@ import torch
 
 from DMControl.core import machine
 from scripts.bench.flops import atari_flops, dmcontrol_flops
+from scripts.trees import DMCONTROL, Tree
+
+DEFAULTS = {"dmcontrol": ("task=cheetah_run", "env_steps=400000"), "atari": ("game=alien",)}
+FLOPS = {"dmcontrol": dmcontrol_flops, "atari": atari_flops}
+PARTS = {  # the methods that make up a part of an update; those of an objective or a critic's loss only where the agent has it
+    "dmcontrol": {
+        "sample": ("replay.sample", "replay.sample_windows"),
+        "augment": (
+            "agent.augment.view", "agent.augment.draw", "agent.objective.augment.view", "agent.objective.augment.draw",
+            "agent.critic_loss.strong.view", "agent.critic_loss.strong.draw",
+        ),
+        "rl loss": ("agent.update_critic",),
+        "mlr forward": ("agent.objective.loss",),
+        "mlr backward": ("agent.update_objective",),
+        "masker forward": ("agent.critic_loss.see",),
+        "actor": ("agent.update_actor",),
+        "auxiliary": ("agent.critic_loss.after_update",),
+        "ema": ("agent.momentum.step", "agent.objective.after_step"),
+    },
+    "atari": {
+        "sample": ("replay.sample", "replay.update_priorities"),
+        "augment": ("agent.augment.view", "agent.augment.draw"),
+        "rl loss": ("agent.rl_loss",),
+        "mlr forward": ("agent.objective.loss",),
+        "mlr backward": ("agent.objective_gradient",),
+        "optimiser": ("agent.take_step",),
+        "ema": ("agent.copy_to_target", "agent.objective.after_step"),
+    },
+}  # fmt: skip
 
 
 class Clock:
@@ -59,144 +88,75 @@ class Clock:
         return spent
 
 
-class DMControlBench:
-    name = "DMControl"
+class Subject:
+    """An agent with a filled replay and an environment."""
 
-    def __init__(self, arguments: list[str]) -> None:
-        from DMControl.env import TRAIN, Env
-        from DMControl.memory import updates
-        from DMControl.methods import make_agent
-        from DMControl.replay import Replay
-        from DMControl.settings import read_config
-
-        self.config = config = read_config(["task=cheetah_run", "env_steps=400000", *arguments])
+    def __init__(self, tree: Tree, arguments: list[str]) -> None:
+        self.tree = tree
+        self.config = config = tree.read_config([*DEFAULTS[tree.name], *arguments])
         self.device = machine.choose_device(config.device)
         self.precision = machine.choose_precision(config.precision, self.device)
         machine.set_threads(config.threads)
-        image = config.image
-        self.env = Env(config.task, config.action_repeat, image.size, image.shadows, 0, TRAIN)
-        self.agent = make_agent(config, self.env.action_dim, self.precision)
-        capacity = min(config.replay.capacity, -(-config.env_steps // config.action_repeat))
-        self.replay = Replay(
-            capacity, self.env.episode_length, image.stack, image.size, self.env.action_dim, self.device, self.agent.generator
-        )
-        rng, frame = np.random.default_rng(0), self.env.reset()
-        while len(self.replay) < capacity:
-            self.replay.start(frame)
-            for t in range(self.env.episode_length):
-                self.replay.add(
-                    rng.uniform(-1, 1, self.env.action_dim).astype(np.float32), 0.0, False, t == self.env.episode_length - 1, frame
-                )
-        self.flops = dmcontrol_flops(config, self.env.action_dim)
-        steps = -(-100_000 // config.action_repeat)
-        self.label, self.run_steps, self.run_updates = config.task, steps, updates(config, steps)
+        self.env = tree.make_env(config, 0, clean=True)
+        self.agent = tree.make_agent(config, self.env, self.precision)
+        self.replay = tree.make_replay(config, self.env, self.agent)
+        self.rng = np.random.default_rng(0)
+        tree.fill(self.replay, self.env, self.rng)
+        self.flops = FLOPS[tree.name](config, tree.actions(self.env))
+        # a run of 100,000 env steps on DMControl, of 100,000 agent steps on Atari
+        self.run_steps = -(-100_000 // tree.repeat(config)) if tree is DMCONTROL else 100_000
+        self.run_updates = tree.updates(config, self.run_steps)
 
     def update(self) -> None:
-        self.agent.update(self.replay)
+        self.tree.update(self.agent, self.replay)
 
-    def parts(self, clock: Clock) -> None:
-        agent = self.agent
-        for name in ("sample", "sample_windows"):
-            clock.wrap(self.replay, name, "sample")
-        augments = [agent.augment] + ([agent.objective.augment] if agent.objective is not None else [])
-        for augment in augments:
-            clock.wrap(augment, "view", "augment")
-            clock.wrap(augment, "draw", "augment")
-        clock.wrap(agent, "update_critic", "rl loss")
-        clock.wrap(agent, "update_actor", "actor")
-        clock.wrap(agent.momentum, "step", "ema")
-        for optimizer in agent._optimizers().values():
-            clock.wrap(optimizer, "step", "optimiser")
-            clock.wrap(optimizer, "zero_grad", "optimiser")
-        if agent.objective is not None:
-            clock.wrap(agent, "update_objective", "mlr backward")
-            clock.wrap(agent.objective, "loss", "mlr forward")
-            clock.wrap(agent.objective, "after_step", "ema")
-        clock.wrap(agent.critic_loss, "after_update", "auxiliary")
-        if hasattr(agent.critic_loss, "strong"):
-            clock.wrap(agent.critic_loss.strong, "view", "augment")
-            clock.wrap(agent.critic_loss.strong, "draw", "augment")
-        if agent.critic_loss.front is not None:
-            clock.wrap(agent.critic_loss, "see", "masker forward")
+    def timed_methods(self) -> Iterator[tuple[str, str, Any]]:
+        """The part, the path and the owner of each method to be timed."""
+        for part, paths in PARTS[self.tree.name].items():
+            for path in paths:
+                *outer, name = path.split(".")
+                owner = functools.reduce(lambda found, key: getattr(found, key, None), outer, self)
+                if getattr(owner, name, None) is not None:
+                    yield part, path, owner
+
+    def time_parts(self, clock: Clock) -> None:
+        """From now on the clock knows which part of an update takes how long."""
+        for part, path, owner in self.timed_methods():
+            clock.wrap(owner, path.rpartition(".")[2], part)
+        for optimizer in self.tree.optimizers(self.agent):
+            for name in ("step", "zero_grad"):
+                clock.wrap(optimizer, name, "optimiser")
+
+    def steps_per_second(self, env: Any) -> float:
+        action = self.tree.random_action(env, self.rng)
+        env.reset()
+        return per_second(lambda: env.reset() if env.over else env.step(action))
+
+    def environment(self) -> dict[str, float]:
+        """Calls per second of the environment; last its steps."""
+        rates = {}
+        if self.tree is DMCONTROL:
+            rates = self.worlds()
+            self.env.reset()
+            rates["render"] = per_second(self.env.render)
+        return rates | {"step": self.steps_per_second(self.env)}
 
     def worlds(self) -> dict[str, float]:
-        """Steps and resets per second in each world that the configuration judges in."""
-        from DMControl.env import EVALUATE
-        from DMControl.evaluate import make_env
-        from DMControl.worlds.catalogue import world_names
-
-        out, action = {}, np.zeros(self.env.action_dim, np.float32)
-        for world in world_names(["clean", *self.config.eval.worlds], self.config.eval.intensities) if self.config.eval.worlds else []:
-            env = make_env(self.config, 0, EVALUATE, world)
-            env.reset()
-            out[f"reset in {world}"] = per_second(env.reset)
-            out[f"step in {world}"] = per_second(lambda env=env: env.reset() if env.over else env.step(action))
+        """Resets and steps per second in each world that the configuration evaluates in."""
+        if not self.config.eval.worlds:
+            return {}
+        env_module, evaluate, catalogue = (self.tree.load(name) for name in ("env", "evaluate", "worlds.catalogue"))
+        rates = {}
+        for place in catalogue.places(["clean", *self.config.eval.worlds], self.config.eval.intensities):
+            env = evaluate.make_env(self.config, 0, env_module.EVALUATE, place)
+            rates |= {f"reset in {place}": per_second(env.reset), f"step in {place}": self.steps_per_second(env)}
             env.close()
-        return out
-
-    def environment(self) -> dict[str, float]:
-        action = np.zeros(self.env.action_dim, np.float32)
-        self.env.reset()
-        render = per_second(self.env.render)
-        own = {"render": render, "step with render": per_second(lambda: self.env.reset() if self.env.over else self.env.step(action))}
-        return self.worlds() | own
+        return rates
 
 
-class AtariBench:
-    name = "Atari"
-
-    def __init__(self, arguments: list[str]) -> None:
-        from Atari.env import TRAIN
-        from Atari.evaluate import make_env
-        from Atari.methods import make_agent
-        from Atari.settings import read_config
-        from Atari.train import make_replay
-
-        self.config = config = read_config(["game=alien", *arguments])
-        self.device = machine.choose_device(config.device)
-        self.precision = machine.choose_precision(config.precision, self.device)
-        machine.set_threads(config.threads)
-        self.env = make_env(config, 0, TRAIN)
-        self.agent = make_agent(config, self.env.n_actions, self.precision)
-        self.replay = make_replay(config, self.device, self.agent.generator)
-        self.replay.start(self.env.reset())
-        rng = np.random.default_rng(0)
-        for _ in range(2000):
-            action = int(rng.integers(self.env.n_actions))
-            result = self.env.step(action)
-            self.replay.add(action, result)
-            if result.over:
-                self.replay.start(self.env.reset())
-        self.flops = atari_flops(config, self.agent)
-        r = config.rainbow
-        self.label, self.run_steps = config.game, 100_000
-        self.run_updates = (self.run_steps - r.random_steps) * r.updates_per_step // r.update_every
-
-    def update(self) -> None:
-        self.agent.update(self.replay, 50_000)
-
-    def parts(self, clock: Clock) -> None:
-        agent = self.agent
-        for name in ("sample", "update_priorities"):
-            clock.wrap(self.replay, name, "sample")
-        clock.wrap(agent.augment, "view", "augment")
-        clock.wrap(agent.augment, "draw", "augment")
-        clock.wrap(agent, "rl_loss", "rl loss")
-        clock.wrap(agent, "take_step", "optimiser")
-        clock.wrap(agent.optimizer, "zero_grad", "optimiser")
-        clock.wrap(agent, "copy_to_target", "ema")
-        if agent.objective is not None:
-            clock.wrap(agent, "objective_gradient", "mlr backward")
-            clock.wrap(agent.objective, "loss", "mlr forward")
-            clock.wrap(agent.objective, "after_step", "ema")
-
-    def environment(self) -> dict[str, float]:
-        return {"step": per_second(lambda: self.env.reset() if self.env.over else self.env.step(0))}
-
-
-def per_second(work: Callable[[], Any], seconds: float = 2.0) -> float:
+def per_second(call: Callable[[], Any], seconds: float = 2.0) -> float:
     start, count = time.perf_counter(), 0
     while time.perf_counter() - start < seconds:
-        work()
+        call()
         count += 1
     return count / (time.perf_counter() - start)

@@ -1,10 +1,10 @@
-"""What a measurement of scripts/bench.py looks like: for people at the terminal, and in README."""
+"""How a measurement of bench is shown: at the terminal, and as a row of the table in results/bench/README.md."""
 
 import json
 from pathlib import Path
 from typing import Any
 
-from scripts.report import sections as marks
+from scripts.report import sections
 
 
 def show(result: dict[str, Any]) -> None:
@@ -42,19 +42,21 @@ def row(context: dict[str, Any], r: dict[str, Any]) -> str:
     )
 
 
-def write_readme(folder: Path, readme: Path) -> None:
-    """The table between the marks of README, from every measurement in the folder."""
+def write_table(folder: Path) -> Path:
+    """Write the table of all measurements in the folder into its README.md, between the marks."""
+    page = folder / "README.md"
     columns = (
         "run | hardware, date | format | ms per update | GFLOP/s | matrix products | ratio | overhead | RSS GB | GPU GB | hours per 100k"
     )
     head = [f"| {columns} |", "|" + "---|" * len(columns.split("|"))]
     results = [(c, r) for c in (json.loads(f.read_text()) for f in sorted(folder.glob("*.json"))) for r in c["results"]]
     worlds = [line for _, r in results if (line := worlds_line(r))]
-    marks.fill(readme, "bench", [*head, *(row(c, r) for c, r in results), *(f"\n{line}" for line in worlds)])
+    sections.fill(page, "bench", [*head, *(row(c, r) for c, r in results), *(f"\n{line}" for line in worlds)])
+    return page
 
 
 def worlds_line(r: dict[str, Any]) -> str:
-    """What a step costs in each world, where the bench was asked for some."""
+    """What a step costs in each world, if several were measured."""
     steps = {k.removeprefix("step in "): v for k, v in r["environment_per_second"].items() if k.startswith("step in ")}
     if len(steps) < 2:
         return ""

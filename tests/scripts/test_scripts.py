@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +11,12 @@ import time
 
 import pytest
 from PIL import Image
+
+from DMControl.settings import read_config
+from scripts.bench.flops import dmcontrol_flops
+from scripts.bench.subjects import PARTS, Subject
+from scripts.bench.tables import write_table
+from scripts.trees import ATARI, DMCONTROL
 
 
 def run(root, *command: str) -> subprocess.CompletedProcess:
@@ -68,7 +76,7 @@ def test_bench(root, tmp_path):
     [
         (["tree=atari", "preset=debug", "game=pnog"], "did you mean pong"),
         (["tree=dmcontrol", "preset=papr"], "did you mean paper"),
-        (["--readme", "tree=atari"], "stands alone"),
+        (["--table", "tree=atari"], "stands alone"),
         (["--json", "."], "that is a folder"),
         (["updates=1"], "at least 2"),
     ],
@@ -91,11 +99,26 @@ def test_bench_keeps_what_it_had_when_it_is_interrupted(root, tmp_path):
     assert [r["preset"] for r in json.loads(file.read_text())["results"]] == ["debug"]
 
 
-def test_published_work_per_update():
-    """The formulas give the figures that the work in an update was counted to."""
-    from DMControl.settings import read_config
-    from scripts.bench.flops import dmcontrol_flops
+def test_bench_finds_each_method_that_it_times():
+    """All of them exist in an agent of one method or another, so that none is missed after a change of names."""
+    arguments = {DMCONTROL: ("preset=debug", "replay.capacity=100"), ATARI: ("preset=debug",)}
+    for tree, methods in {DMCONTROL: ("mlr", "svea"), ATARI: ("mlr",)}.items():
+        subjects = [Subject(tree, [*arguments[tree], f"method={method}"]) for method in methods]
+        found = {path for subject in subjects for _, path, _ in subject.timed_methods()}
+        assert found == {path for paths in PARTS[tree.name].values() for path in paths}
 
+
+def test_bench_writes_its_table(root, tmp_path):
+    for file in (root / "results/bench").glob("*"):
+        shutil.copy(file, tmp_path)
+    page = tmp_path / "README.md"
+    text = page.read_text()
+    page.write_text(re.sub(r"(<!-- bench:.*?-->\n).*(<!-- end of bench -->)", r"\1\2", text, flags=re.DOTALL))
+    assert write_table(tmp_path) == page and page.read_text() == text, "run scripts/bench.sh --table"
+
+
+def test_published_work_per_update():
+    """The formulas give the figures that were counted for an update as published."""
     assert dmcontrol_flops(read_config(["task=cheetah_run"]), 6) == pytest.approx(3678, rel=1e-3)
     small = ["sac.batch_size=64", "mlr.batch_size=16", "mlr.window=8", "encoder.filters=32", "task=cheetah_run"]
     assert dmcontrol_flops(read_config(small), 6) == pytest.approx(79.8, rel=2e-3)
