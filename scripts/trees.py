@@ -57,6 +57,10 @@ class Tree:
     def make_agent(self, config: Any, env: Any, precision: Any) -> Any:
         return self.load("methods").make_agent(config, self.actions(env), precision)
 
+    def for_acting(self, config: Any) -> Any:
+        """The settings without what only a training reads, which may be gone."""
+        return config
+
     def load_agent(self, run: Path, config: Any, env: Any, precision: Any) -> tuple[Any, int]:
         """The newest saved agent of a run, and its agent step."""
         return self.load("evaluate").load_agent(run, config, self.actions(env), precision)
@@ -95,6 +99,9 @@ class DMControlTree(Tree):
         place = self.load("worlds.catalogue").Place("clean") if clean else self.load("settings").worlds_of(config)[0]
         return self.load("evaluate").make_env(config, seed, streams.EVALUATE if judge else streams.TRAIN, place)
 
+    def for_acting(self, config: Any) -> Any:
+        return self.load("evaluate").for_acting(config)
+
     def make_replay(self, config: Any, env: Any, agent: Any) -> Any:
         image, capacity = config.image, self.load("memory").capacity(config)
         replay = self.load("replay").Replay
@@ -120,7 +127,7 @@ class DMControlTree(Tree):
         return stack.observation()
 
     def random_action(self, env: Any, rng: Any) -> Any:
-        return rng.uniform(-1, 1, env.action_dim).astype("float32")
+        return rng.uniform(-1, 1, env.action_dim)
 
     def act(self, agent: Any, observation: Any, explore: bool) -> Any:
         return agent.act(observation, sample=explore)[0]

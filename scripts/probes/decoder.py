@@ -30,7 +30,7 @@ from Atari.methods import make_agent
 from Atari.replay import Replay
 from Atari.train import make_replay
 from scripts.ledger.runs import changed
-from scripts.probes import measurements as readings
+from scripts.probes import measurements
 from scripts.trees import ATARI
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,7 +70,7 @@ def logged(run: Path) -> tuple[int, dict[str, float]]:
 
     events = EventAccumulator(str(run))
     events.Reload()
-    tags = [f"mlr/loss_{name}" for name in readings.LOSSES]
+    tags = [f"mlr/loss_{name}" for name in measurements.LOSSES]
     if not set(tags) <= set(events.Tags()["scalars"]):
         raise UserError(f"{run} has logged no {tags[0]}: say a run of method=mlr")
     last = [events.Scalars(tag)[-1] for tag in tags]
@@ -78,7 +78,7 @@ def logged(run: Path) -> tuple[int, dict[str, float]]:
 
 
 def told(seen: dict[str, float]) -> str:
-    return ", ".join(f"{name} {seen[f'mlr/loss_{name}']:.4f}" for name in readings.LOSSES)
+    return ", ".join(f"{name} {seen[f'mlr/loss_{name}']:.4f}" for name in measurements.LOSSES)
 
 
 def keep(results: str, saved: Config, seen: dict[str, float], **what: str) -> None:
@@ -86,8 +86,57 @@ def keep(results: str, saved: Config, seen: dict[str, float], **what: str) -> No
     if not results:
         return
     row = {key: str(saved[key]) for key in ("game", "preset", "method", "name", "seed")} | {"frame_share": ""} | what
-    row |= {name: f"{seen[f'mlr/loss_{name}']:.4f}" for name in readings.LOSSES}
-    print(f"written: {readings.DECODER.replace(Path(results), [row])}")
+    row |= {name: f"{seen[f'mlr/loss_{name}']:.4f}" for name in measurements.LOSSES}
+    print(f"written: {measurements.DECODER.replace(Path(results), [row])}")
+
+
+def report_logged(run: Path, saved: Config, results: str) -> None:
+    """MLR's losses as the run itself logged them."""
+    frame, seen = logged(run)
+    print(f"{run}, at {frame:,} frames: {told(seen)}")
+    keep(results, saved, seen, trained=measurements.IN_THE_RUN, settings=changed(ATARI, saved), after=f"{frame:,} frames")
+
+
+def settings_for(saved: Config, steps: int, rest: list[str]) -> Config:
+    """MLR with the run's encoder and environment, its preset and what was typed."""
+    for key in (a.partition("=")[0] for a in rest):
+        if key in OF_THE_RUN or key.startswith(("encoder.", "env.")):
+            raise UserError(f"key {key} is the run's: it cannot be set here")
+    given = [f"game={saved.game}", "method=mlr", f"preset={saved.preset}", f"seed={saved.seed}", f"replay.capacity={steps}"]
+    config = settings.read_config([*given, "mlr.tau=1", *rest])
+    config["encoder"], config["env"] = saved.encoder, saved.env
+    config["rainbow"] |= {key: saved.rainbow[key] for key in ("hidden", "atoms")}
+    return config
+
+
+def prepare(run: Path, saved: Config, config: Config, untrained: bool, precision: machine.Precision) -> Rainbow:
+    """MLR's agent around the run's encoder and head, or around those that were drawn; both stand still from now on."""
+    n_actions = make_env(config, saved.seed, TRAIN).n_actions
+    agent = make_agent(config, n_actions, precision)
+    if not untrained:
+        player, _ = load_agent(run, saved, n_actions, precision)
+        agent.network.load_state_dict(player.network.state_dict())
+    agent.objective.after_step()  # with tau 1: the targets are what the encoder is
+    for p in agent.network.parameters():
+        p.requires_grad_(False)
+    return agent
+
+
+def train(agent: Rainbow, config: Config, replay: Replay, fresh: Window, updates: int, generator: torch.Generator) -> dict[str, float]:
+    """Train the parts that MLR adds; print its losses on fresh windows as the updates go by, and return the last."""
+    objective = agent.objective
+    optimizer = torch.optim.Adam(list(objective.trained()), config.rainbow.lr, eps=config.rainbow.adam_eps)
+    for update in range(updates + 1):
+        if update % max(1, updates // LINES) == 0:
+            seen = objective.gauges(fresh, torch.Generator(agent.device).manual_seed(SEED))
+            print(f"update {update:5}: {told(seen)}", flush=True)
+        if update == updates:
+            break
+        optimizer.zero_grad()
+        for part in objective.parts(replay.sample(config.rainbow.batch_size, 1.0).window, generator):
+            (objective.loss(part)[0].sum() / config.rainbow.batch_size).backward()
+        optimizer.step()
+    return seen
 
 
 def main(arguments: list[str]) -> int:
@@ -103,52 +152,24 @@ def main(arguments: list[str]) -> int:
     check_saved(saved, settings.CONFIGS, settings.RANGES, run / "config.yaml")
     rest, results = [a for a in arguments if a not in mine], options["results"]
     if results:
-        readings.DECODER.read(Path(results))  # what is wrong with it is said before the work
+        measurements.DECODER.read(Path(results))  # so that an error in it comes before the measurement
     if options.flag("logged"):
         if rest:
-            raise UserError(f"{rest[0]} says nothing to logged=true: the run has its settings")
-        frame, seen = logged(run)
-        print(f"{run}, at {frame:,} frames: {told(seen)}")
-        keep(results, saved, seen, trained=readings.IN_THE_RUN, settings=changed(ATARI, saved), after=f"{frame:,} frames")
+            raise UserError(f"{rest[0]} has no effect with logged=true: the run has its settings")
+        report_logged(run, saved, results)
         return 0
-    for key in (a.partition("=")[0] for a in rest):
-        if key in OF_THE_RUN or key.startswith(("encoder.", "env.")):
-            raise UserError(f"key {key} is the run's: it cannot be set here")
-    given = [f"game={saved.game}", "method=mlr", f"preset={saved.preset}", f"seed={saved.seed}", f"replay.capacity={steps}"]
-    config = settings.read_config([*given, "mlr.tau=1", *rest])
-    config["encoder"], config["env"] = saved.encoder, saved.env
-    config["rainbow"] |= {key: saved.rainbow[key] for key in ("hidden", "atoms")}
+    config = settings_for(saved, steps, rest)
     precision = machine.choose_precision("fp32", machine.choose_device(options["device"]))
     machine.set_threads(options.whole("threads", 0, 1024))
-
-    n_actions = make_env(config, saved.seed, TRAIN).n_actions
-    agent = make_agent(config, n_actions, precision)
-    if not untrained:
-        player, _ = load_agent(run, saved, n_actions, precision)
-        agent.network.load_state_dict(player.network.state_dict())
-    objective, generator = agent.objective, torch.Generator(precision.device).manual_seed(SEED)
-    objective.after_step()  # with tau 1: the targets are what the encoder is
-    for p in agent.network.parameters():
-        p.requires_grad_(False)
-    optimizer = torch.optim.Adam(list(objective.trained()), config.rainbow.lr, eps=config.rainbow.adam_eps)
-
+    agent, generator = prepare(run, saved, config, untrained, precision), torch.Generator(precision.device).manual_seed(SEED)
     epsilon = 1.0 if untrained else 0.1
     replay = play(agent, config, SEED, steps, epsilon)
     fresh = play(agent, config, SEED + 1, steps, epsilon).sample(WINDOWS, 1.0).window
     print(f"{saved.game}, {'an untrained encoder' if untrained else run}:")
-    share = f"{share_of_frames(objective, fresh, generator):.2f}"
+    share = f"{share_of_frames(agent.objective, fresh, generator):.2f}"
     print(f"targets: {share} of their variance due to the frame, the rest to the view", flush=True)
-    for update in range(updates + 1):
-        if update % max(1, updates // LINES) == 0:
-            seen = objective.gauges(fresh, torch.Generator(precision.device).manual_seed(SEED))
-            print(f"update {update:5}: {told(seen)}", flush=True)
-        if update == updates:
-            break
-        optimizer.zero_grad()
-        for part in objective.parts(replay.sample(config.rainbow.batch_size, 1.0).window, generator):
-            (objective.loss(part)[0].sum() / config.rainbow.batch_size).backward()
-        optimizer.step()
-    trained = readings.APART_UNTRAINED if untrained else readings.APART
+    seen = train(agent, config, replay, fresh, updates, generator)
+    trained = measurements.APART_UNTRAINED if untrained else measurements.APART
     keep(results, saved, seen, trained=trained, settings=" ".join(rest), after=f"{updates:,} updates", frame_share=share)
     return 0
 

@@ -1,6 +1,6 @@
 """What an encoder knows: how much of the simulator's state a linear map reads from its latents.
 
-python scripts/readout.py RUN_DIR ... [results=results] [device=auto] [threads=0]
+scripts/readout.sh RUN_DIR ... [results=results] [device=auto] [threads=0]
 
 Runs of the same task and preset are compared on the same frames: 72 episodes in the clean world, dealt out to their policies in turn, half
 of the time with random actions, of 1,000 steps at most. A ridge regression from latents to state is fitted on the first third of the
@@ -17,7 +17,6 @@ Name all runs of a task in one call: its rows, and no others, take the place of 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -32,7 +31,8 @@ from DMControl.core.run.config import Config, check_saved
 from DMControl.core.run.folder import read_config
 from DMControl.core.run.options import Options
 from scripts.ledger.rows import Row
-from scripts.probes import measurements as readings
+from scripts.probes import measurements
+from scripts.trees import ATARI, Tree, tree_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -45,117 +45,53 @@ VALUES = 8  # that a quantity takes at least, in each part
 STRENGTHS = np.logspace(-7, 0, 15)  # of the ridge, in units of the latents' summed squares
 
 
-class ControlSuite:
-    """A task of the DMControl tree, its policies and their latents."""
+SHARED = {"dmcontrol": ("image", "action_repeat"), "atari": ("env",)}  # settings in which all runs of a task must agree
 
-    benchmark, shared = "dmcontrol", ("image", "action_repeat")
 
-    @staticmethod
-    def settings() -> ModuleType:
-        from DMControl import settings
+class Source:
+    """Episodes of a task in the clean world, and the policies and latents of its agents."""
 
-        return settings
-
-    def __init__(self, config: Config, precision: machine.Precision) -> None:
-        from DMControl.env import EVALUATE, Stack
-        from DMControl.evaluate import make_env
-        from DMControl.worlds.catalogue import WorldName
-
-        self.precision, self.task = precision, config.task
-        self.env, self.stack = make_env(config, SEED, EVALUATE, WorldName("clean")), Stack(config.image.stack, precision.device)
+    def __init__(self, tree: Tree, config: Config, precision: machine.Precision) -> None:
+        self.tree, self.precision = tree, precision
+        self.benchmark, self.task = tree.name, config[tree.task]
+        self.env = tree.make_env(config, SEED, judge=True, clean=True)
+        self.stack = tree.make_stack(config, precision.device)
 
     def load(self, run: Path, config: Config) -> tuple[Any, int]:
-        from DMControl.evaluate import load_agent
-
-        agent, step = load_agent(run, config, self.env.action_dim, self.precision)
-        return agent, step * config.action_repeat
+        """The agent of a run, and how many simulator steps it was trained for."""
+        agent, step = self.tree.load_agent(run, config, self.env, self.precision)
+        return agent, step * self.tree.repeat(config)
 
     def untrained(self, config: Config) -> Any:
-        from DMControl.evaluate import for_acting
-        from DMControl.methods import make_agent
-
-        return make_agent(for_acting(config), self.env.action_dim, self.precision)
+        return self.tree.make_agent(self.tree.for_acting(config), self.env, self.precision)
 
     def start(self, episode: int) -> None:
         self.stack.start(self.env.reset(episode))
 
     def observation(self) -> Frames:
-        return self.stack.observation()
+        return self.tree.observation(self.stack, self.precision.device)
 
-    def choose(self, agent: Any) -> np.ndarray:
-        return agent.act(self.observation(), sample=False)[0]
+    def choose(self, agent: Any) -> Any:
+        return self.tree.act(agent, self.observation(), explore=False)
 
-    def random(self, rng: np.random.Generator) -> np.ndarray:
-        return rng.uniform(-1, 1, self.env.action_dim)
+    def random(self, rng: np.random.Generator) -> Any:
+        return self.tree.random_action(self.env, rng)
 
-    def follow(self, action: np.ndarray) -> None:
-        self.stack.push(self.env.step(action).frame)
+    def follow(self, action: Any) -> None:
+        self.tree.push(self.stack, self.env.step(action))
 
     def state(self) -> dict[str, float]:
+        """On DMControl the task's own state vector, on Atari the bytes of the console's memory."""
+        if self.tree is ATARI:
+            return {f"byte{i}": float(value) for i, value in enumerate(self.env.ale.getRAM())}
         seen = self.env.inner.task.get_observation(self.env.inner.physics)
         return {f"{key}{i}": value for key, values in seen.items() for i, value in enumerate(np.ravel(values))}
 
     def latent(self, agent: Any, images: Tensor) -> Tensor:
-        """What the Q functions read and MLR trains, (N, d). The policy has a head of its own on the same convolutions."""
-        crop = Frames.of_images(images).centre_crop(agent.crop)
-        return agent.critic.encoder(agent.critic_loss.see(crop, judging=True))
-
-
-class Console:
-    """A game of the Atari tree, its policies and their latents."""
-
-    benchmark, shared = "atari", ("env",)
-
-    @staticmethod
-    def settings() -> ModuleType:
-        from Atari import settings
-
-        return settings
-
-    def __init__(self, config: Config, precision: machine.Precision) -> None:
-        from Atari.env import EVALUATE, Stack
-        from Atari.evaluate import make_env
-
-        self.precision, self.task = precision, config.game
-        self.env, self.stack = make_env(config, SEED, EVALUATE), Stack(config.env.stack)
-
-    def load(self, run: Path, config: Config) -> tuple[Any, int]:
-        from Atari.evaluate import load_agent
-
-        agent, step = load_agent(run, config, self.env.n_actions, self.precision)
-        return agent, step * config.env.frame_skip
-
-    def untrained(self, config: Config) -> Any:
-        from Atari.methods import make_agent
-
-        return make_agent(config, self.env.n_actions, self.precision)
-
-    def start(self, episode: int) -> None:
-        self.stack.start(self.env.reset(episode))
-
-    def observation(self) -> Frames:
-        from Atari.env import observations
-
-        return observations([self.stack], self.precision.device)
-
-    def choose(self, agent: Any) -> int:
-        return int(agent.act(self.observation(), noisy=False)[0])
-
-    def random(self, rng: np.random.Generator) -> int:
-        return int(rng.integers(self.env.n_actions))
-
-    def follow(self, action: int) -> None:
-        self.stack.follow(self.env.step(action))
-
-    def state(self) -> dict[str, float]:
-        return {f"byte{i}": float(value) for i, value in enumerate(self.env.ale.getRAM())}
-
-    def latent(self, agent: Any, images: Tensor) -> Tensor:
-        """What the head reads: (N, d)."""
-        return agent.network.latent(images)
-
-
-Source = ControlSuite | Console
+        """(N, d): on Atari what the head reads; on DMControl what the Q functions read and MLR trains."""
+        if self.tree is ATARI:
+            return agent.network.latent(images)
+        return agent.critic.encoder(agent.critic_loss.see(Frames.of_images(images).centre_crop(agent.crop), judging=True))
 
 
 def play(source: Source, agent: Any, episode: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, dict[str, float], Any]]:
@@ -236,7 +172,7 @@ def effective_rank(latents: np.ndarray) -> float:
 def answers(agent: Any, stretches: list[tuple[Tensor, Tensor]], device: torch.device) -> dict[str, str]:
     """MLR's loss on a window of each stretch: as it is, with other windows' inputs, of the best constant; nothing where there is no MLR."""
     if agent.objective is None or len(stretches) < 2:
-        return dict.fromkeys(readings.LOSSES, "")
+        return dict.fromkeys(measurements.LOSSES, "")
     k = agent.objective.window
     images = torch.cat([image[:k] for image, _ in stretches]).to(device)
     actions = torch.stack([action[:k] for _, action in stretches]).to(device)
@@ -244,7 +180,7 @@ def answers(agent: Any, stretches: list[tuple[Tensor, Tensor]], device: torch.de
     window = Window(Frames.of_images(images), actions, torch.ones(len(actions), device=device))
     generator = torch.Generator(device).manual_seed(SEED)
     found = [agent.objective.gauges(window, generator) for _ in range(MASKS)]
-    return {name: f"{sum(f[f'mlr/loss_{name}'] for f in found) / MASKS:.4f}" for name in readings.LOSSES}
+    return {name: f"{sum(f[f'mlr/loss_{name}'] for f in found) / MASKS:.4f}" for name in measurements.LOSSES}
 
 
 @torch.no_grad()
@@ -268,25 +204,25 @@ def compare(source: Source, runs: dict[Path, Config]) -> Iterator[Row]:
 
     last_first = sorted(runs.values(), key=lambda c: (c.method == "baseline", not c.name))
     for config in {config.seed: config for config in last_first}.values():
-        yield row(source.untrained(config), config, method=readings.UNTRAINED, name="", step="0")
+        yield row(source.untrained(config), config, method=measurements.UNTRAINED, name="", step="0")
     for run, config in runs.items():
         agent, step = agents[run]
         yield row(agent, config, method=config.method, name=config.name, step=str(step))
 
 
-def groups(runs: list[Path]) -> dict[tuple[type[Source], str, str], dict[Path, Config]]:
-    """Runs by benchmark, task and preset. What they look at must be the same, and none may count twice."""
-    found: dict[tuple[type[Source], str, str], dict[Path, Config]] = {}
+def groups(runs: list[Path]) -> dict[tuple[Tree, str, str], dict[Path, Config]]:
+    """Runs by tree, task and preset. What they look at must be the same, and no run may count twice."""
+    found: dict[tuple[Tree, str, str], dict[Path, Config]] = {}
     for run in sorted(runs):
         config = read_config(run)
-        kind = ControlSuite if "task" in config else Console
-        settings = kind.settings()
+        tree = tree_of(config)
+        settings = tree.load("settings")
         check_saved(config, settings.CONFIGS, settings.RANGES, run / "config.yaml")
-        group = found.setdefault((kind, config.task if kind is ControlSuite else config.game, config.preset), {})
+        group = found.setdefault((tree, config[tree.task], config.preset), {})
         for other, theirs in group.items():
             if (config.method, config.name, config.seed) == (theirs.method, theirs.name, theirs.seed):
                 raise UserError(f"{run} and {other} are the same method, name and seed: one run counts once")
-            for key in kind.shared:
+            for key in SHARED[tree.name]:
                 if config[key] != theirs[key]:
                     raise UserError(f"{run} and {other} have different settings of {key}: they cannot look at the same frames")
         group[run] = config
@@ -299,16 +235,16 @@ def main(arguments: list[str]) -> int:
         raise UserError("say which runs: scripts/readout.sh runs/dmcontrol/<task>/*/seed*")
     machine.set_threads(options.whole("threads", 0, 1024))
     results = Path(options["results"])
-    readings.READOUT.read(results)  # what is wrong with it is said before the work
-    for (kind, task, preset), members in groups([Path(word) for word in options.words]).items():
+    measurements.READOUT.read(results)  # so that an error in it comes before the measurement
+    for (tree, task, preset), members in groups([Path(word) for word in options.words]).items():
         precision = machine.choose_precision("fp32", machine.choose_device(options["device"]))
-        source, rows = kind(next(iter(members.values())), precision), []
+        source, rows = Source(tree, next(iter(members.values())), precision), []
         for row in compare(source, members):
             rows.append(row)
             name = " ".join(filter(None, (row["method"], row["name"], f"seed {row['seed']}")))
             print(f"{task}, {preset}, {name}: R2 {row['r2']}, rank {row['rank']}", end="")
-            print("".join(f", {key} {row[key]}" for key in readings.LOSSES if row[key]), flush=True)
-        file = readings.READOUT.replace(results, rows)
+            print("".join(f", {key} {row[key]}" for key in measurements.LOSSES if row[key]), flush=True)
+        file = measurements.READOUT.replace(results, rows)
     print(f"all rows: {file}")
     return 0
 

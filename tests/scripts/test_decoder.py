@@ -10,7 +10,7 @@ from Atari.core.errors import UserError
 from Atari.core.run.folder import read_config
 from Atari.evaluate import load_agent
 from Atari.methods import make_agent
-from scripts.probes import measurements as readings
+from scripts.probes import measurements
 from scripts.probes.decoder import main
 from scripts.report.tables import Report, decoder_table
 
@@ -57,17 +57,17 @@ def test_what_was_read_becomes_rows_and_a_table(root, run, tmp_path, capsys):
     for arguments in (apart, apart, [*apart, "untrained=true", "rainbow.lr=3e-3"], [str(other), "logged=true", f"results={results}"]):
         assert main(arguments) == 0
     said = capsys.readouterr().out
-    rows = readings.DECODER.read(results)
+    rows = measurements.DECODER.read(results)
     assert [(r["method"], r["name"], r["trained"], r["settings"], r["after"]) for r in rows] == [
-        ("baseline", "", readings.APART_UNTRAINED, "rainbow.lr=3e-3", "6 updates"),
-        ("baseline", "", readings.APART, "", "6 updates"),  # measured twice, one row
-        ("mlr", "other", readings.IN_THE_RUN, "rainbow.adam_eps=1e-08", f"{read_config(other).steps * 4:,} frames"),
+        ("baseline", "", measurements.APART_UNTRAINED, "rainbow.lr=3e-3", "6 updates"),
+        ("baseline", "", measurements.APART, "", "6 updates"),  # measured twice, one row
+        ("mlr", "other", measurements.IN_THE_RUN, "rainbow.adam_eps=1e-08", f"{read_config(other).steps * 4:,} frames"),
     ]
     for row, own in ((rows[1], losses(said, "own")[6]), (rows[2], float(said.split("frames: own ")[1].split(",")[0]))):
         assert float(row["own"]) == own
     page = Report(results, tmp_path)
     decoder_table(page, "##")
-    assert f"| boxing | debug | MLR other, seed 1 | {readings.IN_THE_RUN} | `rainbow.adam_eps=1e-08` |" in "\n".join(page.lines)
+    assert f"| boxing | debug | MLR other, seed 1 | {measurements.IN_THE_RUN} | `rainbow.adam_eps=1e-08` |" in "\n".join(page.lines)
     file = results / "decoder.csv"
     file.write_text(file.read_text().replace(rows[1]["own"], "0.0001"))
     edited = subprocess.run([sys.executable, "-m", "scripts.probes.decoder", *apart], cwd=root, capture_output=True, text=True)
@@ -77,7 +77,7 @@ def test_what_was_read_becomes_rows_and_a_table(root, run, tmp_path, capsys):
 def test_mistakes_are_named(run, tmp_path):
     for arguments, says in (
         ([str(run), "logged=true"], "say a run of method=mlr"),
-        ([str(run), "logged=true", "rainbow.lr=1"], "says nothing to logged=true"),
+        ([str(run), "logged=true", "rainbow.lr=1"], "no effect with logged=true"),
         ([], "say which run"),
         ([str(run), "updates=-1"], "updates=-1"),
         ([str(run), "mlr.mask.ratoi=1"], "mlr.mask.ratio"),

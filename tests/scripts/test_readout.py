@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,8 +14,9 @@ from DMControl.core.errors import UserError
 from DMControl.core.method.frames import Frames
 from DMControl.core.run.config import Config
 from DMControl.core.run.folder import read_config
-from scripts.probes import measurements as readings
-from scripts.probes.readout import LONGEST, STRETCH, Console, ControlSuite, collect, compare, effective_rank, groups, main, play, readout
+from scripts.probes import measurements
+from scripts.probes.readout import LONGEST, STRETCH, Source, collect, compare, effective_rank, groups, main, play, readout
+from scripts.trees import ATARI, DMCONTROL
 
 FP32 = machine.choose_precision("fp32", torch.device("cpu"))
 ARGUMENTS = {"DMControl": ("env_steps=1000",), "Atari": ("game=boxing",)}
@@ -154,19 +154,19 @@ def test_an_episode_pairs_each_observation_with_its_state():
 
 def test_images_and_states_belong_together(runs):
     """The pixels themselves tell where the cart and a boxer are. States of another step would not be read from them as well."""
-    for tree, kind, wanted in (("DMControl", ControlSuite, "position0"), ("Atari", Console, "byte33")):  # the cart; the black boxer
-        run = runs[tree]
+    for tree, wanted in ((DMCONTROL, "position0"), (ATARI, "byte33")):  # the cart; the black boxer
+        run = runs[tree.package]
         config = read_config(run)
-        place = kind(config, FP32)
-        place.choose = partial(place.random, np.random.default_rng(7))
-        seen = collect(place, [place.load(run, config)[0]] * 2)
+        source, rng = Source(tree, config, FP32), np.random.default_rng(7)
+        source.choose = lambda agent, source=source, rng=rng: source.random(rng)  # what a short run learns is no matter here
+        seen = collect(source, [source.load(run, config)[0]] * 2)
         images, states, names = seen.images, seen.states, seen.names
         assert [len(i) for i in images] == [len(s) for s in states] and images[0].dtype == torch.uint8
         column = names.index(wanted)
         pixels = [torch.nn.functional.avg_pool2d(i.float(), 2).flatten(1).double().numpy() for i in images]
         late = [np.roll(s, 25, 0) for s in states]
         right, wrong = (readout(pixels, [s[:, [column]] for s in some])[0] for some in (states, late))
-        assert right > 0.5 and wrong < 0.2, (tree, right, wrong)
+        assert right > 0.5 and wrong < 0.2, (tree.name, right, wrong)
         k = config.mlr.window
         assert [(i.shape[1:], i.dtype, len(i), len(a)) for i, a in seen.stretches] == [(images[0].shape[1:], torch.uint8, k, k)] * 2
 
@@ -175,7 +175,7 @@ def test_rows_of_real_runs(root, runs, tmp_path, capsys):
     results = tmp_path / "results"
     assert main([*map(str, runs.values()), f"results={results}", "threads=1"]) == 0
     first = (results / "readout.csv").read_text()
-    rows = readings.READOUT.read(results)
+    rows = measurements.READOUT.read(results)
     assert [(r["benchmark"], r["task"], r["method"], r["step"]) for r in rows] == [
         ("atari", "boxing", "mlr", "960"), ("atari", "boxing", "untrained", "0"),
         ("dmcontrol", "cartpole_swingup", "mlr", "1000"), ("dmcontrol", "cartpole_swingup", "untrained", "0"),
@@ -185,8 +185,8 @@ def test_rows_of_real_runs(root, runs, tmp_path, capsys):
         each = list(quantities(r).values())
         assert float(r["r2"]) == pytest.approx(np.mean(each), abs=0.01) and 0 <= min(each) and max(each) <= 1 and float(r["rank"]) >= 1
         assert f"R2 {r['r2']}, rank {r['rank']}" in printed
-        assert all(0 <= float(r[key]) < 4 if r[key] else r["method"] == "untrained" for key in readings.LOSSES)
-    assert [all(r[key] for key in readings.LOSSES) for r in rows if r["method"] == "mlr"] == [True, True]
+        assert all(0 <= float(r[key]) < 4 if r[key] else r["method"] == "untrained" for key in measurements.LOSSES)
+    assert [all(r[key] for key in measurements.LOSSES) for r in rows if r["method"] == "mlr"] == [True, True]
 
     assert main([str(runs["DMControl"]), f"results={results}", "threads=1"]) == 0
     assert (results / "readout.csv").read_text() == first, "the same again, and the other task's rows are kept"
@@ -195,7 +195,7 @@ def test_rows_of_real_runs(root, runs, tmp_path, capsys):
     done = subprocess.run(report, cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     score = float(rows[2]["r2"])
-    losses = " / ".join(f"{float(rows[2][key]):#.3g}" for key in readings.LOSSES)
+    losses = " / ".join(f"{float(rows[2][key]):#.3g}" for key in measurements.LOSSES)
     (line,) = (
         x for x in (results / "REPORT.md").read_text().splitlines() if x.startswith("| cartpole_swingup | debug | MLR | 1,000 env steps |")
     )
