@@ -45,7 +45,6 @@ class Tree:
         """pong-mlr-paper-seed1, for a file that tells of this run."""
         return "-".join(self.run_path(values, ".").parts[1:])
 
-
     def memory(self, config: Any, env: Any, precision: Any) -> dict[str, int]:
         """Bytes that a run needs, by what needs them."""
         return self.load("memory").memory(config, self.actions(env), precision)
@@ -80,6 +79,10 @@ class DMControlTree(Tree):
     def steps(self, config: Any) -> int:
         """Agent steps of a whole run."""
         return -(-config.env_steps // config.action_repeat)
+
+    def simulator_steps(self, config: Any) -> int:
+        """Of a whole run, as `unit` counts them."""
+        return config.env_steps
 
     def updates(self, config: Any, steps: int) -> int:
         """Updates in that many agent steps."""
@@ -157,6 +160,9 @@ class AtariTree(Tree):
 
     def steps(self, config: Any) -> int:
         return config.steps
+
+    def simulator_steps(self, config: Any) -> int:
+        return config.steps * config.env.frame_skip
 
     def updates(self, config: Any, steps: int) -> int:
         rainbow = config.rainbow

@@ -27,9 +27,11 @@ from DMControl.core import machine
 from DMControl.core.errors import UserError, nearest, run_main
 from DMControl.core.run.recorder import PLAIN_FIRST
 from scripts.runs.queue import known_sets, methods_of, seeds_of, tasks_of
-from scripts.trees import ATARI, DMCONTROL, tree_of
+from scripts.trees import ATARI, DMCONTROL, Tree
 
-STEPS, UPDATES, BUDGET_S = 150, 5, 60.0  # of the simulator; of the learner; at most so long per method
+STEPS, UPDATES = 150, 5  # that are timed
+EPISODES = {"dmcontrol": 1, "atari": 2}  # that are timed; games are played side by side
+BUDGET_S = 60.0  # after which no further update of a method is timed
 OPTIONS = {"--seeds": "1", "--method": "mlr", "--preset": "paper", "--jobs-per-gpu": "1", "--gpus": "all", "--runs": "runs"}
 
 
@@ -65,120 +67,47 @@ def per_update(times: list[float], period: int) -> float:
     return statistics.mean(min(times[phase::period]) for phase in range(min(period, len(times))))
 
 
-class DMControlPlan:
-    key, unit = "task", "env steps"
+def measure_pace(tree: Tree, trainer: Any) -> Pace:
+    """Time some steps of acting, and evaluation episodes of the untrained policy."""
+    agent, env, replay, config = trainer.agent, trainer.env, trainer.replay, trainer.config
+    replay.start(env.reset())
 
-    def config(self, arguments: list[str]) -> Any:
-        from DMControl.settings import read_config
+    def step() -> None:
+        action = tree.act(agent, replay.newest(), explore=True)
+        tree.store(replay, action, env.step(action))
+        if env.over:
+            replay.start(env.reset())
 
-        return read_config(arguments)
-
-    def trainer(self, config: Any) -> Any:
-        from DMControl.train import Trainer
-
-        return Trainer(config, "plan")
-
-    def prepare(self, trainer: Any) -> Pace:
-        device, config = trainer.device, trainer.config
-        trainer.replay.start(trainer.env.reset())
-
-        def step() -> None:
-            action = trainer.agent.act(trainer.replay.newest(), sample=True)[0]
-            result = trainer.env.step(action)
-            trainer.replay.add(action, result.reward, result.terminal, result.last, result.frame)
-            if result.last:
-                trainer.replay.start(trainer.env.reset())
-
-        count = min(STEPS, config.env_steps // config.action_repeat)
-        each = timed(lambda: [step() for _ in range(count)], device) / count
-        return Pace(each, timed(lambda: trainer.judge(trainer.world, 1), device))
-
-    def update(self, trainer: Any) -> None:
-        trainer.agent.update(trainer.replay)
-
-    def amounts(self, config: Any) -> tuple[int, int, int, int, int]:
-        """Agent steps, steps of the simulator, updates, evaluation episodes, saves."""
-        from DMControl.memory import updates
-        from DMControl.settings import worlds_of
-
-        steps = -(-config.env_steps // config.action_repeat)
-        episodes = (config.env_steps // config.eval.every + 1) * config.eval.episodes * len(worlds_of(config))
-        return steps, config.env_steps, updates(config, steps), episodes, config.env_steps // config.checkpoint.every
-
-    def replay_bytes(self, config: Any) -> int:
-        from DMControl.memory import capacity
-
-        return capacity(config) * config.image.size**2 * 3
+    count = min(STEPS, tree.steps(config))
+    seconds = timed(lambda: [step() for _ in range(count)], trainer.device) / count
+    judge = tree.make_env(config, config.seed, judge=True)
+    episodes = EPISODES[tree.name]
+    return Pace(seconds, timed(lambda: tree.evaluate(agent, config, judge, episodes), trainer.device) / episodes)
 
 
-class AtariPlan:
-    key, unit = "game", "frames"
-
-    def config(self, arguments: list[str]) -> Any:
-        from Atari.settings import read_config
-
-        return read_config(arguments)
-
-    def trainer(self, config: Any) -> Any:
-        from Atari.train import Trainer
-
-        return Trainer(config, "plan")
-
-    def prepare(self, trainer: Any) -> Pace:
-        from Atari.evaluate import evaluate
-
-        device, config = trainer.device, trainer.config
-        trainer.replay.start(trainer.env.reset())
-
-        def step() -> None:
-            action = trainer.agent.act(trainer.replay.newest(), epsilon=1.0)[0]
-            result = trainer.env.step(action)
-            trainer.replay.add(action, result)
-            if result.over:
-                trainer.replay.start(trainer.env.reset())
-
-        count = min(STEPS, config.steps)
-        each = timed(lambda: [step() for _ in range(count)], device) / count
-        games = 2
-        return Pace(each, timed(lambda: evaluate(trainer.agent, config, games, config.seed), device) / games)
-
-    def update(self, trainer: Any) -> None:
-        trainer.agent.update(trainer.replay, trainer.config.rainbow.random_steps + 1)
-
-    def amounts(self, config: Any) -> tuple[int, int, int, int, int]:
-        """Agent steps, steps of the simulator, updates, evaluation episodes, saves."""
-        rainbow = config.rainbow
-        updates = (config.steps - rainbow.random_steps) // rainbow.update_every * rainbow.updates_per_step
-        episodes = (1 + (config.steps - 1) // config.eval.every) * config.eval.episodes + config.eval.final_episodes
-        return config.steps, config.steps * config.env.frame_skip, updates, episodes, config.steps // config.checkpoint.every
-
-    def replay_bytes(self, config: Any) -> int:
-        from Atari.memory import capacity
-
-        return capacity(config) * config.env.size**2
+def measure_cost(tree: Tree, trainer: Any, folder: Path) -> Cost:
+    """Time updates and a save; see how much memory and disk they take."""
+    agent, times, start = trainer.agent, [], time.perf_counter()
+    first = (PLAIN_FIRST + 1) * agent.period if agent.recorder.active else 1  # warm up, and be recorded on a GPU
+    while len(times) < first + UPDATES and (not times or time.perf_counter() - start < BUDGET_S):
+        times.append(timed(lambda: tree.update(agent, trainer.replay), trainer.device))
+    update = per_update(times[first:] or times, agent.period)
+    before = time.perf_counter()
+    trainer.save()
+    save = time.perf_counter() - before
+    disk = sum(f.stat().st_size for f in folder.rglob("*.pt")) * 2
+    replay = tree.memory(trainer.config, trainer.env, trainer.precision)["replay"]
+    gpu = torch.cuda.max_memory_reserved() if trainer.device.type == "cuda" else 0
+    ram = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + (0 if gpu else replay)
+    return Cost(update, save, disk, replay, ram, gpu)
 
 
-def measure(plan: DMControlPlan | AtariPlan, arguments: list[str], folder: Path, whole: bool) -> tuple[Any, Pace, Cost | None]:
-    """One task with one method: its pace, and where `whole`, the costs that tasks share."""
-    config = plan.config([*arguments, f"runs={folder}", "eval.video=false"])
+def measure(tree: Tree, arguments: list[str], folder: Path, cost: Cost | None) -> tuple[Any, Pace, Cost]:
+    """The settings of one task with one method, its pace, and the costs that tasks share unless they are known."""
+    config = tree.read_config([*arguments, f"runs={folder}", "eval.video=false"])
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):  # it would name a run that is none
-        trainer = plan.trainer(config)
-    pace = plan.prepare(trainer)
-    cost = None
-    if whole:
-        agent, times, start = trainer.agent, [], time.perf_counter()
-        first = (PLAIN_FIRST + 1) * agent.period if agent.recorder.active else 1  # warm up, and be recorded on a GPU
-        while len(times) < first + UPDATES and (not times or time.perf_counter() - start < BUDGET_S):
-            times.append(timed(lambda: plan.update(trainer), trainer.device))
-        update = per_update(times[first:] or times, agent.period)
-        before = time.perf_counter()
-        trainer.save()
-        save = time.perf_counter() - before
-        disk = sum(f.stat().st_size for f in folder.rglob("*.pt")) * 2
-        replay = plan.replay_bytes(config)
-        gpu = torch.cuda.max_memory_reserved() if trainer.device.type == "cuda" else 0
-        ram = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + (0 if gpu else replay)
-        cost = Cost(update, save, disk, replay, ram, gpu)
+        trainer = tree.make_trainer(config, "plan")
+    pace, cost = measure_pace(tree, trainer), cost or measure_cost(tree, trainer, folder)
     trainer.bar.close()
     trainer.logger.close()
     trainer.folder.lock.close()
@@ -186,7 +115,18 @@ def measure(plan: DMControlPlan | AtariPlan, arguments: list[str], folder: Path,
     return config, pace, cost
 
 
-def names(words: str) -> tuple[DMControlPlan | AtariPlan, list[str]]:
+def estimate(tree: Tree, config: Any, pace: Pace, cost: Cost) -> dict[str, float]:
+    """Seconds of a whole run, by what takes them."""
+    steps = tree.steps(config)
+    return {
+        "environment": steps * pace.step,
+        "updates": tree.updates(config, steps) * cost.update,
+        "evaluation": tree.evaluation_episodes(config) * pace.episode,
+        "saves": tree.saves(config) * cost.save,
+    }
+
+
+def names(words: str) -> tuple[Tree, list[str]]:
     """The tree that these tasks or games belong to, and their names."""
     from Atari import games
     from Atari.core.errors import UserError as AtariError
@@ -196,9 +136,9 @@ def names(words: str) -> tuple[DMControlPlan | AtariPlan, list[str]]:
     if not parts:
         raise UserError("say which set: scripts/plan.sh all6, all26, or names of tasks or of games")
     if all(w in TASKS or w in known_sets(DMCONTROL) for w in parts):
-        return DMControlPlan(), tasks_of(DMCONTROL, words)
+        return DMCONTROL, tasks_of(DMCONTROL, words)
     try:
-        return AtariPlan(), list(dict.fromkeys(games.parse(w) for w in tasks_of(ATARI, words)))
+        return ATARI, list(dict.fromkeys(games.parse(w) for w in tasks_of(ATARI, words)))
     except AtariError as error:
         known = [*known_sets(DMCONTROL), *known_sets(ATARI), *TASKS, *games.SCORES]
         raise UserError(f"{words} is neither a set nor tasks nor games: {nearest(parts[0], known)}") from error
@@ -219,7 +159,8 @@ def gpu_count(word: str) -> int:
     return len(listed.stdout.split())
 
 
-def main(arguments: list[str]) -> int:
+def read_options(arguments: list[str]) -> tuple[dict[str, str], list[str], list[str]]:
+    """The options, the settings of the runs, and the words that name tasks."""
     options, settings, words = dict(OPTIONS), [], []
     rest = iter(arguments)
     for argument in rest:
@@ -231,10 +172,51 @@ def main(arguments: list[str]) -> int:
             raise UserError(f"option {argument} is unknown: {nearest(argument, options)}")
         else:
             (settings if "=" in argument else words).append(argument)
-    plan, tasks = names(" ".join(words))
-    methods, seeds = methods_of(options["--method"]), seeds_of(options["--seeds"])
     if not options["--jobs-per-gpu"].isdecimal() or int(options["--jobs-per-gpu"]) < 1:
         raise UserError(f"--jobs-per-gpu {options['--jobs-per-gpu']} must be a whole number from 1 on")
+    return options, settings, words
+
+
+@dataclass
+class Total:
+    """What all runs together take that have not finished yet. Seconds, bytes."""
+
+    runs: int = 0
+    finished: int = 0
+    steps: int = 0  # of the simulator
+    seconds: float = 0.0
+    longest: float = 0.0  # of a run
+    disk: int = 0
+    frames: int = 0  # of the largest replay on disk
+    ram: int = 0  # of the largest run
+    gpu: int = 0
+
+    def add(self, left: int, finished: int, steps: int, seconds: float, cost: Cost) -> None:
+        self.runs, self.finished, self.steps = self.runs + left, self.finished + finished, self.steps + left * steps
+        self.seconds, self.longest = self.seconds + left * seconds, max(self.longest, seconds)
+        self.disk, self.frames = self.disk + left * cost.disk, max(self.frames, cost.frames)
+        self.ram, self.gpu = max(self.ram, cost.ram), max(self.gpu, cost.gpu)
+
+    def show(self, unit: str, slots: int, gpus: int, threads: int, runs: str) -> None:
+        side = min(slots, self.runs)
+        wait = max(self.seconds / slots, self.longest if self.runs else 0.0)
+        on_gpu = f", GPU memory {machine.gigabytes(self.gpu * side // max(1, gpus))} a GPU" if self.gpu else ""
+        print(f"runs:  {self.runs} to do" + (f", {self.finished} finished already" if self.finished else "") + f"; {side} side by side")
+        print(f"steps: {self.steps:,} {unit} in all")
+        print(f"hours: {wait / 3600:.2f} of waiting, {self.seconds / 3600:.2f} of runs", end=" ")
+        print(f"(measured one at a time, on {threads} thread(s) each)")
+        print(f"GB:    RAM {machine.gigabytes(self.ram * side)}{on_gpu}")
+        print(f"       disk {machine.gigabytes(self.disk)} for what stays, and up to", end=" ")
+        print(f"{machine.gigabytes(self.frames * side)} for the replays of runs under way")
+        free = machine.free_disk(Path(runs))
+        if self.disk + self.frames * side > free:
+            print(f"       that is more than the {machine.gigabytes(free)} free under {runs}")
+
+
+def main(arguments: list[str]) -> int:
+    options, settings, words = read_options(arguments)
+    tree, tasks = names(" ".join(words))
+    methods, seeds = methods_of(options["--method"]), seeds_of(options["--seeds"])
     gpus = gpu_count(options["--gpus"])
     slots = max(1, gpus) * int(options["--jobs-per-gpu"])
     threads = max(1, len(os.sched_getaffinity(0)) // slots)
@@ -243,45 +225,18 @@ def main(arguments: list[str]) -> int:
         shared.append(f"threads={threads}")
     if not gpus:
         shared.append("device=cpu")
-    runs, seconds, frames, disk, steps, done, ram, gpu = 0, 0.0, 0, 0, 0, 0, 0, 0
-    longest = 0.0
-    lines = []
+    total, costs = Total(), {}
     with tempfile.TemporaryDirectory() as place:
-        costs: dict[str, Cost] = {}
         for task, method in itertools.product(tasks, methods):
-            chosen = [f"{plan.key}={task}", f"method={method}", *shared]
-            config, pace, cost = measure(plan, chosen, Path(place) / "runs", method not in costs)
-            costs[method] = cost or costs[method]
-            cost = costs[method]
-            agent_steps, simulator, updates, episodes, saves = plan.amounts(config)
-            parts = {
-                "environment": agent_steps * pace.step,
-                "updates": updates * cost.update,
-                "evaluation": episodes * pace.episode,
-                "saves": saves * cost.save,
-            }
-            each = sum(parts.values())
-            tree = tree_of(config)
+            chosen = [f"{tree.task}={task}", f"method={method}", *shared]
+            config, pace, cost = measure(tree, chosen, Path(place) / "runs", costs.get(method))
+            costs[method], parts = cost, estimate(tree, config, pace, cost)
+            seconds = sum(parts.values())
             finished = sum((tree.run_path({**config, "seed": s}, options["--runs"]) / "result.json").exists() for s in seeds)
-            left = len(seeds) - finished
-            runs, done, seconds, steps = runs + left, done + finished, seconds + left * each, steps + left * simulator
-            disk, frames, longest = disk + left * cost.disk, max(frames, cost.frames), max(longest, each)
-            ram, gpu = max(ram, cost.ram), max(gpu, cost.gpu)
-            shares = ", ".join(f"{name} {value / each:.0%}" for name, value in parts.items())
-            lines.append(f"  {task:20} {method:10} {each / 3600:8.2f} h a run ({shares}; {cost.update * 1e3:.1f} ms an update)")
-    print("\n".join(lines))
-    side = min(slots, runs)
-    wall = max(seconds / slots, longest if runs else 0.0)
-    print(f"runs:  {runs} to do" + (f", {done} finished already" if done else "") + f"; {side} side by side")
-    print(f"steps: {steps:,} {plan.unit} in all")
-    print(f"hours: {wall / 3600:.2f} of waiting, {seconds / 3600:.2f} of runs (measured one at a time, on {threads} thread(s) each)")
-    on_gpu = f", GPU memory {machine.gigabytes(gpu * side // max(1, gpus))} a GPU" if gpu else ""
-    print(f"GB:    RAM {machine.gigabytes(ram * side)}{on_gpu}")
-    under_way = machine.gigabytes(frames * side)
-    print(f"       disk {machine.gigabytes(disk)} for what stays, and up to {under_way} for the replays of runs under way")
-    free = machine.free_disk(Path(options["--runs"]))
-    if disk + frames * side > free:
-        print(f"       that is more than the {machine.gigabytes(free)} free under {options['--runs']}")
+            total.add(len(seeds) - finished, finished, tree.simulator_steps(config), seconds, cost)
+            shares = ", ".join(f"{name} {value / seconds:.0%}" for name, value in parts.items())
+            print(f"  {task:20} {method:10} {seconds / 3600:8.2f} h a run ({shares}; {cost.update * 1e3:.1f} ms an update)", flush=True)
+    total.show(tree.unit, slots, gpus, threads, options["--runs"])
     return 0
 
 

@@ -12,7 +12,8 @@ from Atari.evaluate import load_agent
 from Atari.methods import make_agent
 from scripts.probes import measurements
 from scripts.probes.decoder import main
-from scripts.report.tables import Report, decoder_table
+from scripts.report.page import Page
+from scripts.report.probes import decoder_table
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +66,8 @@ def test_what_was_read_becomes_rows_and_a_table(root, run, tmp_path, capsys):
     ]
     for row, own in ((rows[1], losses(said, "own")[6]), (rows[2], float(said.split("frames: own ")[1].split(",")[0]))):
         assert float(row["own"]) == own
-    page = Report(results, tmp_path)
-    decoder_table(page, "##")
+    page = Page(results, tmp_path)
+    decoder_table(page)
     assert f"| boxing | debug | MLR other, seed 1 | {measurements.IN_THE_RUN} | `rainbow.adam_eps=1e-08` |" in "\n".join(page.lines)
     file = results / "decoder.csv"
     file.write_text(file.read_text().replace(rows[1]["own"], "0.0001"))

@@ -10,8 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-import Atari.needs
-import DMControl.needs
 import numpy as np
 import pytest
 import torch
@@ -22,10 +20,12 @@ from omegaconf import OmegaConf
 
 import Atari.env
 import Atari.evaluate
+import Atari.memory
 import Atari.methods
 import Atari.replay
 import Atari.train
 import DMControl.evaluate
+import DMControl.memory
 import DMControl.methods
 import DMControl.replay
 import DMControl.train
@@ -33,6 +33,7 @@ from Atari.core import errors as atari_errors
 from DMControl.core import errors as dmcontrol_errors
 from DMControl.core import machine
 from DMControl.core.run import config as configuration
+from scripts.trees import tree_named
 
 CPU = torch.device("cpu")
 TREES = {"dmcontrol": DMControl, "atari": Atari}
@@ -115,13 +116,13 @@ def arguments(tree: str) -> st.SearchStrategy[list[str]]:
     return st.one_of(st.lists(st.one_of(good, good, good, st.sampled_from(groups)), min_size=1, max_size=3), rubbish, rubbish)
 
 
-def judge(tree: str, arguments: list[str], work: Path, thorough: bool) -> bool:
+def judge(tree: str, arguments: list[str], runs: Path, thorough: bool) -> bool:
     """True where the settings make a run: `thorough` builds its agent and replay and makes an update, if these are small."""
     package = TREES[tree]
     try:
-        config = package.settings.read_config(["preset=debug", f"runs={work}", *arguments])
+        config = package.settings.read_config(["preset=debug", f"runs={runs}", *arguments])
         path = package.settings.run_path(config)
-        assert config.runs != str(work) or path.resolve().is_relative_to(work.resolve())
+        assert config.runs != str(runs) or path.resolve().is_relative_to(runs.resolve())
         build(tree, config, thorough)
     except MISTAKE as error:
         line = " ".join(str(error).split())
@@ -135,7 +136,7 @@ def build(tree: str, config, thorough: bool) -> None:
     package = TREES[tree]
     device = machine.choose_device(config.device)
     precision = machine.choose_precision(config.precision, device)
-    need = package.needs.memory(config, 2, precision)
+    need = package.memory.memory(config, 2, precision)
     package.train.require_disk(config.runs, package.settings.run_path(config), need["replay"], need["networks"])
     package.train.machine.require(device, need)
     if sum(need.values()) > 2**24 or device.type != "cpu" or not thorough:
@@ -144,7 +145,7 @@ def build(tree: str, config, thorough: bool) -> None:
     generator = np.random.default_rng(0)
     if tree == "dmcontrol":
         image, steps = config.image, 45
-        replay = package.replay.Replay(package.needs.capacity(config), 40, image.stack, image.size, 2, CPU, agent.generator)
+        replay = package.replay.Replay(package.memory.capacity(config), 40, image.stack, image.size, 2, CPU, agent.generator)
         replay.start(generator.integers(0, 256, (image.size, image.size, 3), dtype=np.uint8))
         for n in range(steps):
             frame = generator.integers(0, 256, (image.size, image.size, 3), dtype=np.uint8)
@@ -153,7 +154,7 @@ def build(tree: str, config, thorough: bool) -> None:
     else:
         env, rainbow = config.env, config.rainbow
         replay = package.replay.Replay(
-            package.needs.capacity(config), size=env.size, stack=env.stack, window=package.methods.window_of(config),
+            package.memory.capacity(config), size=env.size, stack=env.stack, window=package.methods.window_of(config),
             n_step=rainbow.n_step, discount=rainbow.discount, alpha=config.replay.alpha, device=CPU, generator=agent.generator,
         )  # fmt: skip
         if rainbow.random_steps <= replay.reserve:
@@ -164,7 +165,7 @@ def build(tree: str, config, thorough: bool) -> None:
             replay.add(1, package.env.Step(frame, 1.0, 1.0, False, False, False))
         ready = len(replay) > 0
     if ready:
-        agent.update(replay) if tree == "dmcontrol" else agent.update(replay, 1)
+        tree_named(tree).update(agent, replay)
 
 
 @pytest.mark.parametrize("tree", TREES)
@@ -181,7 +182,7 @@ class TestFuzz:
         assert len(outcomes) >= 650 and 20 < sum(outcomes) < len(outcomes) - 20  # both kinds were met
 
     def test_yaml(self, tree, tmp_path, monkeypatch):
-        """A preset of the user's own: odd values under good keys, or another file with its text harmed."""
+        """A preset of the user's own: odd values under good keys, or another file with its text damaged."""
         package = TREES[tree]
         folder, outcomes = tmp_path / "configs", []
         shutil.copytree(package.settings.CONFIGS, folder)
@@ -197,7 +198,7 @@ class TestFuzz:
         @settings(max_examples=350, **OPTIONS)
         @given(st.one_of(block, st.tuples(st.sampled_from(sorted(texts)), st.integers(0, 2**32))))
         def run(case):
-            harmed = None
+            damaged = None
             if isinstance(case, dict):
                 values: dict = {"preset": "mine"}
                 for key, value in case.items():
@@ -210,15 +211,15 @@ class TestFuzz:
                 (folder / "preset" / "mine.yaml").write_text(text, encoding="utf-8", errors="surrogatepass")
                 typed = ["preset=mine"]
             else:
-                harmed, number = case
-                (folder / harmed).write_text(harm(texts[harmed], random.Random(number)))
+                damaged, number = case
+                (folder / damaged).write_text(damage(texts[damaged], random.Random(number)))
                 typed = []
             try:
                 outcomes.append(judge(tree, typed, tmp_path / "runs", thorough=len(outcomes) % 5 == 0))
             finally:
                 (folder / "preset" / "mine.yaml").unlink(missing_ok=True)
-                if harmed:
-                    (folder / harmed).write_text(texts[harmed])
+                if damaged:
+                    (folder / damaged).write_text(texts[damaged])
 
         run()
         assert len(outcomes) >= 350 and 10 < sum(outcomes) < len(outcomes) - 10
@@ -236,7 +237,7 @@ class TestFuzz:
         @settings(max_examples=100, **OPTIONS)
         @given(st.lists(typed, max_size=3), st.integers(0, 2**32))
         def run(typed, number):
-            (run_folder / "config.yaml").write_text(harm(good, random.Random(number)))
+            (run_folder / "config.yaml").write_text(damage(good, random.Random(number)))
             with pytest.raises(MISTAKE):  # there is no saved policy: it is a mistake in any case
                 package.evaluate.main(["run=run", *typed])
 
@@ -244,13 +245,13 @@ class TestFuzz:
 
     def test_ctrl_c_while_libraries_are_loaded(self, tree, root):
         command = [sys.executable, "-m", f"{TREES[tree].__name__}.train", "preset=debug", "seed=-1"]
-        victim = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=root)
-        maps = Path(f"/proc/{victim.pid}/maps")
-        while victim.poll() is None and "libtorch" not in maps.read_text() and "numpy" not in maps.read_text():
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=root)
+        maps = Path(f"/proc/{process.pid}/maps")
+        while process.poll() is None and "libtorch" not in maps.read_text() and "numpy" not in maps.read_text():
             time.sleep(0.01)
-        victim.send_signal(signal.SIGINT)
-        said = victim.communicate(timeout=60)[1]
-        assert victim.returncode == 130 and said == "interrupted before anything was begun\n", said
+        process.send_signal(signal.SIGINT)
+        output = process.communicate(timeout=60)[1]
+        assert process.returncode == 130 and output == "interrupted before anything was begun\n", output
 
     @pytest.mark.parametrize("typed", ["episodes=²", "seed=①", "threads=٣٣٣٣٣"])
     def test_digits_that_are_no_numbers(self, tree, typed):
@@ -268,7 +269,7 @@ class TestFuzz:
         assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
 
 
-def harm(text: str, dice: random.Random) -> str:
+def damage(text: str, dice: random.Random) -> str:
     """Some characters lost, doubled or changed, or a line moved."""
     for _ in range(dice.randint(1, 3)):
         if not text:
