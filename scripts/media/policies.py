@@ -14,7 +14,7 @@ import imageio.v2 as imageio
 from PIL import Image
 
 from DMControl.core.errors import UserError, run_main
-from scripts.report.aggregates import method_name
+from scripts.report.data import method_name
 
 ROOT = Path(__file__).resolve().parents[2]
 
