@@ -51,18 +51,26 @@ class Tree:
 
     def make_trainer(self, config: Any, command: str) -> Any:
         """A run with everything it needs, at its first step."""
-        return self.load("train").Trainer(config, command)
+        return self.load("train").make_trainer(config, command)
+
+    def updates(self, config: Any, steps: int) -> int:
+        """Updates in that many agent steps."""
+        return self.load("core.run.trainer").updates_until(config.train, steps)
 
     def make_agent(self, config: Any, env: Any, precision: Any) -> Any:
         return self.load("methods").make_agent(config, self.actions(env), precision)
 
-    def for_acting(self, config: Any) -> Any:
-        """The settings without what only a training reads, which may be gone."""
-        return config
-
     def load_agent(self, run: Path, config: Any, env: Any, precision: Any) -> tuple[Any, int]:
         """The newest saved agent of a run, and its agent step."""
-        return self.load("evaluate").load_agent(run, config, self.actions(env), precision)
+        return self.load("evaluate").load_agent(run, self.for_acting(config), self.actions(env), precision)
+
+    def act(self, agent: Any, observation: Any, explore: bool) -> Any:
+        """One action, of an agent that remembers nothing of the episode so far."""
+        return agent.act(observation, agent.begin(1), explore)[0][0]
+
+    def update(self, agent: Any, replay: Any) -> Any:
+        """One update, as in the middle of a run."""
+        return agent.update(replay, 50_000)
 
 
 class DMControlTree(Tree):
@@ -84,10 +92,6 @@ class DMControlTree(Tree):
         """Of a whole run, as `unit` counts them."""
         return config.env_steps
 
-    def updates(self, config: Any, steps: int) -> int:
-        """Updates in that many agent steps."""
-        return self.load("memory").updates(config, steps)
-
     def evaluation_episodes(self, config: Any) -> int:
         """Of a whole run."""
         return (config.env_steps // config.eval.every + 1) * config.eval.episodes * len(self.load("settings").worlds_of(config))
@@ -99,10 +103,11 @@ class DMControlTree(Tree):
     def make_env(self, config: Any, seed: int, judge: bool = False, clean: bool = False) -> Any:
         """The environment that a run trains in, or that judges it; `clean`: without what its world adds."""
         streams = self.load("env")
-        place = self.load("worlds.catalogue").Place("clean") if clean else self.load("settings").worlds_of(config)[0]
-        return self.load("evaluate").make_env(config, seed, streams.EVALUATE if judge else streams.TRAIN, place)
+        world = self.load("worlds.catalogue").WorldName("clean") if clean else self.load("settings").worlds_of(config)[0]
+        return self.load("evaluate").make_env(config, seed, streams.EVALUATE if judge else streams.TRAIN, world)
 
     def for_acting(self, config: Any) -> Any:
+        """The settings without what a deterministic policy in no training needs."""
         return self.load("evaluate").for_acting(config)
 
     def make_replay(self, config: Any, env: Any, agent: Any) -> Any:
@@ -132,15 +137,8 @@ class DMControlTree(Tree):
     def random_action(self, env: Any, rng: Any) -> Any:
         return rng.uniform(-1, 1, env.action_dim)
 
-    def act(self, agent: Any, observation: Any, explore: bool) -> Any:
-        return agent.act(observation, sample=explore)[0]
-
     def store(self, replay: Any, action: Any, result: Any) -> None:
         replay.add(action, result.reward, result.terminal, result.last, result.frame)
-
-    def update(self, agent: Any, replay: Any) -> Any:
-        """One update, as in the middle of a run."""
-        return agent.update(replay)
 
     def evaluate(self, agent: Any, config: Any, env: Any, episodes: int) -> Any:
         return self.load("evaluate").evaluate(agent, env, self.make_stack(config, agent.device), episodes)
@@ -164,10 +162,6 @@ class AtariTree(Tree):
     def simulator_steps(self, config: Any) -> int:
         return config.steps * config.env.frame_skip
 
-    def updates(self, config: Any, steps: int) -> int:
-        rainbow = config.rainbow
-        return (steps - rainbow.random_steps) // rainbow.update_every * rainbow.updates_per_step
-
     def evaluation_episodes(self, config: Any) -> int:
         return (1 + (config.steps - 1) // config.eval.every) * config.eval.episodes + config.eval.final_episodes
 
@@ -178,8 +172,14 @@ class AtariTree(Tree):
         streams = self.load("env")
         return self.load("evaluate").make_env(config, seed, streams.EVALUATE if judge else streams.TRAIN)
 
+    def for_acting(self, config: Any) -> Any:
+        settings = self.load("core.run.config")
+        config = settings.Config(settings.plain(config))
+        config["eval"]["epsilon"] = 0.0  # no random actions
+        return config
+
     def make_replay(self, config: Any, env: Any, agent: Any) -> Any:
-        return self.load("train").make_replay(config, agent.device, agent.generator)
+        return self.load("train").make_replay(config, agent)
 
     def fill(self, replay: Any, env: Any, rng: Any) -> None:
         """Transitions of random actions, more than an update draws from at once."""
@@ -202,14 +202,8 @@ class AtariTree(Tree):
     def random_action(self, env: Any, rng: Any) -> Any:
         return int(rng.integers(env.n_actions))
 
-    def act(self, agent: Any, observation: Any, explore: bool) -> Any:
-        return int(agent.act(observation, noisy=explore)[0])
-
     def store(self, replay: Any, action: Any, result: Any) -> None:
         replay.add(action, result)
-
-    def update(self, agent: Any, replay: Any) -> Any:
-        return agent.update(replay, 50_000)
 
     def evaluate(self, agent: Any, config: Any, env: Any, episodes: int) -> Any:
         return self.load("evaluate").evaluate(agent, config, episodes, config.seed)

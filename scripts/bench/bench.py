@@ -34,7 +34,7 @@ from scripts.trees import TREES, Tree, tree_named
 
 ROOT = Path(__file__).resolve().parents[2]
 
-PARTS = ("sample", "augment", "rl loss", "mlr forward", "mlr backward", "masker forward", "actor", "auxiliary", "optimiser", "ema", "rest")
+PARTS = ("sample", "augment", "rl loss", "objective forward", "objective backward", "masker forward", "actor", "optimiser", "ema", "rest")
 
 
 def matrix_rates(precision: machine.Precision) -> tuple[float, float]:

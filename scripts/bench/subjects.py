@@ -16,27 +16,26 @@ DEFAULTS = {"dmcontrol": ("task=cheetah_run", "env_steps=400000"), "atari": ("ga
 FLOPS = {"dmcontrol": dmcontrol_flops, "atari": atari_flops}
 PARTS = {  # the methods that make up a part of an update; those of an objective or a critic's loss only where the agent has it
     "dmcontrol": {
-        "sample": ("replay.sample", "replay.sample_windows"),
+        "sample": ("replay.sample", "replay.sample_sequences"),
         "augment": (
             "agent.augment.view", "agent.augment.draw", "agent.objective.augment.view", "agent.objective.augment.draw",
             "agent.critic_loss.strong.view", "agent.critic_loss.strong.draw",
         ),
         "rl loss": ("agent.update_critic",),
-        "mlr forward": ("agent.objective.loss",),
-        "mlr backward": ("agent.update_objective",),
-        "masker forward": ("agent.critic_loss.see",),
+        "objective forward": ("agent.objective.loss",),
+        "objective backward": ("agent.update_objective",),
+        "masker forward": ("agent.pixels.forward",),
         "actor": ("agent.update_actor",),
-        "auxiliary": ("agent.critic_loss.after_update",),
-        "ema": ("agent.momentum.step", "agent.objective.after_step"),
+        "ema": ("agent.momentum.step", "agent.objective.move_targets"),
     },
     "atari": {
         "sample": ("replay.sample", "replay.update_priorities"),
         "augment": ("agent.augment.view", "agent.augment.draw"),
         "rl loss": ("agent.rl_loss",),
-        "mlr forward": ("agent.objective.loss",),
-        "mlr backward": ("agent.objective_gradient",),
+        "objective forward": ("agent.objective.loss",),
+        "objective backward": ("agent.objective_gradient",),
         "optimiser": ("agent.take_step",),
-        "ema": ("agent.copy_to_target", "agent.objective.after_step"),
+        "ema": ("agent.copy_to_target", "agent.objective.move_targets"),
     },
 }  # fmt: skip
 
@@ -147,9 +146,9 @@ class Subject:
             return {}
         env_module, evaluate, catalogue = (self.tree.load(name) for name in ("env", "evaluate", "worlds.catalogue"))
         rates = {}
-        for place in catalogue.places(["clean", *self.config.eval.worlds], self.config.eval.intensities):
-            env = evaluate.make_env(self.config, 0, env_module.EVALUATE, place)
-            rates |= {f"reset in {place}": per_second(env.reset), f"step in {place}": self.steps_per_second(env)}
+        for world in catalogue.world_names(["clean", *self.config.eval.worlds], self.config.eval.intensities):
+            env = evaluate.make_env(self.config, 0, env_module.EVALUATE, world)
+            rates |= {f"reset in {world}": per_second(env.reset), f"step in {world}": self.steps_per_second(env)}
             env.close()
         return rates
 

@@ -16,7 +16,7 @@ def show(result: dict[str, Any]) -> None:
         print(f"  not recorded, kernel by kernel {result['ms_per_update_plain']:.1f} ms:")
     for part, ms in result["parts_ms"].items():
         if ms:
-            print(f"    {part:13s}{ms:9.1f} ms   {100 * ms / sum(result['parts_ms'].values()):5.1f}%")
+            print(f"    {part:18s}{ms:9.1f} ms   {100 * ms / sum(result['parts_ms'].values()):5.1f}%")
     print(f"  work   {result['gflop_per_update']:12.1f} GFLOP as published -> {result['gflops']:.0f} GFLOP/s")
     print(
         f"  matrix products reach {result['matrix_gflops']:.0f} GFLOP/s here: ratio {result['ratio']:.2f}"

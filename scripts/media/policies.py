@@ -1,6 +1,6 @@
 """Small animations of finished runs for README: figs/policies/<task>_<method>_<preset>.gif, under 1 MB each, with their caption inside.
 
-python scripts/policies.py RUN_DIR ... [figs=figs]
+scripts/policies.sh RUN_DIR ... [figs=figs]
 
 The frames are those of the run's own video/final.mp4, the first seconds of it where it is long. `scripts/report.sh --readme README.md`
 shows them all.

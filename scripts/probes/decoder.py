@@ -20,7 +20,8 @@ from Atari import settings
 from Atari.agents.rainbow import Rainbow
 from Atari.core import machine
 from Atari.core.errors import UserError, run_main
-from Atari.core.method.reconstruction import Reconstruction, Window
+from Atari.core.method.reconstruction import Reconstruction
+from Atari.core.method.sequence import Sequence
 from Atari.core.run.config import Config, check_saved
 from Atari.core.run.folder import read_config
 from Atari.core.run.options import Options
@@ -33,8 +34,6 @@ from scripts.ledger.runs import changed
 from scripts.probes import measurements
 from scripts.trees import ATARI
 
-ROOT = Path(__file__).resolve().parents[2]
-
 OWN = {"updates": "600", "steps": "1500", "untrained": "false", "device": "auto", "threads": "0", "logged": "false", "results": ""}
 OF_THE_RUN = ("game", "method", "preset", "seed", "replay.capacity", "mlr.tau", "mlr.momentum", "rainbow.hidden", "rainbow.atoms")
 VIEWS, WINDOWS, LINES = 16, 64, 6  # of a frame; that are looked at; that are printed
@@ -42,21 +41,21 @@ SEED = 20_000
 
 
 @torch.no_grad()
-def share_of_frames(objective: Reconstruction, window: Window, generator: torch.Generator) -> float:
+def share_of_frames(objective: Reconstruction, sequence: Sequence, generator: torch.Generator) -> float:
     """1 - (squared distance from a frame's mean target) / (from the mean of all): unit vectors, on views that the means have not seen."""
-    drawn = (objective.augment.draw(len(window.obs), window.obs.channels, generator) for _ in range(VIEWS))
-    targets = torch.stack([F.normalize(objective.targets(objective.augment.view(window.obs, view)), dim=-1) for view in drawn])
+    drawn = (objective.augment.draw(len(sequence.obs), sequence.obs.channels, generator) for _ in range(VIEWS))
+    targets = torch.stack([F.normalize(objective.target(objective.augment.view(sequence.obs, view)), dim=-1) for view in drawn])
     known, fresh = targets.chunk(2)  # (views, frames, p)
     of_frame, of_all = F.normalize(known.mean(0), dim=-1), F.normalize(known.mean((0, 1)), dim=-1)
     return float(1 - (fresh - of_frame).square().sum() / (fresh - of_all).square().sum())
 
 
-def play(agent: Rainbow, config: Config, seed: int, steps: int, epsilon: float) -> Replay:
-    env, generator = make_env(config, seed, TRAIN), torch.Generator(agent.device).manual_seed(seed)
-    replay = make_replay(config, agent.device, generator)
+def play(agent: Rainbow, config: Config, seed: int, steps: int) -> Replay:
+    env, replay = make_env(config, seed, TRAIN), make_replay(config, agent)
+    replay.generator = torch.Generator(agent.device).manual_seed(seed)
     replay.start(env.reset())
     for _ in range(steps):
-        action = int(agent.act(replay.newest(), epsilon=epsilon, noisy=False)[0])
+        action = ATARI.act(agent, replay.newest(), explore=False)
         result = env.step(action)
         replay.add(action, result)
         if result.over:
@@ -116,24 +115,24 @@ def prepare(run: Path, saved: Config, config: Config, untrained: bool, precision
     if not untrained:
         player, _ = load_agent(run, saved, n_actions, precision)
         agent.network.load_state_dict(player.network.state_dict())
-    agent.objective.after_step()  # with tau 1: the targets are what the encoder is
+    agent.objective.move_targets()  # with tau 1: the targets are what the encoder is
     for p in agent.network.parameters():
         p.requires_grad_(False)
     return agent
 
 
-def train(agent: Rainbow, config: Config, replay: Replay, fresh: Window, updates: int, generator: torch.Generator) -> dict[str, float]:
+def train(agent: Rainbow, config: Config, replay: Replay, fresh: Sequence, updates: int, generator: torch.Generator) -> dict[str, float]:
     """Train the parts that MLR adds; print its losses on fresh windows as the updates go by, and return the last."""
     objective = agent.objective
     optimizer = torch.optim.Adam(list(objective.trained()), config.rainbow.lr, eps=config.rainbow.adam_eps)
     for update in range(updates + 1):
         if update % max(1, updates // LINES) == 0:
-            seen = objective.gauges(fresh, torch.Generator(agent.device).manual_seed(SEED))
+            seen = objective.diagnose(fresh, torch.Generator(agent.device).manual_seed(SEED))[0]
             print(f"update {update:5}: {told(seen)}", flush=True)
         if update == updates:
             break
         optimizer.zero_grad()
-        for part in objective.parts(replay.sample(config.rainbow.batch_size, 1.0).window, generator):
+        for part in objective.parts(replay.sample(config.rainbow.batch_size, 1.0).sequence, generator):
             (objective.loss(part)[0].sum() / config.rainbow.batch_size).backward()
         optimizer.step()
     return seen
@@ -159,12 +158,12 @@ def main(arguments: list[str]) -> int:
         report_logged(run, saved, results)
         return 0
     config = settings_for(saved, steps, rest)
+    config["eval"]["epsilon"] = 1.0 if untrained else 0.1
     precision = machine.choose_precision("fp32", machine.choose_device(options["device"]))
     machine.set_threads(options.whole("threads", 0, 1024))
     agent, generator = prepare(run, saved, config, untrained, precision), torch.Generator(precision.device).manual_seed(SEED)
-    epsilon = 1.0 if untrained else 0.1
-    replay = play(agent, config, SEED, steps, epsilon)
-    fresh = play(agent, config, SEED + 1, steps, epsilon).sample(WINDOWS, 1.0).window
+    replay = play(agent, config, SEED, steps)
+    fresh = play(agent, config, SEED + 1, steps).sample(WINDOWS, 1.0).sequence
     print(f"{saved.game}, {'an untrained encoder' if untrained else run}:")
     share = f"{share_of_frames(agent.objective, fresh, generator):.2f}"
     print(f"targets: {share} of their variance due to the frame, the rest to the view", flush=True)

@@ -26,7 +26,7 @@ from torch import Tensor
 from DMControl.core import machine
 from DMControl.core.errors import UserError, run_main
 from DMControl.core.method.frames import Frames
-from DMControl.core.method.reconstruction import Window
+from DMControl.core.method.sequence import Sequence
 from DMControl.core.run.config import Config, check_saved
 from DMControl.core.run.folder import read_config
 from DMControl.core.run.options import Options
@@ -90,8 +90,8 @@ class Source:
     def latent(self, agent: Any, images: Tensor) -> Tensor:
         """(N, d): on Atari what the head reads; on DMControl what the Q functions read and MLR trains."""
         if self.tree is ATARI:
-            return agent.network.latent(images)
-        return agent.critic.encoder(agent.critic_loss.see(Frames.of_images(images).centre_crop(agent.crop), judging=True))
+            return agent.network.encoder(images)
+        return agent.critic.encoder(agent.pixels(Frames.of_images(images).centre_crop(agent.crop), judging=True))
 
 
 def play(source: Source, agent: Any, episode: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, dict[str, float], Any]]:
@@ -119,7 +119,7 @@ class Seen:
 
 def collect(source: Source, agents: list[Any]) -> Seen:
     images, states, names, stretches = [], [], [], []
-    length = max((agent.objective.window for agent in agents if agent.objective is not None), default=0)
+    length = max((agent.objective.window for agent in agents if has_mlr(agent)), default=0)
     for part in range(PARTS):
         seen, known = [], []
         for number in range(part * EPISODES, (part + 1) * EPISODES):
@@ -169,17 +169,22 @@ def effective_rank(latents: np.ndarray) -> float:
     return float(np.exp(-(share * np.log(share)).sum()))
 
 
+def has_mlr(agent: Any) -> bool:
+    return agent.objective is not None and f"mlr/loss_{measurements.LOSSES[0]}" in agent.objective.diagnostics
+
+
 def answers(agent: Any, stretches: list[tuple[Tensor, Tensor]], device: torch.device) -> dict[str, str]:
     """MLR's loss on a window of each stretch: as it is, with other windows' inputs, of the best constant; nothing where there is no MLR."""
-    if agent.objective is None or len(stretches) < 2:
+    if not has_mlr(agent) or len(stretches) < 2:
         return dict.fromkeys(measurements.LOSSES, "")
     k = agent.objective.window
     images = torch.cat([image[:k] for image, _ in stretches]).to(device)
     actions = torch.stack([action[:k] for _, action in stretches]).to(device)
     actions = actions.float() if actions.is_floating_point() else actions
-    window = Window(Frames.of_images(images), actions, torch.ones(len(actions), device=device))
+    rewards, ones = torch.zeros(len(actions), k, device=device), torch.ones(len(actions), device=device)
+    sequence = Sequence(Frames.of_images(images), actions, rewards, rewards, ones, ones)
     generator = torch.Generator(device).manual_seed(SEED)
-    found = [agent.objective.gauges(window, generator) for _ in range(MASKS)]
+    found = [agent.objective.diagnose(sequence, generator)[0] for _ in range(MASKS)]
     return {name: f"{sum(f[f'mlr/loss_{name}'] for f in found) / MASKS:.4f}" for name in measurements.LOSSES}
 
 

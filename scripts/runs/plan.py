@@ -96,7 +96,8 @@ def measure_cost(tree: Tree, trainer: Any, folder: Path) -> Cost:
     trainer.save()
     save = time.perf_counter() - before
     disk = sum(f.stat().st_size for f in folder.rglob("*.pt")) * 2
-    replay = tree.memory(trainer.config, trainer.env, trainer.precision)["replay"]
+    precision = machine.choose_precision(trainer.config.precision, trainer.device)
+    replay = tree.memory(trainer.config, trainer.env, precision)["replay"]
     gpu = torch.cuda.max_memory_reserved() if trainer.device.type == "cuda" else 0
     ram = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + (0 if gpu else replay)
     return Cost(update, save, disk, replay, ram, gpu)

@@ -12,7 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from DMControl.core.run.checkpoint import Checkpoints
 
 RING = 100  # frames of the replay (replay.capacity) that can still be drawn
-TIMED = ("state.timers", "state.seconds", "state.logs", "state.counters.restarts")  # differ between equal runs
+TIMED = ("state.timers", "state.seconds", "state.records", "state.counters.restarts")  # differ between equal runs
 
 
 def saves(run: Path) -> list[Path]:

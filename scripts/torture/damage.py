@@ -131,15 +131,14 @@ def spoil_reward(setup: Setup, number: int, value: float) -> None:
             key = "reward" if hasattr(batch, "reward") else "return_n"
             spoilt = getattr(batch, key).clone()
             spoilt.view(-1)[0] = value
-            replay.drawn["batch"] = dataclasses.replace(batch, **{key: spoilt})
-            return replay.drawn["batch"]
+            return dataclasses.replace(batch, **{key: spoilt})
 
         def update(*arguments: Any) -> Any:
             replay.sample = sample if agent.updates == number - 1 else real_sample
             try:
                 return real_update(*arguments)
             finally:
-                replay.sample = real_sample  # pictures draw as well
+                replay.sample = real_sample  # an evaluation draws as well
 
         agent.update = update
 

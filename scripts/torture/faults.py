@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from scripts.torture.comparison import differences, newest_step, saves
-from scripts.torture.damage import crafted_pickle, crash, damaged_saves, not_finite, when_open
+from scripts.torture.damage import crafted_pickle, crash, damaged_saves, not_finite
 from scripts.torture.process import (
     EVALUATING,
     PATIENCE,
@@ -157,8 +157,10 @@ def read_only(setup: Setup, runs: Path, count: int, dice: random.Random) -> list
     first, second = Result("read-only run folder at the start"), Result("read-only run folder in mid-run")
 
     def without_rights() -> None:
-        """Root may write everywhere, so become another user once the run stands."""
-        when_open(setup, lambda trainer: become_nobody())
+        """Root may write everywhere, so become another user before the run folder is opened."""
+        module = setup.tree.load("train")
+        real = module.RunFolder
+        module.RunFolder = lambda *arguments: (become_nobody(), real(*arguments))[1]
 
     for number in range(count):
         folder = runs / f"locked{number}"
@@ -248,18 +250,18 @@ def save_duration(setup: Setup, runs: Path, settings: list[str]) -> str:
             for p in optimizer.parameters:
                 p.grad = torch.zeros_like(p)
             optimizer.step()  # moments come with the first step
-        replay.frames.random_(0, 256)
+        replay.store.frames.random_(0, 256)
         replay.added = filled
-        if hasattr(replay, "host"):
+        if "frames_added" in vars(replay):
             replay.frames_added = filled
         for fresh in (1, 2500, 2500):
-            replay.saved_frames = filled - fresh
+            replay.store.saved = filled - fresh
             trainer.step += fresh
             start = time.perf_counter()
             trainer.save()
             times.append(time.perf_counter() - start)
         constant = sum(p.stat().st_size for p in saves(trainer.folder.path)[0].iterdir())
-        frames, small = 2500 * replay.frames[0].numel(), sum(v.nbytes for v in replay.state_dict()["arrays"].values())
+        frames, small = 2500 * replay.store.frames[0].numel(), sum(v.nbytes for v in replay.state_dict()["arrays"].values())
         print(
             f"duration: {max(times[1:]):.2f} s: {frames / 2**20:.0f} MB of 2,500 new frames, {constant / 2**20:.0f} MB of networks, "
             f"moments and the rest, {small / 2**20:.1f} MB of it for actions and rewards of {filled:,} transitions"

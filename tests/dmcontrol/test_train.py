@@ -150,7 +150,7 @@ def test_every_choice_trains(tmp_path, drawn_frames, changes):
 
 
 def test_chunks_change_nothing_but_rounding(tmp_path, drawn_frames):
-    few = ("env_steps=600", "sac.random_steps=69", "precision=fp32")  # six updates: what rounding changes grows with each
+    few = ("env_steps=600", "train.random_steps=69", "precision=fp32")  # six updates: what rounding changes grows with each
     one, two = (train(tmp_path / chunk[-1], *few, chunk) for chunk in ("chunk=0", "chunk=4"))
     assert one.agent.updates == 6 and two.agent.chunk == 4 < one.agent.chunk
     torch.testing.assert_close(parameters(one), parameters(two), rtol=1e-2, atol=5e-3)

@@ -152,12 +152,8 @@ def build(tree: str, config, thorough: bool) -> None:
             replay.add(np.zeros(2, np.float32), 1.0, False, n == 40, frame)
         ready = "mlr" not in config or config.mlr.window < 20
     else:
-        env, rainbow = config.env, config.rainbow
-        replay = package.replay.Replay(
-            package.memory.capacity(config), size=env.size, stack=env.stack, window=package.methods.window_of(config),
-            n_step=rainbow.n_step, discount=rainbow.discount, alpha=config.replay.alpha, device=CPU, generator=agent.generator,
-        )  # fmt: skip
-        if rainbow.random_steps <= replay.reserve:
+        env, replay = config.env, package.train.make_replay(config, agent)
+        if config.train.random_steps <= replay.reserve:
             raise atari_errors.UserError("random_steps must exceed the reserve")
         replay.start(np.zeros((env.size, env.size, 1), np.uint8))
         for _ in range(45):
