@@ -118,6 +118,20 @@ def keep_memory() -> None:
     mallopt(top_pad, 64 * 2**20)
 
 
+class MetaGenerator(torch.Generator):
+    """One of the CPU that says it is on `meta`: torch makes none for that device, but takes this one there."""
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("meta")
+
+
+def make_generator(device: torch.device, seed: int) -> torch.Generator:
+    """A random stream for the device."""
+    generator = MetaGenerator() if device.type == "meta" else torch.Generator(device)
+    return generator.manual_seed(seed)
+
+
 def restore(generator: torch.Generator, state: torch.Tensor) -> None:
     """Put a saved random stream back. A stream of another kind of device cannot be continued: a new one is seeded from it."""
     if len(state) == len(generator.get_state()):

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 
 from ..agents.rainbow import Rainbow, Settings
+from ..core import machine
 from ..core.errors import UserError, nearest
 from ..core.machine import Precision
 from ..core.method.augment import Augmentation
@@ -20,8 +21,7 @@ def make_agent(config: Config, n_actions: int, precision: Precision) -> Rainbow:
     if config.method not in METHODS:
         raise UserError(f"method={config.method} has a YAML file but no entry in Atari/methods: {nearest(config.method, METHODS)}")
     torch.manual_seed(config.seed)
-    generator = torch.Generator(precision.device)
-    generator.manual_seed(config.seed)
+    generator = machine.make_generator(precision.device, config.seed)
     r, env, encoder = config.rainbow, config.env, config.encoder
     settings = Settings(
         batch_size=r.batch_size,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 
 from ..agents.sac import SAC
+from ..core import machine
 from ..core.errors import UserError, nearest
 from ..core.machine import Precision
 from ..core.run.config import Config
@@ -29,8 +30,7 @@ def make_agent(config: Config, action_dim: int, precision: Precision) -> SAC:
     if config.method not in METHODS:
         raise UserError(f"method={config.method} has a YAML file but no entry in DMControl/methods: {nearest(config.method, METHODS)}")
     torch.manual_seed(config.seed)
-    generator = torch.Generator(precision.device)
-    generator.manual_seed(config.seed)
+    generator = machine.make_generator(precision.device, config.seed)
     agent = SAC(config, action_dim, precision, generator)
     METHODS[config.method](config, agent)
     return agent

@@ -66,13 +66,6 @@ class Decoder(nn.Module):
         self.outward = nn.Linear(width, latent) if narrow else nn.Identity()
         self.norm = nn.LayerNorm(width) if final_norm else nn.Identity()
 
-    @staticmethod
-    def count(latent: int, depth: int, width: int, mlp_ratio: float) -> int:
-        """Numbers in the weights, known before they are made (but for a last norm)."""
-        hidden = int(width * mlp_ratio)
-        block = 4 * width**2 + 2 * hidden * width + 6 * width + hidden
-        return depth * block + (2 * latent * width + latent + width if width != latent else 0)
-
     def tokens(self, states: Tensor, actions: Tensor | None) -> Tensor:
         """(B, 2K, latent): the K states, then the K actions where they are used."""
         tokens = states + self.positions

@@ -1,6 +1,7 @@
 """Optimisers that carry their schedule and their clip."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,17 @@ def warmup_factor(step: int, warmup: int, decay: str) -> float:
     if step < warmup:
         return 5e-4 + step * (1 - 5e-4) / warmup
     return (warmup / step) ** 0.5 if decay == "inverse_sqrt" else 1.0
+
+
+class MetaAdam(torch.optim.Optimizer):
+    """The moments of torch's Adam, for parameters on `meta`, which its fused step refuses."""
+
+    def __init__(self, parameters: list[nn.Parameter], *settings: Any, **more: Any) -> None:
+        super().__init__(parameters, {})
+
+    def step(self) -> None:
+        for p in (p for group in self.param_groups for p in group["params"] if p.grad is not None and not self.state[p]):
+            self.state[p] = {name: torch.empty_like(p) for name in ("exp_avg", "exp_avg_sq")}
 
 
 class Adam:
@@ -51,7 +63,8 @@ class Adam:
         self.on_device = device.type != "cpu"
         self.count = torch.zeros((), dtype=torch.float64, device=device) if self.on_device else 0
         self.rate = torch.full((), lr, device=device) if self.on_device else lr
-        self.inner = torch.optim.Adam(self.parameters, self.rate, tuple(betas), eps, weight_decay, fused=True, capturable=self.on_device)
+        make = MetaAdam if device.type == "meta" else torch.optim.Adam
+        self.inner = make(self.parameters, self.rate, tuple(betas), eps, weight_decay, fused=True, capturable=self.on_device)
 
     def zero_grad(self) -> None:
         self.inner.zero_grad(set_to_none=True)

@@ -1,0 +1,121 @@
+"""What an agent takes in memory: one update on torch's device `meta`, whose tensors have a size and no numbers, while their bytes are counted.
+
+Networks, optimisers and losses of every method run as they are, so none of them says here how large it is.
+"""
+
+import contextlib
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter, tree_map_only
+
+from ..errors import UserError
+from ..machine import Precision
+from .agent import Agent
+
+META = torch.device("meta")
+KORNIA = ("affine", "resized_crop", "blur")
+LOW = (
+    F.linear, F.conv1d, F.conv2d, F.conv3d, F.conv_transpose2d, F.scaled_dot_product_attention, torch.matmul, torch.Tensor.matmul,
+    torch.Tensor.__matmul__, torch.bmm, torch.baddbmm, torch.addmm, torch.mm, torch.gru_cell, torch.lstm_cell,
+)  # fmt: skip
+
+
+class Meter(TorchDispatchMode):
+    """Counts the bytes of all tensors that operations make, until nothing refers to them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alive: dict[int, tuple[int, int, weakref.ref]] = {}  # by address: serial number, bytes, and what tells of the end
+        self.events: list[tuple[int, int]] = []  # serial number, and bytes that came or went
+        self.made, self.answer = 0, False
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        if function is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:  # the host asks for a number: it gets any
+            self.answer = not self.answer  # yes and no by turns: a loop such as that of trunc_normal_ ends
+            return self.answer if args[0].dtype == torch.bool else 1
+        out = function(*args, **(kwargs or {}))
+        for value in tree_iter(out):
+            if isinstance(value, torch.Tensor):
+                self.see(value.untyped_storage())
+        return out
+
+    def see(self, storage: torch.UntypedStorage) -> None:
+        address = storage._cdata
+        if address not in self.alive:
+            self.made += 1
+            self.alive[address] = self.made, storage.nbytes(), weakref.ref(storage, lambda _: self.gone(address))
+            self.events.append((self.made, storage.nbytes()))
+
+    def gone(self, address: int) -> None:
+        serial, size, _ = self.alive.pop(address)
+        self.events.append((serial, -size))
+
+    @property
+    def total(self) -> int:
+        return sum(size for _, size, _ in self.alive.values())
+
+    def peak(self) -> int:
+        """The most that was alive at once of what is gone by now."""
+        kept, now, most = {serial for serial, _, _ in self.alive.values()}, 0, 0
+        for serial, size in self.events:
+            now += size if serial not in kept else 0
+            most = max(most, now)
+        return most
+
+
+class Cast(TorchFunctionMode):
+    """What torch.autocast does elsewhere: it knows no `meta`."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+
+    def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        if function in LOW:
+            args = tree_map_only(torch.Tensor, lambda t: t.to(self.dtype) if t.is_floating_point() else t, args)
+        return function(*args, **(kwargs or {}))
+
+
+class MetaPrecision(Precision):
+    def autocast(self) -> contextlib.AbstractContextManager:
+        return contextlib.nullcontext() if self.dtype == torch.float32 else Cast(self.dtype)
+
+
+def agent_memory(make_agent: Callable[[Precision], Agent], make_replay: Callable[[Agent], Any], dtype: torch.dtype) -> dict[str, int]:
+    """networks: weights, copies, gradients and moments, all that an update leaves behind; activations: what else it takes at its peak."""
+    meter = Meter()
+    try:
+        with meter:
+            with META:  # so that no weight is made on the host first
+                agent = make_agent(MetaPrecision(META, dtype))
+            weights = meter.total
+            replay = make_replay(agent)
+            others = meter.total - weights
+            meter.events.clear()
+            _update(agent, replay)
+            return {"networks": meter.total - others, "activations": meter.peak()}
+    except RuntimeError as error:
+        if "overflow" not in str(error):
+            raise
+        raise UserError("the agent's tensors have more bytes than can be counted: lower a batch size or a width") from error
+
+
+def _update(agent: Agent, replay: Any) -> None:
+    """The first one: all parts are due."""
+    try:
+        agent.update(replay, 0)
+    except RuntimeError as error:
+        if "overflow" in str(error):
+            raise
+        print(f"memory: an update cannot run without numbers ({str(error).splitlines()[0]}), so its memory is not known in full", flush=True)
+
+
+def without_kornia(order: list[str]) -> list[str]:
+    """The augmentations, with ours of the same sizes in place of kornia's, which draw real numbers. They are not where the peak is."""
+    return [{"resized_crop": "crop"}.get(name, "intensity") if name in KORNIA else name for name in order]
