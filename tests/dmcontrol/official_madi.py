@@ -14,7 +14,6 @@ from DMControl.agents.sac import SAC
 from DMControl.core.method.augment import View
 from DMControl.core.method.frames import Frames
 from DMControl.core.method.objective import Metrics
-from DMControl.core.method.sequence import Sequence
 from DMControl.methods import make_agent
 from DMControl.methods.madi import Masker
 from DMControl.methods.sgqn import Attribution
@@ -137,10 +136,6 @@ class OneBatch:
         assert n == len(self.batch.action)
         return self.batch
 
-    def sample_sequences(self, n: int, window: int) -> Sequence:
-        assert window == 1
-        return self.sample(n).as_sequence()
-
 
 def give_noise(agent: SAC, *noises: Tensor) -> None:
     """The policy's normal draws, in their order."""
@@ -183,8 +178,10 @@ def whole_update(agent: SAC, g: Golden) -> dict[str, Tensor]:
 
 
 def objective_step(agent: SAC, g: Golden) -> Metrics:
-    replay = OneBatch(g)
-    return agent.update_objective(replay, replay.batch, no_view(agent, g), {})
+    """A step of SODA or of SGQN's decoder, and of the targets that follow it."""
+    metrics = agent.update_objective(OneBatch(g).batch.as_sequence(), no_view(agent, g))
+    agent.objective.move_targets()
+    return metrics
 
 
 def soda_step(agent: SAC, g: Golden) -> Tensor:

@@ -185,7 +185,7 @@ def test_mlrs_encoders_stand_behind_the_masker_and_do_not_move_it():
     calls = []
     masker.register_forward_hook(lambda m, i, out: calls.append(len(out)))
     before, encoder = copy.deepcopy(masker.state_dict()), copy.deepcopy(agent.critic.encoder.state_dict())
-    agent.update_objective(replay, None, None, {})
+    agent.update_objective(replay.sample_sequences(o.batch_size, o.window))
     assert sum(calls) == 2 * config.mlr.batch_size * config.mlr.window  # the masked branch and the targets
     assert all(torch.equal(v, before[k]) for k, v in masker.state_dict().items()) and all(g is None for g in grads(masker))
     assert any(not torch.equal(v, encoder[k]) for k, v in agent.critic.encoder.state_dict().items())

@@ -73,7 +73,7 @@ def test_sgqns_decoder_learns_every_second_update_with_the_encoder():
     assert ["loss/sgqn" in agent.update(replay, 0).metrics for _ in range(4)] == [True, False, True, False]
     modules = (agent.critic.encoder, decoder, agent.critic.q1)
     before = [copy.deepcopy(m.state_dict()) for m in modules]
-    agent.update_objective(replay, replay.sample(8), agent.augment.draw(8, 9, agent.generator), {})
+    agent.update_objective(replay.sample(8).as_sequence(), agent.augment.draw(8, 9, agent.generator))
     changed = [any(not torch.equal(v, old[k]) for k, v in m.state_dict().items()) for m, old in zip(modules, before, strict=True)]
     assert changed == [True, True, False]
     assert decoder(torch.zeros(2, config.encoder.dim), torch.zeros(2, 2)).shape == (2, 9, 36, 36)

@@ -32,7 +32,8 @@ def test_soda_moves_the_convolutions_and_its_slow_copy_and_leaves_the_critics_lo
     old = {k: v.clone() for k, v in agent.objective.target.state_dict().items()}
     convs = agent.critic.encoder.trunk.convs[0].weight.detach().clone()
     q = copy.deepcopy(agent.critic.q1.state_dict())
-    agent.update_objective(replay, None, None, {})
+    agent.update_objective(replay.sample_sequences(config.soda.batch_size, 1))
+    agent.objective.move_targets()
     assert not torch.equal(convs, agent.critic.encoder.trunk.convs[0].weight)
     assert all(torch.equal(v, q[k]) for k, v in agent.critic.q1.state_dict().items())
     for (k, new), online in zip(agent.objective.target.named_parameters(), agent.objective.projector.parameters(), strict=True):
