@@ -14,7 +14,6 @@ from ..agents.networks import Critic
 from ..agents.pixel_path import PixelPath
 from ..agents.sac import SAC, SACHandles, rows_of
 from ..core.method.augment import Augmentation, View
-from ..core.method.encoder import initialise
 from ..core.method.objective import Metrics, Objective
 from ..core.method.optim import Adam
 from ..core.method.sequence import Sequence
@@ -62,14 +61,13 @@ def salient(values: Tensor, quantile: float) -> Tensor:
 
 
 class Decoder(nn.Module):
-    """Description of an image and an action -> logits of the salient pixels, (N, 3 * S, H, W)."""
+    """Description of an image and an action -> logits of the salient pixels, (N, 3 * S, H, W). Weights begin as PyTorch draws them."""
 
     def __init__(self, inputs: int, channels: int, side: int, out: int, size: int) -> None:
         super().__init__()
         self.shape, self.sizes = (channels, side, side), (2 * side, size)
         self.fc = nn.Linear(inputs, channels * side * side)
         self.convs = nn.ModuleList(nn.Conv2d(i, o, 3, padding=1) for i, o in ((channels, 128), (128, 64), (64, out)))
-        initialise(self)
 
     def forward(self, state: Tensor, action: Tensor) -> Tensor:
         x = torch.relu(self.fc(torch.cat([state, action], 1)).unflatten(1, self.shape))

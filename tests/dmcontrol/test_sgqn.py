@@ -83,3 +83,14 @@ def test_sgqn_decays_the_critics_weights_and_no_others():
     agent, _ = make("sgqn")
     decay = {n: o.inner.param_groups[0]["weight_decay"] for n, o in agent._optimizers().items()}
     assert decay == {"critic": 1e-5, "actor": 0, "alpha": 0, "objective0": 0}
+
+
+def test_sgqns_decoder_begins_as_pytorch_draws_it():
+    """Uniform up to 1 / sqrt(inputs of a unit), biases too; all other layers are orthogonal with biases of 0."""
+    agent, _ = make("sgqn")
+    decoder = agent.objective.decoder
+    for layer in (decoder.fc, *decoder.convs):
+        bound = layer.weight[0].numel() ** -0.5
+        assert 0.9 * bound < layer.weight.abs().max() <= bound and (layer.weight != 0).float().mean() > 0.99
+        assert (layer.bias != 0).any() and layer.bias.abs().max() <= bound
+    assert (agent.critic.encoder.head.fc.bias == 0).all()
