@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..core.method.augment import View
 from ..replay import Batch
 from .networks import Critic
 from .pixel_path import PixelPath
@@ -27,8 +28,8 @@ class CriticLoss:
     def __init__(self, pixels: PixelPath) -> None:
         self.pixels = pixels
 
-    def draw(self, batch: Batch, generator: torch.Generator) -> Any:
-        """The random choices of an update, for `loss`; drawn before its images are read."""
+    def draw(self, batch: Batch, view: View, generator: torch.Generator) -> Any:
+        """The random choices of an update, for `loss`, which sees the batch's observations through this view."""
         return None
 
     def loss(self, critic: Critic, part: Transitions, choices: Any) -> tuple[Tensor, Tensor]:

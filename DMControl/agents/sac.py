@@ -175,7 +175,7 @@ class SAC:
         n = len(batch.action)
         next_view = self.next_augment.draw(n, batch.next_obs.channels, self.generator)
         noise = self._normal(n)
-        choices = self.critic_loss.draw(batch, self.generator)
+        choices = self.critic_loss.draw(batch, view, self.generator)
 
         def share(rows: slice) -> tuple[Tensor, Metrics]:
             obs = self.augment.view(batch.obs[rows], view[rows])

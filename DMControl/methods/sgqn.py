@@ -79,13 +79,13 @@ class Decoder(nn.Module):
 class Consistency(CriticLoss):
     """The critic's part: Q is the same where all but the salient pixels have one random grey."""
 
-    def __init__(self, pixels: PixelPath, quantile: float, weight: float) -> None:
+    def __init__(self, pixels: PixelPath, augment: Augmentation, quantile: float, weight: float) -> None:
         super().__init__(pixels)
-        self.quantile, self.weight = quantile, weight
+        self.augment, self.quantile, self.weight = augment, quantile, weight
 
-    def draw(self, batch: Batch, generator: torch.Generator) -> Tensor:
-        """A grey between the darkest and the brightest value of the batch, ()."""
-        low, high = (extreme.float() for extreme in batch.obs.whole().aminmax())
+    def draw(self, batch: Batch, view: View, generator: torch.Generator) -> Tensor:
+        """A grey between the darkest and the brightest value that the critic sees of the batch, ()."""
+        low, high = (extreme.float() for extreme in self.augment.view(batch.obs, view).aminmax())
         return low + (high - low) * torch.rand((), generator=generator, device=generator.device)
 
     def loss(self, critic: Critic, part: Transitions, choices: Tensor) -> tuple[Tensor, Tensor]:
@@ -139,6 +139,6 @@ def build(config: Config, agent: SAC) -> None:
     trunk = handles.encoder.trunk
     decoder = Decoder(handles.latent + handles.actions, trunk.channels, trunk.side, trunk.convs[0].in_channels, handles.size)
     strong = make(config, handles.device)
-    agent.critic_loss = Consistency(agent.pixels, sgqn.quantile, sgqn.weight)
+    agent.critic_loss = Consistency(agent.pixels, agent.augment, sgqn.quantile, sgqn.weight)
     objective = Attribution(decoder.to(handles.device), handles, agent.augment, strong, sgqn.quantile, sgqn.every)
     agent.attach(objective, Adam(objective.trained(), sgqn.lr))

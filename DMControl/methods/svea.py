@@ -9,6 +9,7 @@ from ..agents.critic_loss import CriticLoss, Transitions, squared
 from ..agents.networks import Critic
 from ..agents.pixel_path import PixelPath
 from ..agents.sac import SAC
+from ..core.method.augment import View
 from ..core.run.config import Config
 from ..replay import Batch
 from .strong_augmentation import StrongAugmentation, make
@@ -19,7 +20,7 @@ class SVEA(CriticLoss):
         super().__init__(pixels)
         self.strong, self.alpha, self.beta = strong, alpha, beta  # weights of the clean and of the augmented half
 
-    def draw(self, batch: Batch, generator: torch.Generator) -> Any:
+    def draw(self, batch: Batch, view: View, generator: torch.Generator) -> Any:
         return self.strong.draw(len(batch.action), generator)
 
     def loss(self, critic: Critic, part: Transitions, choices: Any) -> tuple[Tensor, Tensor]:

@@ -198,7 +198,7 @@ def attribution_step(agent: SAC, g: Golden) -> Tensor:
 
 def fill_colour(agent: SAC, g: Golden) -> Tensor:
     """What SGQN hides pixels behind."""
-    return agent.critic_loss.draw(OneBatch(g).batch, torch.Generator())
+    return agent.critic_loss.draw(OneBatch(g).batch, no_view(agent, g), torch.Generator())
 
 
 def assert_gradients(agent: SAC, g: Golden, case: str, only: Iterable[str] = ("",)) -> None:

@@ -7,7 +7,10 @@ import torch
 from small_agents import fill, make, part_of
 
 from DMControl.agents.critic_loss import squared
+from DMControl.core.method.augment import Gather, View
+from DMControl.core.method.frames import Frames
 from DMControl.methods import sgqn
+from DMControl.replay import Batch
 
 
 def test_guided_gradients_pass_only_what_is_positive():
@@ -94,3 +97,16 @@ def test_sgqns_decoder_begins_as_pytorch_draws_it():
         assert 0.9 * bound < layer.weight.abs().max() <= bound and (layer.weight != 0).float().mean() > 0.99
         assert (layer.bias != 0).any() and layer.bias.abs().max() <= bound
     assert (agent.critic.encoder.head.fc.bias == 0).all()
+
+
+def test_the_fill_lies_within_what_the_shifted_batch_shows(monkeypatch):
+    """A bright column at the left edge: where the shift pushes it out of every view, no fill is that bright."""
+    agent, _ = make("sgqn")
+    side, obs = agent.crop, torch.full((4, 9, agent.crop, agent.crop), 100, dtype=torch.uint8)
+    obs[..., 0] = 200
+    batch = Batch(Frames.of_images(obs), torch.zeros(4, 2), torch.zeros(4, 1), Frames.of_images(obs), torch.ones(4, 1))
+    rows = torch.arange(side).expand(4, side)
+    monkeypatch.setattr(torch, "rand", lambda *a, **k: torch.ones(()))  # the brightest fill
+    for shift, brightest in ((0, 200), (3, 100)):
+        view = View((Gather(rows, (rows + shift).clamp(max=side - 1), None),))
+        assert agent.critic_loss.draw(batch, view, agent.generator) == brightest
