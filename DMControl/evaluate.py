@@ -10,12 +10,15 @@ Each episode is a row of eval.csv; of several worlds, a table and a bar plot are
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from .core import machine
 from .core.errors import UserError, run_main
+from .core.method.frames import Frames
 from .core.run import config as configuration
 from .core.run.agent import Agent
 from .core.run.checkpoint import Checkpoints
@@ -27,40 +30,56 @@ from .env import EVALUATE, TRAIN, Env, Stack
 from .logger import Logger, columns
 from .methods import make_agent
 from .renderer import choose_renderer
-from .settings import CONFIGS, RANGES
+from .settings import CONFIGS, RANGES, worlds_of
 from .worlds.catalogue import INTENSITIES, WorldName, check_data, label, world_names
 from .worlds.make import make as make_world
 
 VIDEO_SIZE = 256
 
 
-def run_episode(agent: Agent, env: Env, stack: Stack, episode: int, size: int | None = None) -> Iterator[tuple[float, np.ndarray]]:
+class Judged(Agent, Protocol):
+    """An agent that is told whether it is in a world other than that of its training: `elsewhere`."""
+
+    def act(
+        self, obs: Frames, state: Tensor, explore: bool, generator: torch.Generator | None = None, elsewhere: bool = False
+    ) -> tuple[np.ndarray, Tensor]: ...
+
+    def seen(self, obs: Frames, elsewhere: bool = False) -> dict[str, Tensor]: ...
+
+
+def run_episode(
+    agent: Judged, env: Env, stack: Stack, episode: int, elsewhere: bool, size: int | None = None
+) -> Iterator[tuple[float, np.ndarray]]:
     """Yields each step's reward and frame (of `size` pixels if given, else as the agent sees it)."""
     frame = env.reset(episode)
     stack.start(frame)
     state = agent.begin(1)
     while not env.over:
-        actions, state = agent.act(stack.observation(), state, explore=False)
+        actions, state = agent.act(stack.observation(), state, explore=False, elsewhere=elsewhere)
         step = env.step(actions[0])
         stack.push(step.frame)
         yield step.reward, env.render(size) if size else step.frame
 
 
 def evaluate(
-    agent: Agent,
+    agent: Judged,
     env: Env,
     stack: Stack,
     episodes: int,
+    elsewhere: bool,
     first: int = 0,
     film: int = 0,
     size: int | None = None,
     stop: Callable[[], bool] = bool,
 ) -> tuple[list[dict[str, float]], list[np.ndarray]] | None:
-    """Returns of `episodes` episodes numbered from `first`, and the frames of the first `film` of them; None if stopped."""
+    """Returns of `episodes` episodes numbered from `first`, and the frames of the first `film` of them; None if stopped.
+
+    elsewhere: the environment is a world other than that of the agent's training.
+    """
     results, frames = [], []
     for number in range(episodes):
         total, length = 0.0, 0
-        for reward, frame in run_episode(agent, env, stack, first + number, size if number < film else None):
+        for reward, frame in run_episode(agent, env, stack, first + number, elsewhere, size if number < film else None):
             total, length = total + reward, length + 1
             if number < film:
                 frames.append(frame)
@@ -75,7 +94,7 @@ def make_env(config: Config, seed: int, stream: int, world: WorldName):
     return Env(config.task, config.action_repeat, image.size, image.shadows, seed, stream, scene)
 
 
-def load_agent(path: Path, config: Config, action_dim: int, precision: machine.Precision) -> tuple[Agent, int]:
+def load_agent(path: Path, config: Config, action_dim: int, precision: machine.Precision) -> tuple[Judged, int]:
     """The newest saved agent of a run, and its agent step."""
     saved = Checkpoints(path / "checkpoint").load(("agent",), precision.device)
     if saved is None:
@@ -126,7 +145,7 @@ def main(arguments: list[str]) -> int:
     found = []
     for number, world in enumerate(wanted):
         env = make_env(config, seed, EVALUATE, world) if number else env
-        results, frames = evaluate(agent, env, stack, episodes, film=int(film), size=VIDEO_SIZE)
+        results, frames = evaluate(agent, env, stack, episodes, world != worlds_of(config)[0], film=int(film), size=VIDEO_SIZE)
         returns = np.array([r["episode_return"] for r in results])
         shared = {"env_step": env_step, "step": step, "seed": seed, **columns(world, config.data)}
         rows = [{**shared, "episode": number, **result} for number, result in enumerate(results)]

@@ -16,14 +16,13 @@ import numpy as np
 from .core import machine
 from .core.errors import UserError, run_main
 from .core.run import multirun
-from .core.run.agent import Agent
 from .core.run.config import Config
 from .core.run.folder import RunFolder
 from .core.run.progress import Every, Until
 from .core.run.trainer import Trainer as Base
 from .core.run.trainer import require_disk
 from .env import EVALUATE, TRAIN, Env, Stack
-from .evaluate import VIDEO_SIZE, env_fps, evaluate, make_env
+from .evaluate import VIDEO_SIZE, Judged, env_fps, evaluate, make_env
 from .logger import Logger
 from .memory import capacity, memory
 from .methods import make_agent
@@ -39,7 +38,7 @@ class Trainer(Base):
     ACTION = np.float32
     COUNTERS = (*Base.COUNTERS, "episode_return", "episode_start")
 
-    def __init__(self, config: Config, env: Env, agent: Agent, replay: Replay, logger: Logger, folder: RunFolder) -> None:
+    def __init__(self, config: Config, env: Env, agent: Judged, replay: Replay, logger: Logger, folder: RunFolder) -> None:
         super().__init__(config, env, agent, replay, logger, folder)
         self.repeat = config.action_repeat
         self.world, *others = worlds_of(config)
@@ -97,7 +96,7 @@ class Trainer(Base):
                 judged[world] = self.judge(world, self.config.eval.episodes, film=int(film), stop=self.stop.asked)
             if judged[world] is None:
                 return
-            masks[world] = self.agent.seen(self.eval_stack.observation())
+            masks[world] = self.agent.seen(self.eval_stack.observation(), elsewhere=world != self.world)
         self.final, frames = judged[self.world]
         for world, (episodes, _) in judged.items():
             self.logger.evaluation(self.at, self.step, self.hours, episodes, world, elsewhere=world != self.world)
@@ -116,7 +115,8 @@ class Trainer(Base):
         def renew() -> None:
             self.judges[world] = self.make_judge(world)
 
-        return self.persist(lambda: evaluate(self.agent, self.judges[world], self.eval_stack, episodes, **how), renew)
+        elsewhere = world != self.world
+        return self.persist(lambda: evaluate(self.agent, self.judges[world], self.eval_stack, episodes, elsewhere, **how), renew)
 
     def finish(self) -> None:
         if self.config.eval.video:

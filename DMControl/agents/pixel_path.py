@@ -13,8 +13,8 @@ class PixelPath(nn.Module):
     columns: tuple[str, ...] = ()
     optimizer: Adam | None = None
 
-    def forward(self, image: Tensor, judging: bool = False) -> Tensor:
-        """What an encoder gets to see of an image (N, C, H, W). judging: a deterministic policy acts on it."""
+    def forward(self, image: Tensor, elsewhere: bool = False) -> Tensor:
+        """What an encoder gets to see of an image (N, C, H, W). elsewhere: in a world other than that of the training."""
         return image
 
     def metrics(self) -> Metrics:
@@ -22,6 +22,6 @@ class PixelPath(nn.Module):
         return {}
 
     @torch.no_grad()
-    def pictures(self, image: Tensor) -> dict[str, Tensor]:
-        """The newest frame of each observation, and what of it the networks see as a deterministic policy acts: (N, C, H, W) uint8."""
+    def pictures(self, image: Tensor, elsewhere: bool = False) -> dict[str, Tensor]:
+        """The newest frame of each observation, and what of it the networks see: (N, C, H, W) uint8."""
         return {}

@@ -129,9 +129,11 @@ class SAC:
         return torch.zeros(n, 0)  # nothing is remembered
 
     @torch.no_grad()
-    def act(self, obs: Frames, state: Tensor, explore: bool, generator: torch.Generator | None = None) -> tuple[np.ndarray, Tensor]:
-        """Centre-cropped observations -> actions (N, A) in [-1, 1]."""
-        features = self.critic.encoder.trunk(self.pixels(obs.centre_crop(self.crop), judging=not explore))
+    def act(
+        self, obs: Frames, state: Tensor, explore: bool, generator: torch.Generator | None = None, elsewhere: bool = False
+    ) -> tuple[np.ndarray, Tensor]:
+        """Centre-cropped observations -> actions (N, A) in [-1, 1]. elsewhere: in a world other than that of the training."""
+        features = self.critic.encoder.trunk(self.pixels(obs.centre_crop(self.crop), elsewhere))
         noise = self._normal(len(obs), generator) if explore else None
         mean, action, _, _ = self.actor(features, noise)
         return (action if explore else mean).cpu().numpy(), state
@@ -261,8 +263,8 @@ class SAC:
         generator = torch.Generator(self.device).manual_seed(seed)  # the run's own stream stays as it is
         return self.objective.diagnose(replay.sample_sequences(DIAGNOSED, self.objective.window, generator), generator)
 
-    def seen(self, obs: Frames) -> dict[str, Tensor]:
-        return self.pixels.pictures(obs.centre_crop(self.crop))
+    def seen(self, obs: Frames, elsewhere: bool = False) -> dict[str, Tensor]:
+        return self.pixels.pictures(obs.centre_crop(self.crop), elsewhere)
 
     def networks(self) -> dict[str, Any]:
         return {"log_alpha": self.log_alpha.detach()} | {name: module.state_dict() for name, module in self._modules().items()}

@@ -22,7 +22,7 @@ from . import svea
 class Masker(PixelPath):
     """Stacks of RGB frames (N, 3 * S, H, W) with values 0..255 -> the same, each pixel times its mask.
 
-    kind: soft; hard (a threshold, through which no gradient comes back); mixed (soft, but hard for a deterministic policy).
+    kind: soft; hard (a threshold, through which no gradient comes back); mixed (soft, but hard in worlds other than that of the training).
     """
 
     columns = ("agent/mask", "grad/masker")
@@ -36,20 +36,20 @@ class Masker(PixelPath):
         self.kind, self.threshold, self.precision = kind, threshold, precision
         self.brightness = torch.zeros(())  # mean of the last masks
 
-    def masks(self, frames: Tensor, judging: bool = False) -> Tensor:
+    def masks(self, frames: Tensor, elsewhere: bool = False) -> Tensor:
         """RGB frames (M, 3, H, W), values 0..255 -> (M, 1, H, W), values 0..1."""
         x = frames.to(self.precision.dtype, memory_format=torch.channels_last) / 255
         with self.precision.autocast():
             for conv in self.convs[:-1]:
                 x = torch.relu_(conv(x))
             mask = torch.sigmoid(self.convs[-1](x))
-        if self.kind == "hard" or (self.kind == "mixed" and judging):
+        if self.kind == "hard" or (self.kind == "mixed" and elsewhere):
             mask = (mask > self.threshold).to(mask.dtype)
         return mask
 
-    def forward(self, image: Tensor, judging: bool = False) -> Tensor:
+    def forward(self, image: Tensor, elsewhere: bool = False) -> Tensor:
         frames = image.to(self.precision.dtype).unflatten(1, (-1, 3)).flatten(0, 1)  # (N * S, 3, H, W)
-        mask = self.masks(frames, judging)
+        mask = self.masks(frames, elsewhere)
         self.brightness = mask.detach().float().mean()
         return (frames * mask).unflatten(0, (len(image), -1)).flatten(1, 2)
 
@@ -57,10 +57,10 @@ class Masker(PixelPath):
         return {"agent/mask": self.brightness}
 
     @torch.no_grad()
-    def pictures(self, image: Tensor) -> dict[str, Tensor]:
+    def pictures(self, image: Tensor, elsewhere: bool = False) -> dict[str, Tensor]:
         """Newest RGB frames, their masks, and the masked frames."""
         frames = image[:, -3:]
-        mask = self.masks(frames, judging=True).float()
+        mask = self.masks(frames, elsewhere).float()
         named = {"frame": frames, "mask": mask.expand_as(frames) * 255, "masked": frames * mask}
         return {name: picture.round().to(torch.uint8) for name, picture in named.items()}
 

@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from DMControl.agents.pixel_path import PixelPath
-from DMControl.agents.sac import SAC
 from DMControl.core import machine
 from DMControl.core.errors import UserError, run_main
 from DMControl.core.run.config import Config
@@ -20,7 +18,9 @@ from DMControl.core.run.folder import read_config
 from DMControl.core.run.options import Options
 from DMControl.core.run.writers import video
 from DMControl.env import EVALUATE, Stack
-from DMControl.evaluate import env_fps, load_agent, make_env, title
+from DMControl.evaluate import Judged, env_fps, load_agent, make_env, title
+from DMControl.methods.madi import Masker
+from DMControl.settings import worlds_of
 from DMControl.worlds.catalogue import WORLDS, WorldName, check_data, label, world_names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,15 +29,15 @@ SHOWN = 6  # frames of an episode in a picture
 NAMES = ("frame", "mask", "masked frame")
 
 
-def look(agent: SAC, config: Config, world: WorldName, steps: int, device: torch.device) -> tuple[list[np.ndarray], float]:
+def look(agent: Judged, config: Config, world: WorldName, steps: int, device: torch.device) -> tuple[list[np.ndarray], float]:
     """Each step's three pictures, (3, H, W, 3) uint8, of a deterministic episode; and its frames per second."""
+    elsewhere, state = world != worlds_of(config)[0], agent.begin(1)
     env, stack, out = make_env(config, config.seed + 10_000, EVALUATE, world), Stack(config.image.stack, device), []
     stack.start(env.reset(0))
-    state = agent.begin(1)
     while not env.over and len(out) < steps:
         obs = stack.observation()
-        out.append(np.stack([p[0].permute(1, 2, 0).cpu().numpy() for p in agent.seen(obs).values()]))
-        actions, state = agent.act(obs, state, explore=False)
+        out.append(np.stack([p[0].permute(1, 2, 0).cpu().numpy() for p in agent.seen(obs, elsewhere).values()]))
+        actions, state = agent.act(obs, state, explore=False, elsewhere=elsewhere)
         stack.push(env.step(actions[0]).frame)
     env.close()
     return out, env_fps(env)
@@ -80,7 +80,7 @@ def main(arguments: list[str]) -> int:
     env = make_env(config, config.seed, EVALUATE, WorldName("clean"))
     agent, step = load_agent(path, config, env.action_dim, precision)
     env.close()
-    if type(agent.pixels) is PixelPath:
+    if not isinstance(agent.pixels, Masker):
         raise UserError(f"{path} holds an agent of method={config.method}, which masks nothing: take a run of madi or mlr_madi")
     heading = f"{config.task}, {title(config)}, preset {config.preset}, {step * config.action_repeat:,} env steps"
     target, columns = path / "masks", []

@@ -7,10 +7,14 @@ import pytest
 import torch
 from small_agents import CPU, FP32, fill, grads, make, part_of, state
 
+from DMControl import evaluate as evaluation
 from DMControl.agents.critic_loss import Transitions
 from DMControl.core.method.frames import Frames
 from DMControl.methods.madi import Masker
 from DMControl.replay import Replay
+from DMControl.settings import read_config
+from DMControl.train import make_trainer
+from scripts.media.masks import look
 
 
 def test_masks_begin_near_a_half():
@@ -125,12 +129,35 @@ def test_kinds_of_masks():
     binary = lambda m: set(m.unique().tolist()) <= {0.0, 1.0}  # noqa: E731
     frames = image[:, :3]
     assert not binary(masks["soft"].masks(frames, True)) and binary(masks["hard"].masks(frames))
-    assert not binary(masks["mixed"].masks(frames)) and binary(masks["mixed"].masks(frames, judging=True))
+    assert not binary(masks["mixed"].masks(frames)) and binary(masks["mixed"].masks(frames, elsewhere=True))
     assert torch.equal(masks["hard"].masks(frames).bool(), masks["soft"].masks(frames) > 0.5)
     agent, config = make("madi", "masker.type=hard")
     before = copy.deepcopy(agent.pixels.state_dict())
     agent.update(fill(agent, config), 0)
     assert all(torch.equal(v, before[k]) for k, v in agent.pixels.state_dict().items())  # no gradient through a threshold
+
+
+def test_mixed_masks_are_hard_in_other_worlds_only(tmp_path, monkeypatch):
+    """Soft where the agent was trained, also when it is judged there: by a run, afterwards, and in pictures of its masks."""
+    typed = ["preset=debug", "method=madi", "masker.type=mixed", f"runs={tmp_path}", "eval.video=false", "action_repeat=100"]
+    config = read_config([*typed, "world=color_hard", "eval.worlds=[clean]", "eval.episodes=1", "env_steps=10000"])
+    trainer, hard, masks = make_trainer(config, "test"), [], Masker.masks
+
+    def watched(*arguments):
+        mask = masks(*arguments)
+        hard.append(set(mask.unique().tolist()) <= {0.0, 1.0})
+        return mask
+
+    monkeypatch.setattr(Masker, "masks", watched)
+    trainer.evaluate()  # 10 steps in each world; then a picture of each
+    assert hard == [False] * 11 + [True] * 11
+    trainer.save()
+    trainer.folder.lock.close()
+    hard.clear()
+    evaluation.main([f"run={trainer.folder.path}", "episodes=1", "worlds=color_hard,clean", "threads=1"])
+    for world in trainer.judges:
+        look(trainer.agent, config, world, 5, CPU)
+    assert hard == [False] * 10 + [True] * 10 + [False] * 10 + [True] * 10
 
 
 def test_depth_and_width():
