@@ -10,15 +10,12 @@ Each episode is a row of eval.csv; of several worlds, a table and a bar plot are
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from .core import machine
 from .core.errors import UserError, run_main
-from .core.method.frames import Frames
 from .core.run import config as configuration
 from .core.run.agent import Agent
 from .core.run.checkpoint import Checkpoints
@@ -37,18 +34,8 @@ from .worlds.make import make as make_world
 VIDEO_SIZE = 256
 
 
-class Judged(Agent, Protocol):
-    """An agent that is told whether it is in a world other than that of its training: `elsewhere`."""
-
-    def act(
-        self, obs: Frames, state: Tensor, explore: bool, generator: torch.Generator | None = None, elsewhere: bool = False
-    ) -> tuple[np.ndarray, Tensor]: ...
-
-    def seen(self, obs: Frames, elsewhere: bool = False) -> dict[str, Tensor]: ...
-
-
 def run_episode(
-    agent: Judged, env: Env, stack: Stack, episode: int, elsewhere: bool, size: int | None = None
+    agent: Agent, env: Env, stack: Stack, episode: int, elsewhere: bool, size: int | None = None
 ) -> Iterator[tuple[float, np.ndarray]]:
     """Yields each step's reward and frame (of `size` pixels if given, else as the agent sees it)."""
     frame = env.reset(episode)
@@ -62,7 +49,7 @@ def run_episode(
 
 
 def evaluate(
-    agent: Judged,
+    agent: Agent,
     env: Env,
     stack: Stack,
     episodes: int,
@@ -94,7 +81,7 @@ def make_env(config: Config, seed: int, stream: int, world: WorldName):
     return Env(config.task, config.action_repeat, image.size, image.shadows, seed, stream, scene)
 
 
-def load_agent(path: Path, config: Config, action_dim: int, precision: machine.Precision) -> tuple[Judged, int]:
+def load_agent(path: Path, config: Config, action_dim: int, precision: machine.Precision) -> tuple[Agent, int]:
     """The newest saved agent of a run, and its agent step."""
     saved = Checkpoints(path / "checkpoint").load(("agent",), precision.device)
     if saved is None:

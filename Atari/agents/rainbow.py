@@ -117,7 +117,9 @@ class Rainbow:
         return torch.zeros(n, 0)  # nothing is remembered
 
     @torch.no_grad()
-    def act(self, obs: Frames, state: Tensor, explore: bool, generator: torch.Generator | None = None) -> tuple[np.ndarray, Tensor]:
+    def act(
+        self, obs: Frames, state: Tensor, explore: bool, generator: torch.Generator | None = None, elsewhere: bool = False
+    ) -> tuple[np.ndarray, Tensor]:
         """Actions for N observations, (N,): greedy with noise in training; without noise, and seldom random, when judged."""
         n, dice, epsilon = len(obs), generator or self.dice, 0.0 if explore else self.settings.eval_epsilon
         random = torch.randint(self.n_actions, (n,), generator=dice) if epsilon > 0 else None
@@ -209,7 +211,7 @@ class Rainbow:
         self.generator.set_state(stream)
         return found
 
-    def seen(self, obs: Frames) -> dict[str, Tensor]:
+    def seen(self, obs: Frames, elsewhere: bool = False) -> dict[str, Tensor]:
         return {}
 
     def networks(self) -> dict[str, Any]:

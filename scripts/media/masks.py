@@ -13,12 +13,13 @@ import torch
 
 from DMControl.core import machine
 from DMControl.core.errors import UserError, run_main
+from DMControl.core.run.agent import Agent
 from DMControl.core.run.config import Config
 from DMControl.core.run.folder import read_config
 from DMControl.core.run.options import Options
 from DMControl.core.run.writers import video
 from DMControl.env import EVALUATE, Stack
-from DMControl.evaluate import Judged, env_fps, load_agent, make_env, title
+from DMControl.evaluate import env_fps, load_agent, make_env, title
 from DMControl.methods.madi import Masker
 from DMControl.settings import worlds_of
 from DMControl.worlds.catalogue import WORLDS, WorldName, check_data, label, world_names
@@ -29,7 +30,7 @@ SHOWN = 6  # frames of an episode in a picture
 NAMES = ("frame", "mask", "masked frame")
 
 
-def look(agent: Judged, config: Config, world: WorldName, steps: int, device: torch.device) -> tuple[list[np.ndarray], float]:
+def look(agent: Agent, config: Config, world: WorldName, steps: int, device: torch.device) -> tuple[list[np.ndarray], float]:
     """Each step's three pictures, (3, H, W, 3) uint8, of a deterministic episode; and its frames per second."""
     elsewhere, state = world != worlds_of(config)[0], agent.begin(1)
     env, stack, out = make_env(config, config.seed + 10_000, EVALUATE, world), Stack(config.image.stack, device), []

@@ -30,8 +30,9 @@ class Agent(Protocol):
     def begin(self, n: int) -> Tensor: ...  # the acting state of n environments at the start of an episode
 
     def act(
-        self, obs: Frames, state: Tensor, explore: bool, generator: torch.Generator | None = None
-    ) -> tuple[np.ndarray, Tensor]: ...  # actions and the next state; `generator`: to act without touching the agent's own
+        self, obs: Frames, state: Tensor, explore: bool, generator: torch.Generator | None = None, elsewhere: bool = False
+    ) -> tuple[np.ndarray, Tensor]:
+        """Actions and the next state. generator: to act without touching the agent's own; elsewhere: not in the world of the training."""
 
     def random_action(self) -> np.ndarray: ...
 
@@ -39,7 +40,7 @@ class Agent(Protocol):
 
     def diagnose(self, replay: Any, seed: int) -> tuple[dict[str, float], dict[str, Tensor]]: ...  # numbers and pictures
 
-    def seen(self, obs: Frames) -> dict[str, Tensor]: ...  # an observation's newest frame, and what of it reaches the networks
+    def seen(self, obs: Frames, elsewhere: bool = False) -> dict[str, Tensor]: ...  # an observation's newest frame, and what of it reaches the networks
 
     def networks(self) -> dict[str, Any]: ...  # what acting needs, and the other parameters
 

@@ -1,6 +1,6 @@
-"""What an agent takes in memory: one update on torch's device `meta`, whose tensors have a size and no numbers, while their bytes are counted.
+"""What an agent takes in memory: one update runs on torch's device `meta`, whose tensors have a size and no numbers.
 
-Networks, optimisers and losses of every method run as they are, so none of them says here how large it is.
+Their bytes are counted. Networks, optimisers and losses of every method run as they are, so none of them says here how large it is.
 """
 
 import contextlib
@@ -117,5 +117,5 @@ def _update(agent: Agent, replay: Any) -> None:
 
 
 def without_kornia(order: list[str]) -> list[str]:
-    """The augmentations, with ours of the same sizes in place of kornia's, which draw real numbers. They are not where the peak is."""
+    """The augmentations, with ours in place of kornia's, which draw real numbers. The peak of memory lies elsewhere."""
     return [{"resized_crop": "crop"}.get(name, "intensity") if name in KORNIA else name for name in order]
