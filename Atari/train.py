@@ -111,7 +111,7 @@ def make_replay(config: Config, agent: Rainbow) -> Replay:
         capacity(config),
         size=config.env.size,
         stack=config.env.stack,
-        window=unseen if agent.objective is None else agent.objective.window,
+        window=agent.window or unseen,
         n_step=config.rainbow.n_step,
         discount=config.rainbow.discount,
         alpha=config.replay.alpha,

@@ -16,13 +16,14 @@ import numpy as np
 from .core import machine
 from .core.errors import UserError, run_main
 from .core.run import multirun
+from .core.run.agent import Agent
 from .core.run.config import Config
 from .core.run.folder import RunFolder
 from .core.run.progress import Every, Until
 from .core.run.trainer import Trainer as Base
 from .core.run.trainer import require_disk
 from .env import EVALUATE, TRAIN, Env, Stack
-from .evaluate import VIDEO_SIZE, Judged, env_fps, evaluate, make_env
+from .evaluate import VIDEO_SIZE, env_fps, evaluate, make_env
 from .logger import Logger
 from .memory import capacity, memory
 from .methods import make_agent
@@ -38,7 +39,7 @@ class Trainer(Base):
     ACTION = np.float32
     COUNTERS = (*Base.COUNTERS, "episode_return", "episode_start")
 
-    def __init__(self, config: Config, env: Env, agent: Judged, replay: Replay, logger: Logger, folder: RunFolder) -> None:
+    def __init__(self, config: Config, env: Env, agent: Agent, replay: Replay, logger: Logger, folder: RunFolder) -> None:
         super().__init__(config, env, agent, replay, logger, folder)
         self.repeat = config.action_repeat
         self.world, *others = worlds_of(config)
@@ -135,11 +136,10 @@ def make_trainer(config: Config, command: str) -> Trainer:
     machine.require(precision.device, need)
     require_disk(config.runs, path, need["replay"], need["networks"])
     agent = make_agent(config, env.action_dim, precision)
-    window = 0 if agent.objective is None else agent.objective.window
-    if env.episode_length <= window:
+    if env.episode_length <= agent.window:
         raise UserError(
             f"an episode of {config.task} has {env.episode_length} steps with action_repeat={config.action_repeat}: "
-            f"no window of {config.method}.window={window} fits in"
+            f"no window of {config.method}.window={agent.window} fits in"
         )
     replay = Replay(capacity(config), env.episode_length, image.stack, image.size, env.action_dim, precision.device, agent.generator)
     folder = RunFolder(path, config)

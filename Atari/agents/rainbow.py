@@ -105,6 +105,10 @@ class Rainbow:
         self.optimizer = self._make_optimizer(objective.trained())
 
     @property
+    def window(self) -> int:
+        return 0 if self.objective is None else self.objective.window
+
+    @property
     def columns(self) -> tuple[str, ...]:
         own = ("loss/rl", "agent/q", "agent/priority", *(f"grad/{name}" for name in self.clipped), "grad/encoder")
         return own if self.objective is None else (*own, *self.objective.columns, "grad/objective")

@@ -116,6 +116,10 @@ class SAC:
         self.objective, self.objective_optimizers = objective, list(optimizers)
 
     @property
+    def window(self) -> int:
+        return 0 if self.objective is None else self.objective.window
+
+    @property
     def columns(self) -> tuple[str, ...]:
         own = ("loss/critic", "loss/actor", "loss/alpha", "agent/q", "agent/alpha", "agent/entropy", "agent/batch_reward")
         own += ("grad/critic", "grad/actor", *self.pixels.columns)

@@ -23,6 +23,7 @@ class Agent(Protocol):
 
     updates: int  # made so far
     period: int  # updates after which the same operations are due again
+    window: int  # consecutive observations that an update reads; 0: it reads single transitions
     columns: tuple[str, ...]  # names of the metrics that an update may give
     diagnostics: tuple[str, ...]  # names of the numbers that `diagnose` may give
     generator: torch.Generator
@@ -40,7 +41,8 @@ class Agent(Protocol):
 
     def diagnose(self, replay: Any, seed: int) -> tuple[dict[str, float], dict[str, Tensor]]: ...  # numbers and pictures
 
-    def seen(self, obs: Frames, elsewhere: bool = False) -> dict[str, Tensor]: ...  # an observation's newest frame, and what of it reaches the networks
+    def seen(self, obs: Frames, elsewhere: bool = False) -> dict[str, Tensor]:
+        """The newest frame of an observation and what of it reaches the networks, as pictures; nothing where it all does."""
 
     def networks(self) -> dict[str, Any]: ...  # what acting needs, and the other parameters
 

@@ -113,7 +113,8 @@ def _update(agent: Agent, replay: Any) -> None:
     except RuntimeError as error:
         if "overflow" in str(error):
             raise
-        print(f"memory: an update cannot run without numbers ({str(error).splitlines()[0]}), so its memory is not known in full", flush=True)
+        reason = str(error).splitlines()[0]
+        print(f"memory: an update cannot run without numbers ({reason}), so its memory is not known in full", flush=True)
 
 
 def without_kornia(order: list[str]) -> list[str]:

@@ -1,0 +1,193 @@
+"""What a user adds behind the seams: an objective in either tree, an agent that remembers, and a metric that nobody named."""
+
+import csv
+import signal
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import Atari.methods
+import Atari.settings
+import Atari.train
+import DMControl.methods
+import DMControl.settings
+import DMControl.train
+from Atari.core.method.objective import Objective as AtariObjective
+from DMControl.core.errors import UserError
+from DMControl.core.method.objective import Objective
+from DMControl.core.method.optim import Adam
+from DMControl.core.run.agent import Update
+from tests.dmcontrol.test_train import drawn_frames
+
+__all__ = ["drawn_frames"]  # a fixture
+
+
+def reward_prediction(base, handles, crop):
+    class RewardPrediction(base):
+        columns = ("loss/reward",)
+
+        def __init__(self):
+            super().__init__()
+            self.encoder, self.head = handles.encoder, nn.Linear(handles.latent, 1)
+
+        def loss(self, part):
+            error = (self.head(handles.encode(crop(part.obs)))[:, 0] - part.reward[:, 0]).square()
+            return error, {"loss/reward": error.detach().mean()}
+
+    return RewardPrediction()
+
+
+def build_in_dmcontrol(config, agent):
+    objective = reward_prediction(Objective, agent.handles, lambda obs: obs.centre_crop(agent.handles.size))
+    agent.attach(objective, Adam(objective.trained(), 1e-3))
+
+
+def build_in_atari(config, agent):
+    agent.attach(reward_prediction(AtariObjective, agent.handles, lambda obs: obs.whole()))
+
+
+TREES = {"dmcontrol": (DMControl, build_in_dmcontrol, "env_steps=1400"), "atari": (Atari, build_in_atari, "steps=200")}
+
+
+def columns(run):
+    with open(run.folder.path / "train.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def trainer_of(tree, tmp_path, monkeypatch, build, *arguments):
+    monkeypatch.setitem(tree.methods.METHODS, "baseline", build)
+    common = ["preset=debug", "method=baseline", f"runs={tmp_path}", "eval.video=false"]
+    return tree.train.make_trainer(tree.settings.read_config([*common, *arguments]), "test")
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_a_minimal_objective_trains(name, tmp_path, monkeypatch):
+    tree, build, length = TREES[name]
+    run = trainer_of(tree, tmp_path, monkeypatch, build, length)
+    before = [p.clone() for p in run.agent.objective.head.parameters()]
+    assert run.train() == 0
+    assert all(not torch.equal(a, b) for a, b in zip(before, run.agent.objective.head.parameters(), strict=True))
+    assert all(float(row["loss/reward"]) >= 0 and float(row["grad/objective"]) > 0 for row in columns(run)[1:])
+    if name == "atari":
+        head, encoder = run.agent.objective.head.weight, next(run.agent.network.encoder.parameters())
+        groups = {group: {id(p) for p in members} for group, members in run.agent.clipped.items()}
+        assert id(head) in groups["objective"] and id(encoder) in groups["network"] and id(encoder) not in groups["objective"]
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_a_metric_without_a_column_is_an_error(name, tmp_path, monkeypatch):
+    tree, build, length = TREES[name]
+
+    def forgetful(config, agent):
+        build(config, agent)
+        type(agent.objective).columns = ()
+
+    run = trainer_of(tree, tmp_path, monkeypatch, forgetful, length)
+    with pytest.raises(ValueError, match="loss/reward: a metric needs a column"):
+        run.train()
+
+
+class Remembering:
+    """An agent with a memory: a GRU over the mean colours of its frames."""
+
+    period, window, columns, diagnostics = 1, 0, ("loss/colour",), ()
+
+    def __init__(self, seed):
+        torch.manual_seed(seed)
+        self.generator, self.updates = torch.Generator().manual_seed(seed), 0
+        self.cell, self.action, self.colour = nn.GRUCell(3, 4), nn.Linear(4, 1), nn.Linear(3, 3)
+        self.optimizer = Adam(self.colour.parameters(), 1e-2)
+
+    def colours(self, obs):
+        return obs.whole().float().unflatten(1, (-1, 3))[:, -1].mean((2, 3)) / 255  # (N, 3)
+
+    def begin(self, n):
+        return torch.zeros(n, 4)
+
+    @torch.no_grad()
+    def act(self, obs, state, explore, generator=None, elsewhere=False):
+        state = self.cell(self.colours(obs), state)
+        noise = torch.randn(len(obs), 1, generator=generator or self.generator) if explore else 0.0
+        return torch.tanh(3 * self.action(state) + 0.1 * noise).numpy(), state
+
+    def random_action(self):
+        return (torch.rand(1, generator=self.generator) * 2 - 1).numpy()
+
+    def update(self, replay, step):
+        batch = replay.sample(8)
+        self.optimizer.zero_grad()
+        loss = (self.colour(self.colours(batch.obs)) - self.colours(batch.next_obs)).square().mean()
+        loss.backward()
+        self.optimizer.step()
+        self.updates += 1
+        return Update({"loss/colour": loss.detach()}, {"batch": batch})
+
+    def diagnose(self, replay, seed):
+        return {}, {}
+
+    def seen(self, obs, elsewhere=False):
+        return {}
+
+    def networks(self):
+        return {name: getattr(self, name).state_dict() for name in ("cell", "action", "colour")}
+
+    def load_networks(self, state):
+        for name, values in state.items():
+            getattr(self, name).load_state_dict(values)
+
+    def state_dict(self):
+        return {"optimizer": self.optimizer.state_dict(), "updates": self.updates, "generator": self.generator.get_state()}
+
+    def load_state_dict(self, state):
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.updates = state["updates"]
+        self.generator.set_state(state["generator"])
+
+
+def test_an_agent_with_a_memory_trains_saves_and_resumes(tmp_path, monkeypatch, drawn_frames):
+    """A stop in mid-episode changes nothing: what the agent remembers of the episode is saved with the rest."""
+    monkeypatch.setattr(DMControl.train, "make_agent", lambda config, action_dim, precision: Remembering(config.seed))
+
+    def run(folder, stop_at=None):
+        arguments = ["preset=debug", "method=baseline", f"runs={tmp_path / folder}", "eval.video=false", "env_steps=1600", "eval.every=800"]
+        made = DMControl.train.make_trainer(DMControl.settings.read_config(arguments), "test")
+        choose = made.choose
+
+        def stopping(random):
+            if made.step == stop_at:
+                made.stop.signal = signal.SIGTERM
+            return choose(random)
+
+        made.choose = stopping
+        code = made.train()
+        made.folder.lock.close()
+        return made, code
+
+    whole, code = run("whole")
+    assert code == 0 and whole.acting.shape == (1, 4)
+    first, code = run("parts", stop_at=80)
+    assert code == 128 + signal.SIGTERM and first.acting.abs().max() > 0 and not first.env.over
+    second, code = run("parts")
+    assert code == 0 and torch.equal(second.replay.action, whole.replay.action)
+    assert torch.equal(second.acting, whole.acting) and torch.equal(second.agent.colour.weight, whole.agent.colour.weight)
+    told = [[(row["env_step"], row["episode_return"], row["loss/colour"]) for row in columns(run)] for run in (whole, second)]
+    assert told[0] == told[1] and any(loss for _, _, loss in told[0])
+    forgetful = np.abs(whole.agent.act(whole.replay.newest(), whole.agent.begin(1), False)[0])
+    assert not np.array_equal(forgetful, np.abs(whole.agent.act(whole.replay.newest(), whole.acting, False)[0]))
+
+
+@pytest.mark.parametrize(
+    ("tree", "old", "new"),
+    [
+        (DMControl, "sac.random_steps", "train.random_steps"),
+        (DMControl, "sac.catch_up", "train.catch_up"),
+        (Atari, "rainbow.update_every", "train.update_every"),
+        (Atari, "rainbow.updates_per_step", "train.updates_per_step"),
+    ],
+)
+def test_keys_that_moved_name_their_new_place(tree, old, new):
+    with pytest.raises(Exception, match=f"key {old} is now {new}") as error:
+        tree.settings.read_config([f"{old}=2"])
+    assert type(error.value).__name__ == UserError.__name__
