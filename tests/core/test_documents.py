@@ -79,7 +79,7 @@ def test_what_is_named_as_a_script_is_there(root):
     """`./scripts/x.sh` and `python -m a.b.c` in any document."""
     for page in documents(root):
         text = page.read_text()
-        for name in re.findall(r"\bscripts/[\w/]+\.(?:sh|py)\b", text):
+        for name in re.findall(r"(?<!/)\bscripts/[\w/]+\.(?:sh|py)\b", text):
             assert (root / name).exists(), (page.name, name)
         for name in re.findall(r"python -m ((?:DMControl|Atari|scripts)[\w.]*\w)", text):
             assert (root / name.replace(".", "/")).with_suffix(".py").exists(), (page.name, name)
@@ -116,7 +116,8 @@ def settings(folder: Path) -> set[str]:
                 walk(value, f"{before}{key}.")
 
     for file in folder.rglob("*.yaml"):
-        walk(yaml.safe_load(file.read_text()) or {})
+        values = yaml.safe_load(file.read_text())
+        walk(values if isinstance(values, dict) else {})  # a set of tasks is a list
     return found
 
 
