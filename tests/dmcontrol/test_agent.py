@@ -43,7 +43,7 @@ def moved(before, module) -> set[str]:
 
 
 def test_fc_reinit():
-    """Q-D3: MLR redraws the encoder's fc; the target critic keeps the old one; the momentum branch has draws of its own."""
+    """MLR redraws the encoder's fc; the target critic keeps the old one; the momentum branch has draws of its own."""
     agent, o = make(), make().objective
     fc, std = agent.critic.encoder.head.fc.weight, 0.0108
     assert fc.abs().max() <= 0.02 and fc.std().item() == pytest.approx(std, rel=0.05)
