@@ -30,5 +30,5 @@ def memory(config: Config, n_actions: int, precision: Precision) -> dict[str, in
         empty.added = enough
         return empty
 
-    networks = agent_memory(lambda on_meta: make_agent(small, n_actions, on_meta), replay, precision.dtype)
+    networks = agent_memory(lambda on_meta: make_agent(small, n_actions, on_meta), replay, precision)
     return {"replay": capacity(config) * env.size**2} | networks

@@ -30,7 +30,7 @@ def memory(config: Config, action_dim: int, precision: Precision) -> dict[str, i
         empty.added = config.train.random_steps
         return empty
 
-    networks = agent_memory(lambda on_meta: make_agent(small, action_dim, on_meta), replay, precision.dtype)
+    networks = agent_memory(lambda on_meta: make_agent(small, action_dim, on_meta), replay, precision)
     return images | {"replay": capacity(config) * image.size**2 * 3} | networks
 
 

@@ -5,31 +5,11 @@ import torch
 
 from DMControl.core.errors import UserError
 from DMControl.core.machine import Precision
-from DMControl.memory import capacity, memory, parameters
-from DMControl.methods import make_agent
+from DMControl.memory import capacity, memory
 from DMControl.settings import read_config
-from DMControl.train import Trainer
+from DMControl.train import make_trainer
 
 FP32 = Precision(torch.device("cpu"), torch.float32)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        ["preset=debug"], ["preset=small"], ["preset=small", "method=baseline"], ["preset=small", "mlr.target=pixels", "mlr.hidden=30"],
-        ["preset=debug", "encoder.filters=24", "encoder.strides=[1,3]", "mlr.decoder.width=64", "mlr.action_tokens=false"],
-    ],
-    ids=lambda c: " ".join(c),
-)  # fmt: skip
-def test_the_networks_are_counted(changes):
-    config = read_config(changes)
-    agent = make_agent(config, 3, FP32)
-    trained = {p for o in agent._optimizers().values() for p in o.parameters}
-    every = {p for m in (agent.critic, agent.actor, agent.target) for p in m.parameters()} | {agent.log_alpha}
-    every |= set(agent.objective.parameters()) if agent.objective is not None else set()
-    counted = parameters(config, 3)
-    assert counted[0] == pytest.approx(sum(p.numel() for p in trained), rel=0.02)
-    assert sum(counted) == pytest.approx(sum(p.numel() for p in every), rel=0.02)
 
 
 def test_the_paper_presets_memory_is_what_it_takes():
@@ -44,19 +24,19 @@ def test_the_paper_presets_memory_is_what_it_takes():
     [
         (["replay.capacity=1e9", "env_steps=1e9", "image.size=512"], r"needs about \d{5,}\.\d+ GB of RAM \(\d{5,}\.\d+ GB replay"),
         (["sac.hidden=1000000"], r"needs about \d{5,}\.\d+ GB of RAM .*\d{5,}\.\d+ GB networks"),
-        (["sac.batch_size=100000000", "chunk=1000000000"], r"needs about \d{5,}\.\d+ GB of RAM .*\d{5,}\.\d+ GB activations"),
+        (["sac.batch_size=1000000000", "chunk=1000000000"], r"needs about \d{5,}\.\d+ GB of RAM .*\d{5,}\.\d+ GB activations"),
     ],
 )
 def test_a_run_that_cannot_fit_says_so_before_it_starts(tmp_path, changes, says):
     with pytest.raises(UserError, match=says):
-        Trainer(read_config(["preset=debug", f"runs={tmp_path}", *changes]), "test")
+        make_trainer(read_config(["preset=debug", f"runs={tmp_path}", *changes]), "test")
     assert not list(tmp_path.iterdir())
 
 
 def test_the_overlay_images_are_counted():
     config = read_config(["preset=debug", "method=svea", "strong.images=100000"])
-    assert memory(config, 2, Precision(torch.device("cpu"), torch.float32))["overlay images"] >= 100_000 * 128 * 128 * 3
-    assert "overlay images" not in memory(read_config(["preset=debug", "method=mlr"]), 2, Precision(torch.device("cpu"), torch.float32))
+    assert memory(config, 2, FP32)["overlay images"] >= 100_000 * 128 * 128 * 3
+    assert "overlay images" not in memory(read_config(["preset=debug", "method=mlr"]), 2, FP32)
 
 
 def test_clips_of_the_worlds_are_counted(tmp_path):
