@@ -20,6 +20,7 @@ SETTINGS = dict(
     batch_size=32, lr=1e-4, adam_eps=1.5e-4, clip=10.0, discount=0.99, n_step=10, atoms=51, v_min=-10.0, v_max=10.0, hidden=256,
     noisy_std=0.1, beta=(0.4, 1.0), beta_steps=(2_000, 100_000),
 )  # fmt: skip
+SMALL = dict(size=24, stack=2, layers=((6, 4, 4), (8, 3, 1)), batch_size=8, n_step=3, hidden=12, atoms=7)
 MLR = dict(
     depth=2, width=0, heads=1, mlp_ratio=2.0, final_norm=False, tau=1.0, action_tokens=True, one_mask=True, masked_input_0_255=True
 )  # fmt: skip
@@ -96,3 +97,27 @@ def story():
         return log
 
     return play
+
+
+@pytest.fixture
+def setup(make_agent, attach_mlr, make_replay, story):
+    """An agent and a replay of noise with ends of all kinds."""
+
+    def make(mlr=True, seed=0, **settings):
+        agent = make_agent(seed=seed, **(SMALL | {k: v for k, v in settings.items() if k not in ("weight", "width", "tau", "chunk")}))
+        if mlr:
+            attach_mlr(agent, window=4, patch=8, block=2, **{k: settings[k] for k in ("weight", "width", "tau", "chunk") if k in settings})
+        replay = make_replay(capacity=200, size=24, stack=2, window=4, n_step=3, seed=seed)
+        story(replay, ([0] * 9 + [1] + [0] * 6 + [2]) * 6, actions=np.arange(102) % 4)
+        frames = replay.store.frames[:-1]
+        frames[:] = torch.randint(256, frames.shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+        replay.update_priorities(torch.arange(len(replay)), torch.linspace(0.1, 3, len(replay)))
+        return agent, replay
+
+    return make
+
+
+@pytest.fixture
+def tiny():
+    """make_agent(**tiny): an agent that updates in milliseconds."""
+    return SMALL

@@ -6,6 +6,7 @@ from Atari.core.errors import UserError
 from Atari.settings import read_config
 from Atari.train import make_trainer
 
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [

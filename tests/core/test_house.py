@@ -44,3 +44,66 @@ def test_core_knows_no_environment_and_no_algorithm(root):
 def test_the_method_does_without_what_runs_need(root):
     for file in (root / "DMControl/core/method").glob("*.py"):
         assert not any(name.startswith("..run") for name in imports(file)), file
+
+
+def sources(root: Path) -> list[Path]:
+    return [file for folder in (*TREES, "scripts", "tests") for file in sorted((root / folder).rglob("*.py"))]
+
+
+def test_files_and_functions_can_be_taken_in(root):
+    long = []
+    for file in sources(root):
+        text = file.read_text()
+        lines = len(text.splitlines())
+        long += [f"{file.relative_to(root)}: {lines} lines"] if lines > 350 else []
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef) and node.end_lineno - node.lineno >= 60:
+                long.append(f"{file.relative_to(root)}: {node.name} has {node.end_lineno - node.lineno + 1} lines")
+    assert not long
+
+
+def module_name(file: Path, root: Path) -> str:
+    parts = file.relative_to(root).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported_modules(file: Path, root: Path, known: set[str]) -> set[str]:
+    """The project's modules that a file imports, wherever in the file."""
+    package = module_name(file, root).split(".")
+    package = package if file.name == "__init__.py" else package[:-1]
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*base, *filter(None, [node.module])])
+            names = {f"{module}.{alias.name}" for alias in node.names}
+            found |= (names & known) or {module}
+    return found & known
+
+
+def test_no_import_goes_in_a_circle(root):
+    files = {module_name(file, root): file for file in sources(root)}
+    graph = {name: imported_modules(file, root, set(files)) - {name} for name, file in files.items()}
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " -> ".join([*path[path.index(name) :], name])
+        if name not in done:
+            for other in sorted(graph[name]):
+                visit(other, (*path, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+@pytest.mark.parametrize("tree", TREES)
+def test_imports_point_one_way(root, tree):
+    """train -> agents, methods -> core: nothing imports train, and an agent does not know the methods."""
+    known = {module_name(file, root) for file in (root / tree).rglob("*.py")}
+    for file in (root / tree).rglob("*.py"):
+        name, found = module_name(file, root), imported_modules(file, root, known)
+        assert f"{tree}.train" not in found, name
+        assert not name.startswith(f"{tree}.agents") or not any(other.startswith(f"{tree}.methods") for other in found), name

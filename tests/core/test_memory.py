@@ -98,13 +98,12 @@ def test_an_update_takes_what_was_counted(tree, method, settings):
     assert counted["networks"] == pytest.approx(tensors_of(agent), rel=0.02)
     took = peak(lambda: agent.update(replay, 1))
     counted["activations"] /= SCATTERED
-    print(f"MEM {tree} {method} {settings} counted {counted['activations']/2**20:.1f} took {took/2**20:.1f} ratio {counted['activations']/took:.2f}")
     assert 0.75 < counted["activations"] / took < 1.33
     del first
 
 
 @pytest.mark.parametrize("tree", TREES)
-def test_a_method_nobody_has_heard_of_is_counted(tree, monkeypatch):
+def test_a_new_method_is_counted(tree, monkeypatch):
     module = TREES[tree].core.method.objective
 
     class Wide(module.Objective):
