@@ -11,13 +11,10 @@ import torch
 
 from . import games
 from .core import machine
-from .core.errors import UserError, run_main
-from .core.run import config as configuration
+from .core.errors import run_main
 from .core.run.agent import Agent
-from .core.run.checkpoint import Checkpoints
 from .core.run.config import Config
-from .core.run.folder import read_config
-from .core.run.options import Options
+from .core.run.evaluation import load_policy, read_request, spread
 from .core.run.writers import append_rows, video
 from .env import EVALUATE, Env, Stack, observations
 from .logger import FPS, Logger
@@ -69,30 +66,15 @@ def evaluate(
 
 def load_agent(path: Path, config: Config, n_actions: int, precision: machine.Precision) -> tuple[Agent, int]:
     """The newest saved agent of a run, and its agent step."""
-    saved = Checkpoints(path / "checkpoint").load(("agent",), precision.device)
-    if saved is None:
-        raise UserError(f"{path} holds no saved policy yet: let the run reach its first checkpoint")
-    manifest, parts = saved
-    agent = make_agent(config, n_actions, precision)
-    agent.load_networks(parts["agent"])
-    return agent, manifest["step"]
+    return load_policy(path, lambda: make_agent(config, n_actions, precision), precision)
 
 
 def main(arguments: list[str]) -> int:
-    options = Options(arguments, {"run": "", "episodes": "100", "video": "false", "device": "auto", "seed": "", "threads": "0"})
-    episodes, threads, film = options.whole("episodes", 1, 10_000), options.whole("threads", 0, 1024), options.flag("video")
-    chosen = options.whole("seed") if options["seed"] else None
-    if not options["run"]:
-        raise UserError("say which run: python -m Atari.evaluate run=runs/atari/<game>/<method>-<preset>/seed<k>")
-    path = Path(options["run"])
-    config = read_config(path)
-    configuration.check_saved(config, CONFIGS, RANGES, path / "config.yaml")
-    precision = machine.choose_precision(config.precision, machine.choose_device(options["device"]))
-    machine.set_threads(threads)
-    # starts apart from those that the run's own evaluations used, unless the user asks for the same seed
-    seed = config.seed + 10_000 if chosen is None else chosen
-    agent, step = load_agent(path, config, make_env(config, seed, EVALUATE).n_actions, precision)
-    results, pictures = evaluate(agent, config, episodes, seed, film)
+    example = "python -m Atari.evaluate run=runs/atari/<game>/<method>-<preset>/seed<k>"
+    request = read_request(arguments, example, CONFIGS, RANGES, {})
+    path, config, seed, episodes = request.path, request.config, request.seed, request.episodes or 100
+    agent, step = load_agent(path, config, make_env(config, seed, EVALUATE).n_actions, request.precision)
+    results, pictures = evaluate(agent, config, episodes, seed, request.film)
     frame = step * config.env.frame_skip
     scores = np.array([r["episode_return"] for r in results])
     rows = []
@@ -101,11 +83,11 @@ def main(arguments: list[str]) -> int:
         rows.append({"frame": frame, "step": step, "seed": seed, "episode": number, "human_normalized": normalized, **result})
     append_rows(path / "eval.csv", Logger.EVAL_COLUMNS, rows)
     print(f"{config.game} {config.method} at {frame:,} frames, {episodes} games, seed {seed}:")
-    print(f"score {scores.mean():.1f} +- {scores.std():.1f} (min {scores.min():.1f}, max {scores.max():.1f})")
+    print(f"score {spread(scores)}")
     normalized = games.human_normalized(config.game, float(scores.mean()))
     print(f"human-normalised score {normalized:.3f}" if normalized is not None else "no human score is published for this game")
     print(f"each game: {path / 'eval.csv'}, seed {seed}")
-    if film:
+    if request.film:
         target = path / "video" / f"evaluate_{step:09d}.mp4"
         video(target, pictures, FPS)
         print(f"video: {target}")

@@ -15,13 +15,10 @@ import numpy as np
 import torch
 
 from .core import machine
-from .core.errors import UserError, run_main
-from .core.run import config as configuration
+from .core.errors import run_main
 from .core.run.agent import Agent
-from .core.run.checkpoint import Checkpoints
 from .core.run.config import Config, plain
-from .core.run.folder import read_config
-from .core.run.options import Options
+from .core.run.evaluation import load_policy, read_request, spread
 from .core.run.writers import append_rows, video
 from .env import EVALUATE, TRAIN, Env, Stack
 from .logger import Logger, columns
@@ -76,20 +73,14 @@ def evaluate(
     return results, frames
 
 
-def make_env(config: Config, seed: int, stream: int, world: WorldName):
+def make_env(config: Config, seed: int, stream: int, world: WorldName) -> Env:
     image, scene = config.image, make_world(world, config.data, training=stream == TRAIN)
     return Env(config.task, config.action_repeat, image.size, image.shadows, seed, stream, scene)
 
 
 def load_agent(path: Path, config: Config, action_dim: int, precision: machine.Precision) -> tuple[Agent, int]:
     """The newest saved agent of a run, and its agent step."""
-    saved = Checkpoints(path / "checkpoint").load(("agent",), precision.device)
-    if saved is None:
-        raise UserError(f"{path} holds no saved policy yet: let the run reach its first checkpoint")
-    manifest, parts = saved
-    agent = make_agent(for_acting(config), action_dim, precision)
-    agent.load_networks(parts["agent"])
-    return agent, manifest["step"]
+    return load_policy(path, lambda: make_agent(for_acting(config), action_dim, precision), precision)
 
 
 def for_acting(config: Config) -> Config:
@@ -101,26 +92,16 @@ def for_acting(config: Config) -> Config:
 
 
 def main(arguments: list[str]) -> int:
-    defaults = {"run": "", "episodes": "", "video": "false", "device": "auto", "seed": "", "threads": "0"}
     folders = {"data.video": "", "data.davis": ""}
-    options = Options(arguments, defaults | folders | {"worlds": "", "intensities": ",".join(f"{i:g}" for i in INTENSITIES)})
-    threads, film = options.whole("threads", 0, 1024), options.flag("video")
-    chosen_episodes = options.whole("episodes", 1, 10_000) if options["episodes"] else None
-    chosen_seed = options.whole("seed") if options["seed"] else None
-    if not options["run"]:
-        raise UserError("say which run: python -m DMControl.evaluate run=runs/dmcontrol/<task>/<method>-<preset>/seed<k>")
-    path = Path(options["run"])
-    config = read_config(path)
-    configuration.check_saved(config, CONFIGS, RANGES, path / "config.yaml")
-    episodes = chosen_episodes or max(10, config.eval.episodes)
-    # initial states apart from those that the run's own evaluations used, unless the user asks for the same seed
-    seed = config.seed + 10_000 if chosen_seed is None else chosen_seed
+    more = folders | {"worlds": "", "intensities": ",".join(f"{i:g}" for i in INTENSITIES)}
+    example = "python -m DMControl.evaluate run=runs/dmcontrol/<task>/<method>-<preset>/seed<k>"
+    request = read_request(arguments, example, CONFIGS, RANGES, more)
+    path, config, options, precision, seed = request.path, request.config, request.options, request.precision, request.seed
+    episodes = request.episodes or max(10, config.eval.episodes)
     config["data"].update({k.removeprefix("data."): options[k] for k in folders if options[k]})
     check_data(config.data, ("video", "davis"))  # overlay images are for training
     chosen = options["worlds"].split(",") if options["worlds"] else [config.world]
     wanted = world_names(chosen, options.numbers("intensities") if options["worlds"] else [config.intensity])  # else its own, at its own
-    precision = machine.choose_precision(config.precision, machine.choose_device(options["device"]))
-    machine.set_threads(threads)
     print(f"renderer: {choose_renderer()}")
     for world in wanted:  # what a world lacks is missed before the first episode
         make_world(world, config.data)
@@ -132,15 +113,15 @@ def main(arguments: list[str]) -> int:
     found = []
     for number, world in enumerate(wanted):
         env = make_env(config, seed, EVALUATE, world) if number else env
-        results, frames = evaluate(agent, env, stack, episodes, world != worlds_of(config)[0], film=int(film), size=VIDEO_SIZE)
+        results, frames = evaluate(agent, env, stack, episodes, world != worlds_of(config)[0], film=int(request.film), size=VIDEO_SIZE)
         returns = np.array([r["episode_return"] for r in results])
         shared = {"env_step": env_step, "step": step, "seed": seed, **columns(world, config.data)}
         rows = [{**shared, "episode": number, **result} for number, result in enumerate(results)]
         append_rows(path / "eval.csv", Logger.EVAL_COLUMNS, rows)
         where = "" if len(wanted) == 1 and world.name == "clean" else f"{label(world, config.data)}: "
-        print(f"{where}return {returns.mean():.1f} +- {returns.std():.1f} (min {returns.min():.1f}, max {returns.max():.1f})", flush=True)
+        print(f"{where}return {spread(returns)}", flush=True)
         found.append((label(world, config.data), returns))
-        if film:
+        if request.film:
             target = path / "video" / (f"evaluate_{step:09d}.mp4" if len(wanted) == 1 else f"evaluate_{step:09d}_{world}.mp4")
             video(target, frames, round(env_fps(env)))
             print(f"video: {target}")

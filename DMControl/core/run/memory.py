@@ -100,7 +100,8 @@ def agent_memory(make_agent: Callable[[Precision], Agent], make_replay: Callable
             others = meter.total - weights
             meter.events.clear()
             _update(agent, replay)
-            return {"networks": meter.total - others, "activations": int(meter.peak() * (SCATTERED if precision.device.type == "cpu" else 1))}
+            scattered = SCATTERED if precision.device.type == "cpu" else 1
+            return {"networks": meter.total - others, "activations": int(meter.peak() * scattered)}
     except (RuntimeError, TypeError) as error:
         if "overflow" not in str(error).lower():
             raise

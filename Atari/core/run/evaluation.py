@@ -1,0 +1,60 @@
+"""What both trees share when a saved policy is judged: the request, the policy, and how a result is told."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .. import machine
+from ..errors import UserError
+from .agent import Agent
+from .checkpoint import Checkpoints
+from .config import Config, check_saved
+from .folder import read_config
+from .options import Options
+
+DEFAULTS = {"run": "", "episodes": "", "video": "false", "device": "auto", "seed": "", "threads": "0"}
+APART = 10_000  # added to the run's seed: initial states apart from those that its own evaluations used
+
+
+@dataclass(frozen=True)
+class Request:
+    options: Options
+    path: Path  # of the run
+    config: Config
+    precision: machine.Precision
+    seed: int
+    episodes: int | None  # None: the tree decides
+    film: bool
+
+
+def read_request(arguments: list[str], example: str, configs: Path, ranges: dict, more: dict[str, str]) -> Request:
+    """Check what the user typed. more: options of the tree with their defaults; example: how a run is named."""
+    options = Options(arguments, DEFAULTS | more)
+    threads, film = options.whole("threads", 0, 1024), options.flag("video")
+    episodes = options.whole("episodes", 1, 10_000) if options["episodes"] else None
+    seed = options.whole("seed") if options["seed"] else None
+    if not options["run"]:
+        raise UserError(f"say which run: {example}")
+    path = Path(options["run"])
+    config = read_config(path)
+    check_saved(config, configs, ranges, path / "config.yaml")
+    precision = machine.choose_precision(config.precision, machine.choose_device(options["device"]))
+    machine.set_threads(threads)
+    return Request(options, path, config, precision, config.seed + APART if seed is None else seed, episodes, film)
+
+
+def load_policy(path: Path, make: Callable[[], Agent], precision: machine.Precision) -> tuple[Agent, int]:
+    """The newest saved agent of a run, and its agent step."""
+    saved = Checkpoints(path / "checkpoint").load(("agent",), precision.device)
+    if saved is None:
+        raise UserError(f"{path} holds no saved policy yet: let the run reach its first checkpoint")
+    manifest, parts = saved
+    agent = make()
+    agent.load_networks(parts["agent"])
+    return agent, manifest["step"]
+
+
+def spread(returns: np.ndarray) -> str:
+    return f"{returns.mean():.1f} +- {returns.std():.1f} (min {returns.min():.1f}, max {returns.max():.1f})"
