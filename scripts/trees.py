@@ -64,9 +64,9 @@ class Tree:
         """The newest saved agent of a run, and its agent step."""
         return self.load("evaluate").load_agent(run, self.for_acting(config), self.actions(env), precision)
 
-    def act(self, agent: Any, observation: Any, explore: bool) -> Any:
-        """One action, of an agent that remembers nothing of the episode so far."""
-        return agent.act(observation, agent.begin(1), explore)[0][0]
+    def act(self, agent: Any, observation: Any, explore: bool, elsewhere: bool = False) -> Any:
+        """One action, of an agent that remembers nothing of the episode so far. elsewhere: not in the world of its training."""
+        return agent.act(observation, agent.begin(1), explore, elsewhere=elsewhere)[0][0]
 
     def update(self, agent: Any, replay: Any) -> Any:
         """One update, as in the middle of a run."""
@@ -141,7 +141,7 @@ class DMControlTree(Tree):
         replay.add(action, result.reward, result.terminal, result.last, result.frame)
 
     def evaluate(self, agent: Any, config: Any, env: Any, episodes: int) -> Any:
-        return self.load("evaluate").evaluate(agent, env, self.make_stack(config, agent.device), episodes)
+        return self.load("evaluate").evaluate(agent, env, self.make_stack(config, agent.device), episodes, elsewhere=False)
 
     def optimizers(self, agent: Any) -> list[Any]:
         return list(agent._optimizers().values())

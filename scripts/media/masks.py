@@ -1,15 +1,20 @@
 """Show what a masking agent sees: frame, mask and masked frame side by side, in every world.
 
-python scripts/masks.py RUN_DIR worlds=clean,video_hard intensities=0.1,0.5 steps=100
-python scripts/masks.py RUN_DIR figure=figs/madi.png      all.png there as well
+scripts/masks.sh RUN_DIR worlds=clean,video_hard intensities=0.1,0.5 steps=100
+scripts/masks.sh RUN_DIR figure=figs/madi.png      all.png there as well
 
 In RUN_DIR/masks: <world>.png (frames of an episode) and <world>.mp4 (the episode) for each world, and all.png, one frame of each.
 """
 
 from pathlib import Path
 
+import matplotlib
+
+matplotlib.use("Agg")
+
 import numpy as np
 import torch
+from matplotlib import pyplot
 
 from DMControl.core import machine
 from DMControl.core.errors import UserError, run_main
@@ -23,8 +28,6 @@ from DMControl.evaluate import env_fps, load_agent, make_env, title
 from DMControl.methods.madi import Masker
 from DMControl.settings import worlds_of
 from DMControl.worlds.catalogue import WORLDS, WorldName, check_data, label, world_names
-
-ROOT = Path(__file__).resolve().parents[2]
 
 SHOWN = 6  # frames of an episode in a picture
 NAMES = ("frame", "mask", "masked frame")
@@ -46,11 +49,6 @@ def look(agent: Agent, config: Config, world: WorldName, steps: int, device: tor
 
 def draw(columns: list[np.ndarray], titles: list[str], heading: str, path: Path) -> None:
     """Columns of three pictures each, named."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     figure, axes = pyplot.subplots(3, len(columns), figsize=(1.75 * len(columns) + 0.4, 5.6), layout="constrained", squeeze=False)
     for column, (pictures, name) in enumerate(zip(columns, titles, strict=True)):
         axes[0, column].set_title(name, fontsize=8)

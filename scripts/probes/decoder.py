@@ -3,17 +3,22 @@
 scripts/decoder.sh RUN_DIR [updates=600] [steps=1500] [untrained=false] [device=auto] [threads=0] [mlr.mask.strategy=temporal ...]
 scripts/decoder.sh RUN_DIR logged=true        what a run of MLR itself logged at its last evaluation, its encoder learning with it
 
-RUN_DIR: a finished run of the Atari tree, with or without MLR. Its encoder and head are taken over and stay as they are (untrained=true:
-as they were drawn), and so do the targets; its policy plays, with one action in ten at random; only the parts that MLR adds are trained,
-with the settings of the run's preset and those given. Printed: how much of the variance of the targets' directions is due to the frame, the
-rest being due to its random shift and intensity; then, as the updates go by, MLR's loss on windows of games that are not trained on: own,
-as it is; other, where the decoder is given another window's masked frames and actions; constant, where the mean target answers all.
-results=results (either way): the last line goes into results/decoder.csv, from which report.sh writes a table. In fp32, on any hardware.
+RUN_DIR is a finished run of the Atari tree, with or without MLR. The script takes its encoder and head (untrained=true: those of a new
+agent) and keeps them and the targets as they are. The run's policy plays, with one random action in ten. Only the parts that MLR adds are
+trained, with the settings of the run's preset and those given. All computation is in fp32, on any hardware. It prints
+
+- the frame's share: how much of the variance of the targets' directions is due to the frame. The rest is due to its random shift and
+  intensity;
+- MLR's loss on windows of games that are not trained on, as the updates go by. own: as it is. other: the decoder is given another
+  window's masked frames and actions. constant: the answer is always the mean target.
+
+results=results adds a row to results/decoder.csv, from which scripts/report.sh makes a table.
 """
 
 from pathlib import Path
 
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.nn import functional as F
 
 from Atari import settings
@@ -65,8 +70,6 @@ def play(agent: Rainbow, config: Config, seed: int, steps: int) -> Replay:
 
 def logged(run: Path) -> tuple[int, dict[str, float]]:
     """The frame of a run's last evaluation, and MLR's losses there, from its TensorBoard file."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
     events = EventAccumulator(str(run))
     events.Reload()
     tags = [f"mlr/loss_{name}" for name in measurements.LOSSES]
@@ -76,7 +79,7 @@ def logged(run: Path) -> tuple[int, dict[str, float]]:
     return last[0].step, {tag: scalar.value for tag, scalar in zip(tags, last, strict=True)}
 
 
-def told(seen: dict[str, float]) -> str:
+def describe(seen: dict[str, float]) -> str:
     return ", ".join(f"{name} {seen[f'mlr/loss_{name}']:.4f}" for name in measurements.LOSSES)
 
 
@@ -92,7 +95,7 @@ def keep(results: str, saved: Config, seen: dict[str, float], **what: str) -> No
 def report_logged(run: Path, saved: Config, results: str) -> None:
     """MLR's losses as the run itself logged them."""
     frame, seen = logged(run)
-    print(f"{run}, at {frame:,} frames: {told(seen)}")
+    print(f"{run}, at {frame:,} frames: {describe(seen)}")
     keep(results, saved, seen, trained=measurements.IN_THE_RUN, settings=changed(ATARI, saved), after=f"{frame:,} frames")
 
 
@@ -128,7 +131,7 @@ def train(agent: Rainbow, config: Config, replay: Replay, fresh: Sequence, updat
     for update in range(updates + 1):
         if update % max(1, updates // LINES) == 0:
             seen = objective.diagnose(fresh, torch.Generator(agent.device).manual_seed(SEED))[0]
-            print(f"update {update:5}: {told(seen)}", flush=True)
+            print(f"update {update:5}: {describe(seen)}", flush=True)
         if update == updates:
             break
         optimizer.zero_grad()

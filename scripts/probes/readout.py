@@ -2,16 +2,20 @@
 
 scripts/readout.sh RUN_DIR ... [results=results] [device=auto] [threads=0]
 
-Runs of the same task and preset are compared on the same frames: 72 episodes in the clean world, dealt out to their policies in turn, half
-of the time with random actions, of 1,000 steps at most. A ridge regression from latents to state is fitted on the first third of the
-episodes, its strength chosen on the second, its R² taken on the last. State: on DMControl the task's own state vector, on Atari the bytes
-of the console's memory; of both what takes 8 values or more in each third. R² below 0 counts as 0; the score is the mean. Beside it the
-same for encoders before any training; the effective rank of the latents in the last third, exp(entropy of their principal variances),
-which is 1 when all of them lie on a line; and MLR's loss on a window of each episode of that third: own, as it is; other, where the decoder
-is given other windows' masked frames and actions; constant, where the mean target answers all. All in fp32, on any hardware.
+Runs of the same task and preset are compared on the same frames: 72 episodes of at most 1,000 steps in the clean world. The runs'
+policies play them in turn; half of the time actions are random. A ridge regression from latents to state is fitted on the first third of
+the episodes, its strength is chosen on the second third, and its R² is measured on the last. All computation is in fp32, on any hardware.
+A row holds
 
-Name all runs of a task in one call: its rows, and no others, take the place of all that results/readout.csv has of that task and preset.
-`scripts/report.sh` shows the file.
+- r2: the mean over the quantities of the state, where less than 0 counts as 0. The state is the task's own vector on DMControl and the
+  console's memory, byte by byte, on Atari. Quantities with fewer than 8 values in a third are left out;
+- rank: the effective rank of the latents in the last third, exp(entropy of their principal variances). It is 1 when they all lie on a
+  line;
+- MLR's loss on a window of each episode of the last third. own: as it is. other: the decoder is given other windows' masked frames and
+  actions. constant: the answer is always the mean target.
+
+Encoders before any training get rows too. Name all runs of a task in one call: its rows replace all that results/readout.csv has of that
+task and preset. scripts/report.sh shows the file.
 """
 
 from collections.abc import Iterator
@@ -56,14 +60,18 @@ class Source:
         self.benchmark, self.task = tree.name, config[tree.task]
         self.env = tree.make_env(config, SEED, judge=True, clean=True)
         self.stack = tree.make_stack(config, precision.device)
+        self.elsewhere: dict[Any, bool] = {}  # whether an agent was trained in a world other than the clean one
 
     def load(self, run: Path, config: Config) -> tuple[Any, int]:
         """The agent of a run, and how many simulator steps it was trained for."""
         agent, step = self.tree.load_agent(run, config, self.env, self.precision)
+        self.elsewhere[agent] = config.get("world", "clean") != "clean"
         return agent, step * self.tree.repeat(config)
 
     def untrained(self, config: Config) -> Any:
-        return self.tree.make_agent(self.tree.for_acting(config), self.env, self.precision)
+        agent = self.tree.make_agent(self.tree.for_acting(config), self.env, self.precision)
+        self.elsewhere[agent] = config.get("world", "clean") != "clean"
+        return agent
 
     def start(self, episode: int) -> None:
         self.stack.start(self.env.reset(episode))
@@ -72,7 +80,7 @@ class Source:
         return self.tree.observation(self.stack, self.precision.device)
 
     def choose(self, agent: Any) -> Any:
-        return self.tree.act(agent, self.observation(), explore=False)
+        return self.tree.act(agent, self.observation(), explore=False, elsewhere=self.elsewhere[agent])
 
     def random(self, rng: np.random.Generator) -> Any:
         return self.tree.random_action(self.env, rng)
@@ -91,7 +99,7 @@ class Source:
         """(N, d): on Atari what the head reads; on DMControl what the Q functions read and MLR trains."""
         if self.tree is ATARI:
             return agent.network.encoder(images)
-        return agent.critic.encoder(agent.pixels(Frames.of_images(images).centre_crop(agent.crop), judging=True))
+        return agent.critic.encoder(agent.pixels(Frames.of_images(images).centre_crop(agent.crop), self.elsewhere[agent]))
 
 
 def play(source: Source, agent: Any, episode: int, rng: np.random.Generator) -> Iterator[tuple[Tensor, dict[str, float], Any]]:

@@ -23,9 +23,12 @@ from typing import Any
 
 import torch
 
+from Atari import games
+from Atari.core.errors import UserError as AtariError
 from DMControl.core import machine
 from DMControl.core.errors import UserError, nearest, run_main
 from DMControl.core.run.recorder import PLAIN_FIRST
+from DMControl.env import TASKS
 from scripts.runs.queue import known_sets, methods_of, seeds_of, tasks_of
 from scripts.trees import ATARI, DMCONTROL, Tree
 
@@ -129,10 +132,6 @@ def estimate(tree: Tree, config: Any, pace: Pace, cost: Cost) -> dict[str, float
 
 def names(words: str) -> tuple[Tree, list[str]]:
     """The tree that these tasks or games belong to, and their names."""
-    from Atari import games
-    from Atari.core.errors import UserError as AtariError
-    from DMControl.env import TASKS
-
     parts = words.replace(",", " ").split()
     if not parts:
         raise UserError("say which set: scripts/plan.sh all6, all26, or names of tasks or of games")

@@ -5,6 +5,12 @@ import json
 import sys
 from pathlib import Path
 
+import matplotlib
+
+matplotlib.use("Agg")
+
+from matplotlib import pyplot
+
 from DMControl import train
 from DMControl.core.errors import run_main
 from DMControl.settings import read_config, run_path
@@ -29,11 +35,6 @@ def curve(run: Path, seed: int) -> tuple[list[int], list[float], list[float]]:
 
 
 def draw(run: Path, seed: int, title: str) -> Path:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     steps, means, stds = curve(run, seed)
     figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
     axes.plot(steps, means, "o-", color="#0072B2")

@@ -24,7 +24,7 @@ def worker(folder) -> psutil.Process:
                 return process
         except psutil.Error:
             continue
-    raise AssertionError(f"nobody works in {folder}")
+    raise AssertionError(f"no process holds the lock of {folder}")
 
 
 def test_jobs_are_requeued_and_resume(root, tmp_path):

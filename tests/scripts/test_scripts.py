@@ -126,7 +126,7 @@ def test_published_work_per_update():
 
 @pytest.mark.parametrize(("theirs", "kept"), [("2.11.0+cu130", True), ("2.5.1+cu121", False), ("2.12.0+cpu", False)])
 def test_setup_shares_a_gpu_build_of_torch(root, tmp_path, theirs, kept):
-    """One that the chosen interpreter has, even within a virtual environment, is gigabytes that nobody fetches twice."""
+    """A GPU build that the chosen interpreter has is used, even from a virtual environment: gigabytes are not fetched again."""
     (tmp_path / "scripts").mkdir()
     (tmp_path / "scripts/setup.sh").write_text((root / "scripts/setup.sh").read_text())
     (tmp_path / "requirements.txt").write_text("torch==2.13.0\n")
