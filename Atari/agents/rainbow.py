@@ -93,8 +93,9 @@ class Rainbow:
         """What an objective is built from."""
         trunk = self.network.trunk
         return RainbowHandles(
-            self.network.encoder, lambda image: image, trunk.features, self.augment.out, self.n_actions, self.device, self.network.head
-        )
+            self.network.encoder, lambda image: image, self.augment, trunk.features, self.augment.out, self.n_actions, self.device,
+            self.network.head,
+        )  # fmt: skip
 
     def attach(self, objective: Objective, weight: float = 1.0) -> None:
         """Add an objective to the loss, with this weight."""

@@ -89,12 +89,12 @@ def make(
 
 
 def build(config: Config, agent: Rainbow) -> None:
-    m, quirks = config.mlr, config.quirks
+    m, quirks, handles = config.mlr, config.quirks, agent.handles
     masks = Masks(m.window, config.env.size, m.mask.patch, m.mask.block, m.mask.ratio, m.mask.strategy, count_kept=quirks.count_kept)
     objective = make(
-        agent.handles,
+        handles,
         masks=masks,
-        augment=agent.augment,
+        augment=handles.augment,
         batch_size=config.rainbow.batch_size,
         depth=m.decoder.depth,
         width=m.decoder.width,

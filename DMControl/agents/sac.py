@@ -102,7 +102,7 @@ class SAC:
 
         encoder = self.critic.encoder
         return SACHandles(
-            encoder, pixels, self.latent, self.crop, self.action_dim, self.device,
+            encoder, pixels, self.augment, self.latent, self.crop, self.action_dim, self.device,
             self.critic, self.target.encoder, encoder.trunk.precision, self.chunk,
         )  # fmt: skip
 

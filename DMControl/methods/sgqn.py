@@ -113,12 +113,12 @@ class Attribution(Objective):
     columns = ("loss/sgqn",)
 
     def __init__(
-        self, decoder: Decoder, handles: SACHandles, augment: Augmentation, strong: StrongAugmentation, quantile: float, every: int
+        self, decoder: Decoder, handles: SACHandles, strong: StrongAugmentation, quantile: float, every: int
     ) -> None:
         super().__init__()
         self.decoder, self.encoder = decoder, handles.encoder
         self.saliency, self.chunk = functools.partial(saliency, handles.critic), handles.chunk
-        self.augment, self.strong, self.quantile, self.every = augment, strong, quantile, every
+        self.augment, self.strong, self.quantile, self.every = handles.augment, strong, quantile, every
 
     def parts(self, sequence: Sequence, generator: torch.Generator, view: View | None = None) -> Iterator[Looks]:
         choices = self.strong.draw(len(sequence), generator)
@@ -139,6 +139,6 @@ def build(config: Config, agent: SAC) -> None:
     trunk = handles.encoder.trunk
     decoder = Decoder(handles.latent + handles.actions, trunk.channels, trunk.side, trunk.convs[0].in_channels, handles.size)
     strong = make(config, handles.device)
-    agent.critic_loss = Consistency(agent.pixels, agent.augment, sgqn.quantile, sgqn.weight)
-    objective = Attribution(decoder.to(handles.device), handles, agent.augment, strong, sgqn.quantile, sgqn.every)
+    agent.critic_loss = Consistency(agent.pixels, handles.augment, sgqn.quantile, sgqn.weight)
+    objective = Attribution(decoder.to(handles.device), handles, strong, sgqn.quantile, sgqn.every)
     agent.attach(objective, Adam(objective.trained(), sgqn.lr))

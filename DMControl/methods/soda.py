@@ -74,5 +74,5 @@ def build(config: Config, agent: SAC) -> None:
     soda, handles = config.soda, agent.handles
     projector = Projector(handles.encoder.trunk, handles.latent)
     strong = make(config, handles.device)
-    objective = SODA(projector, handles.latent, agent.augment, strong, soda.batch_size, soda.tau, soda.every)
+    objective = SODA(projector, handles.latent, handles.augment, strong, soda.batch_size, soda.tau, soda.every)
     agent.attach(objective, Adam(objective.trained(), soda.lr))

@@ -36,4 +36,4 @@ class SVEA(CriticLoss):
 
 
 def build(config: Config, agent: SAC) -> None:
-    agent.critic_loss = SVEA(agent.pixels, make(config, agent.device), config.svea.alpha, config.svea.beta)
+    agent.critic_loss = SVEA(agent.pixels, make(config, agent.handles.device), config.svea.alpha, config.svea.beta)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .augment import View
+from .augment import Augmentation, View
 from .momentum import Momentum
 from .sequence import Sequence
 
@@ -21,6 +21,7 @@ class Handles:
 
     encoder: nn.Module  # images (N, C, size, size), 0..255 -> latents (N, latent); agent and objective both train it
     pixels: Callable[[Tensor], Tensor]  # what the encoders get to see of images; an objective does not train it
+    augment: Augmentation  # how the agent's own loss looks at observations
     latent: int
     size: int  # side of the images
     actions: int  # numbers of an action, or choices where actions are discrete

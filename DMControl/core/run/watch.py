@@ -46,7 +46,7 @@ def plain(value: Any) -> Any:
     """Dataclasses and stacks as dicts of tensors on the host; of the frames only those that are used."""
     if isinstance(value, Frames):
         used, index = value.index.unique(return_inverse=True)
-        return {"frames": value.store[used.to(value.store.device)].cpu(), "index": index.cpu()}  # (F, H, W, C), (N, S)
+        return {"frames": value.store[used.to(value.store.device)].cpu(), "index": index.cpu()}  # (F, C, H, W), (N, S)
     if dataclasses.is_dataclass(value):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
