@@ -4,15 +4,15 @@ import os
 import signal
 import sys
 
-# Read when torch is loaded: threads that wait spin for a moment and then sleep. With a second process on the machine, spinning
-# on makes an update many times slower; alone, this costs nothing that could be measured. A value of the user's stays.
+# OpenMP reads this when torch is loaded. Waiting threads then spin for a moment and sleep, which makes updates many times faster
+# when another process shares the machine, and costs nothing measurable when none does. A value set by the user wins.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
 
 def _interrupted(*_: object) -> None:
-    os.write(2, b"interrupted before anything was begun\n")
+    os.write(2, b"interrupted before the run started\n")
     os._exit(130)
 
 
 if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, _interrupted)  # while `python -m` loads libraries; core.run.Stop takes over
+    signal.signal(signal.SIGINT, _interrupted)  # while `python -m` loads libraries; later core.run.folder.Stop handles it

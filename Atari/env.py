@@ -1,4 +1,4 @@
-"""An Atari game as the agent sees it: grey frames of 84 pixels, four simulator frames a step."""
+"""An Atari game with grey frames of 84 pixels as observations, and four simulator frames per step."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -12,8 +12,8 @@ from . import games
 from .core.errors import UserError, crashing
 from .core.method.frames import Frames
 
-TRAIN, EVALUATE = 0, 1  # streams of no-op starts; a game has at most 960 (STARTS x 30), so a start may be in both
-STARTS = 32  # ALE randomises the console's RAM anew at every reset; after so many the sequence begins again
+TRAIN, EVALUATE = 0, 1  # streams of no-op starts; a game has at most 960 starts (STARTS x 30), so the streams may share some
+STARTS = 32  # ALE randomises the console's RAM at each reset; the starts repeat after this many resets
 
 
 @dataclass(frozen=True)
@@ -21,17 +21,17 @@ class Step:
     frame: np.ndarray  # (size, size, 1) uint8
     reward: float  # the sign of the score where rewards are clipped
     score: float  # raw, summed over the skipped frames
-    done: bool  # the training episode ends: no value is bootstrapped beyond it
-    blank: bool  # the frame begins a stack of its own: a life was lost
-    over: bool  # the game is over or cut at the cap: the environment must be reset
+    done: bool  # the training episode ends: the target does not bootstrap
+    blank: bool  # a life was lost: the frame begins a new stack
+    over: bool  # the game is over or reached max_steps: the environment must be reset
 
 
 class Env:
     """Minimal action set, no sticky actions, max over the last two frames of a step.
 
-    The start of episode n depends on (seed, stream, n) alone; with the actions since then that is the whole state, bit for
-    bit. ALE's own snapshots are not: they leave out the picture, and some games draw only parts of it in a frame.
-    A crash in a step or a reset leaves `state_dict` as it was before.
+    (seed, stream, n) alone determine the start of episode n. Together with the actions since then they restore the state bit for
+    bit. ALE's snapshots do not: they lack the picture, and some games draw only parts of it per frame.
+    A crash in `step` or `reset` does not change `state_dict`.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Env:
         self.seed, self.stream, self.noops = seed, stream, noops
         self.frame_skip, self.size, self.max_steps = frame_skip, size, max_steps
         self.episodic_life, self.clip_reward = episodic_life, clip_reward
-        cv2.setNumThreads(1)  # the pictures are too small to share out
+        cv2.setNumThreads(1)  # the pictures are too small for several threads
         ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
         self.ale = ale_py.ALEInterface()
         self.ale.setFloat("repeat_action_probability", 0.0)
@@ -83,7 +83,7 @@ class Env:
 
     @crashing
     def reset(self, episode: int | None = None) -> np.ndarray:
-        """Start the next episode, or the one asked for; returns its first frame."""
+        """Start the next episode, or the given one. Returns its first frame."""
         number = self.episode + 1 if episode is None else episode
         self._start(number)
         frame = self._frame()
@@ -96,7 +96,7 @@ class Env:
             raise UserError("the game is over: call reset() before the next step")
         score, lost = self._advance(int(action))
         frame = self._frame()
-        self.actions.append(int(action))  # last, so that a crash leaves them as they were
+        self.actions.append(int(action))  # last, so that a crash does not change them
         blank = lost and self.episodic_life
         reward = float(np.sign(score)) if self.clip_reward else score
         return Step(frame, reward, score, self.over or blank, blank, self.over)
@@ -111,7 +111,7 @@ class Env:
 
     @crashing
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Come back to where the state was taken: the same start, then the same actions, unseen."""
+        """Restore a state: repeat its start and its actions without rendering."""
         self.episode, self.over, self.actions = state["episode"], True, []
         if self.episode < 0:
             return
@@ -122,10 +122,10 @@ class Env:
 
     def _load(self) -> None:
         self.ale.loadROM(self.rom)
-        self.loaded = 0  # resets since then
+        self.loaded = 0  # resets since the ROM was loaded
 
     def _start(self, episode: int) -> None:
-        resets = (episode + 1) % STARTS + 1  # the official environment has been reset once before its first game
+        resets = (episode + 1) % STARTS + 1  # the official environment resets once more before its first game
         if self.loaded >= resets:
             self._load()
         while self.loaded < resets:
@@ -140,23 +140,23 @@ class Env:
         self.ale.getScreenGrayscale(self.screens[1])
 
     def _advance(self, action: int) -> tuple[float, bool]:
-        """One step of the game: the raw score, and whether a life was lost and another is left."""
+        """Take a step. Returns the raw score, and whether a life was lost with another one left."""
         code = self.action_set[action]
         score = float(sum(self.ale.act(code) for _ in range(self.frame_skip - 1)))
         self.ale.getScreenGrayscale(self.screens[0])
         score += self.ale.act(code)
-        lost = 0 < self.ale.lives() < self.known_lives  # a life won back in between goes unseen, as officially
+        lost = 0 < self.ale.lives() < self.known_lives  # like the official code, this misses a life that is won back within a step
         if lost:
             self._leave_lost_life()
             if self.episodic_life:
-                self.screens[0] = 0  # nothing of the lost life stays in the picture
+                self.screens[0] = 0  # the maximum must not contain the lost life
         self.ale.getScreenGrayscale(self.screens[1])
         self.score += score
         self.over = self.ale.game_over() or self.steps + 1 >= self.max_steps
         return score, lost
 
     def _leave_lost_life(self) -> None:
-        self.ale.act(0)  # the one extra no-op
+        self.ale.act(0)  # the official code takes one no-op here
         self.known_lives = self.ale.lives()
 
     def _frame(self) -> np.ndarray:
@@ -165,7 +165,7 @@ class Env:
 
 
 class Stack:
-    """The newest `depth` frames since the reset or the last lost life, oldest first, black where there is none yet."""
+    """The newest `depth` frames since the reset or the last lost life, oldest first. Missing frames are black."""
 
     def __init__(self, depth: int) -> None:
         self.depth = depth
@@ -183,7 +183,7 @@ class Stack:
 
 
 def observations(stacks: list[Stack], device: torch.device) -> Frames:
-    """What several environments show, as one batch for the agent."""
+    """The observations of several environments in one batch."""
     frames = np.concatenate([stack.frames for stack in stacks])  # (N * S, size, size, 1)
     store = torch.from_numpy(frames).permute(0, 3, 1, 2).contiguous().to(device)
     return Frames(store, torch.arange(len(store), device=device).view(len(stacks), -1))

@@ -1,4 +1,4 @@
-"""The games of Atari-100k with their human and random scores, and names as users type them."""
+"""The games of Atari-100k, their human and random scores, and the names that users may type."""
 
 import re
 from pathlib import Path
@@ -8,8 +8,8 @@ from ale_py import roms
 
 from .core.errors import UserError, nearest
 
-# game: (human, random). Source: the table of human and random scores in Wang et al. (2016), as repeated by the papers on
-# Atari-100k and by results/published/atari100k.csv (a test compares the two).
+# game: (human, random). Source: Wang et al. (2016), as repeated by the papers on Atari-100k and in
+# results/published/atari100k.csv, with which a test compares this table.
 SCORES: dict[str, tuple[float, float]] = {
     "alien": (7127.7, 227.8),
     "amidar": (1719.5, 5.8),
@@ -41,7 +41,7 @@ SCORES: dict[str, tuple[float, float]] = {
 
 
 def parse(name: str) -> str:
-    """Pong, pong, kung_fu_master, KungFuMaster: all give ALE's own name of the game."""
+    """ALE's name of a game, from any spelling such as kung_fu_master or KungFuMaster."""
     known = {_letters(rom): rom for rom in [*SCORES, *roms.get_all_rom_ids()]}
     if _letters(name) not in known:
         close = nearest(_snake(name), known.values())
@@ -50,11 +50,11 @@ def parse(name: str) -> str:
 
 
 def rom(game: str) -> Path:
-    """The ROM file, which the package ale-py carries."""
+    """The ROM file, which is part of the package ale-py."""
     path = roms.get_rom_path(game)
     if path is None or not Path(path).exists():
         version = ale_py.__version__
-        raise UserError(f"the ROM of {game} is missing: it comes inside the package ale-py ({version}); install ale-py again")
+        raise UserError(f"the ROM of {game} is missing: it is part of the package ale-py ({version}): install ale-py again")
     return Path(path)
 
 

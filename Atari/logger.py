@@ -1,4 +1,4 @@
-"""Which numbers the users of this benchmark read, with frames on the x axis."""
+"""The records of a run on Atari-100k, over frames."""
 
 from pathlib import Path
 from typing import Any, ClassVar

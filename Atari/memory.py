@@ -1,4 +1,4 @@
-"""What a run takes in memory, in bytes, from its settings alone: asked before anything large is built."""
+"""The memory that a run needs, in bytes, computed from its settings before anything large is built."""
 
 import copy
 
@@ -11,7 +11,7 @@ from .replay import Replay
 
 
 def capacity(config: Config) -> int:
-    """Transitions that the replay holds: no more than the run makes."""
+    """Size of the replay in transitions: at most the number that the run makes."""
     return min(config.replay.capacity, config.steps)
 
 

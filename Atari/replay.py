@@ -1,8 +1,8 @@
-"""Prioritised replay of windows, in which each frame is stored once.
+"""Prioritised replay of sequences, in which each frame is stored once.
 
-Transition j and the newest frame of its observation have the same number; number j lies in slot j % slots of a ring. The last
-row of the store stays black: the stack of an observation that is younger than S steps points there. Everything that happens
-when sampling is tensor work on the replay's device.
+Transition j and the newest frame of its observation have the same number j, and are in slot j % slots of a ring. The last row
+of the store stays black; it stands for the missing frames of an observation in the first S steps. Sampling consists of tensor
+operations on the replay's device.
 """
 
 from dataclasses import dataclass
@@ -27,11 +27,11 @@ class Batch:
     obs: Frames  # B stacks at time t
     action: Tensor  # (B,) int64, a_t
     return_n: Tensor  # (B,), r_t + gamma r_{t+1} + ... + gamma^{n-1} r_{t+n-1}, up to the episode's end
-    done_n: Tensor  # (B,), 1 where nothing is bootstrapped: the episode ends with the first step, or within the n steps
+    done_n: Tensor  # (B,), 1 where the target does not bootstrap: the episode ends with the first step, or within n steps
     next_obs: Frames  # B stacks at time t + n, or the last ones of the episode
     weight: Tensor  # (B,), importance weights, the largest is 1
-    slot: Tensor  # (B,) int64, where to put the new priorities
-    sequence: Sequence  # the K observations that begin with obs; after the end of an episode its last one is repeated
+    slot: Tensor  # (B,) int64, for update_priorities
+    sequence: Sequence  # the K observations from obs on; the last one of an episode is repeated after its end
 
 
 class Replay:
@@ -49,20 +49,20 @@ class Replay:
         generator: torch.Generator,
         done_n_first_step: bool = True,
     ) -> None:
-        """done_n_first_step: only the end of the first step stops the bootstrap, as in the replay that made the published numbers."""
+        """done_n_first_step: only an end at the first step stops the bootstrap, as in the replay behind the published numbers."""
         self.done_n_first_step = done_n_first_step
         self.reserve = 1 + n_step + window  # the newest steps, which cannot be sampled
         if capacity <= self.reserve:
             raise UserError(f"replay.capacity={capacity} must exceed 1 + n_step + window = {self.reserve}")
         self.capacity, self.size, self.stack, self.window = capacity, size, stack, window
         self.n_step, self.alpha, self.device, self.generator = n_step, alpha, device, generator
-        self.slots = capacity + stack  # so that the oldest of `capacity` transitions still has its whole stack
+        self.slots = capacity + stack  # the oldest of `capacity` transitions needs its whole stack
         self.store = FrameStore(self.slots, 1, size, device, blank=True)
         self.action = torch.zeros(self.slots, dtype=torch.int64, device=device)
         self.reward = torch.zeros(self.slots, device=device)
         self.done = torch.zeros(self.slots, dtype=torch.bool, device=device)
         self.age = torch.zeros(self.slots, dtype=torch.int64, device=device)  # steps since the reset or the lost life
-        # p^alpha in rows of about sqrt(slots), with the sum of each row: a tree of two levels
+        # a sum tree of two levels: p^alpha in rows of about sqrt(slots), and the sum of each row
         self.columns = int(np.ceil(np.sqrt(self.slots)))
         rows = -(-self.slots // self.columns)
         self.leaf = torch.zeros(rows, self.columns, dtype=torch.float64, device=device)
@@ -70,8 +70,8 @@ class Replay:
         self.powers = discount ** torch.arange(n_step, dtype=torch.float32, device=device)  # 1, gamma, gamma^2, ...
         self.steps = torch.arange(max(window, n_step + 1), device=device)
         self.back = torch.arange(stack - 1, -1, -1, device=device)  # S-1, ..., 1, 0
-        self.added = 0  # transitions, ever
-        self.pending = False  # whether the frame of the next transition is here already
+        self.added = 0  # transitions added so far
+        self.pending = False  # whether the frame of the next transition has been added
         self.current_age = 0
 
     def __len__(self) -> int:
@@ -88,11 +88,11 @@ class Replay:
         return self.added + self.pending
 
     def start(self, frame: np.ndarray) -> None:
-        """The first frame of a game."""
+        """Add the first frame of a game."""
         self._put(frame, 0)
 
     def add(self, action: int, step: Step) -> None:
-        """The transition from the newest frame by `action`."""
+        """Add the transition from the newest frame with `action`."""
         if not self.pending:
             raise UserError("the replay has no frame to start from: call start() after each reset")
         slot = self.added % self.slots
@@ -101,8 +101,8 @@ class Replay:
         self.pending = False
         ready = self.added - self.reserve - 1
         if ready >= 0:
-            self._set_leaf(torch.tensor([ready % self.slots], device=self.device), 1.0)  # 1, not the largest so far
-        if not step.over:  # the last frame of a game belongs to no transition
+            self._set_leaf(torch.tensor([ready % self.slots], device=self.device), 1.0)  # priority 1, not the largest so far
+        if not step.over:  # the last frame of a game begins no transition
             self._put(step.frame, 0 if step.blank else self.current_age + 1)
 
     def newest(self) -> Frames:
@@ -111,7 +111,7 @@ class Replay:
         return self._stacks(slot)
 
     def sample(self, n: int, beta: float | Tensor) -> Batch:
-        """n windows, with probability p^alpha / sum p^alpha."""
+        """n transitions and the sequences that begin with them, each drawn with probability p^alpha / sum p^alpha."""
         if len(self) < 1:
             raise UserError(f"the replay holds {self.added} steps, an update needs more than {self.reserve}: raise train.random_steps")
         slot, mass = self._draw(n)
@@ -120,8 +120,8 @@ class Replay:
         k, steps = self.window, self.n_step
         along = (slot[:, None] + self.steps) % self.slots  # (B, L), L = max(K, n + 1)
         done = self.done[along]
-        after = (done.cumsum(1) - done.long()) > 0  # (B, L), past the end of the episode
-        frozen = (slot[:, None] + (~after).cumsum(1) - 1) % self.slots  # time stands still at the last observation
+        after = (done.cumsum(1) - done.long()) > 0  # (B, L), after the end of the episode
+        frozen = (slot[:, None] + (~after).cumsum(1) - 1) % self.slots  # stays at the last observation of the episode
         window = self._stacks(frozen[:, :k].flatten())
         batch = Batch(
             obs=self._stacks(slot),
@@ -131,7 +131,7 @@ class Replay:
             next_obs=self._stacks(frozen[:, steps]),
             weight=weight,
             slot=slot,
-            # the actions run on into the next episode, as officially: only the observations are frozen
+            # as in the official code, only observations are frozen: actions continue into the next episode
             sequence=Sequence(
                 window, self.action[along[:, :k]], self.reward[along[:, :k]], done[:, :k].float(), torch.ones_like(weight), weight
             ),
@@ -140,13 +140,13 @@ class Replay:
         return batch
 
     def update_priorities(self, slot: Tensor, priority: Tensor) -> None:
-        """New p of the sampled windows; of one drawn twice, the first counts."""
-        place = torch.arange(len(slot), device=self.device)
-        first = torch.where(slot[:, None] == slot, place, len(slot)).amin(1)
+        """Set the priorities of the sampled transitions. If a slot was drawn twice, its first priority counts."""
+        position = torch.arange(len(slot), device=self.device)
+        first = torch.where(slot[:, None] == slot, position, len(slot)).amin(1)
         self._set_leaf(slot, priority.double().pow(self.alpha)[first])
 
     def state_dict(self) -> dict[str, Any]:
-        """All but the frames, which `save_frames` hands out."""
+        """Everything except the frames, which `save_frames` writes."""
         count = min(self.frames_added, self.slots)
         arrays = {name: getattr(self, name)[:count].clone() for name in ARRAYS}
         counters = {name: getattr(self, name) for name in ("added", "pending", "current_age", "capacity", "slots")}
@@ -181,12 +181,12 @@ class Replay:
     def _set_leaf(self, slot: Tensor, value: Tensor | float) -> None:
         self.leaf.view(-1)[slot] = value
         row = slot // self.columns
-        self.row_sum[row] = self.leaf[row].sum(1)  # summed anew: rounding errors do not add up over a run
+        self.row_sum[row] = self.leaf[row].sum(1)  # a new sum, so that rounding errors do not accumulate
 
     def _draw(self, n: int) -> tuple[Tensor, Tensor]:
-        """n slots and their p^alpha: first the row by the cumulated sums of rows, then the column by those of its row."""
+        """n slots and their p^alpha: draw a row from the cumulative sums of rows, then a column from those within the row."""
         upper = self.row_sum.cumsum(0)  # (rows,)
-        almost = 1 - 1e-12  # never beyond the last leaf, whatever the rounding
+        almost = 1 - 1e-12  # rounding must not lead beyond the last leaf
         point = torch.rand(n, generator=self.generator, device=self.device, dtype=torch.float64) * (upper[-1] * almost)
         row = torch.searchsorted(upper, point, right=True)
         inner = self.leaf[row].cumsum(1)  # (n, columns)
@@ -196,6 +196,6 @@ class Replay:
         return slot, self.leaf[row, column]
 
     def _stacks(self, slot: Tensor) -> Frames:
-        """The observations whose newest frames lie in `slot`, (N,): what is older than their age is black."""
+        """The observations whose newest frames are in `slot`, (N,). Frames from before the reset are black."""
         index = (slot[:, None] - self.back) % self.slots
         return Frames(self.store.frames, torch.where(self.back <= self.age[slot][:, None], index, self.slots))  # (N, S)

@@ -1,4 +1,4 @@
-"""A run's settings, from YAML and the command line: what a value may be, what follows from it, and where the run then lives."""
+"""Read the settings of a run from YAML and the command line, check them, and derive the path of its folder."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ MOVED = {f"rainbow.{key}": f"train.{key}" for key in ("random_steps", "update_ev
 
 
 def read_config(arguments: list[str]) -> Config:
-    """game=KungFuMaster and game=kung_fu_master are the same; a game without a file of its own takes other.yaml."""
+    """game=KungFuMaster and game=kung_fu_master are the same. A game without its own file uses other.yaml."""
     named = [f"game={games.parse(a.partition('=')[2])}" if a.startswith("game=") else a for a in arguments]
     own = set(configuration.choices(CONFIGS, "game"))
     chosen = [a.partition("=")[2] for a in named if a.startswith("game=")]

@@ -3,8 +3,8 @@
 python -m Atari.train game=pong method=mlr preset=paper seed=1 device=cuda
 python -m Atari.train --multirun game=pong,alien seed=1,2,3 hydra/launcher=submitit_slurm
 
-Every key, with its meaning and default: configs/atari/config.yaml and configs/atari/method/. The same command again goes
-on with a run that was stopped.
+Every key, with its meaning and default: configs/atari/config.yaml and configs/atari/method/. Repeat the command to
+resume a run that was stopped.
 """
 
 import shlex
@@ -46,7 +46,7 @@ class Trainer(Base):
         until, save_due = Until(config.steps), Every(config.checkpoint.every)
         if self.env.over:
             self.start_episode()
-        if self.evaluation_due():  # at step 0, or where a stop cut an evaluation off
+        if self.evaluation_due():  # at step 0, or if a stop interrupted an evaluation
             self.evaluate()
         while until(self.step) and not self.stop.signal:
             with self.timers("act"):
@@ -76,12 +76,12 @@ class Trainer(Base):
         return due and self.evaluated_at != self.step
 
     def evaluate(self) -> None:
-        """Full games of their own; a stop in between leaves no trace, and a resume repeats them."""
+        """Play full games in separate environments. If a stop interrupts this, nothing is logged and a resume repeats it."""
         self.stop_if_not_finite()
         settings = self.config.eval
         episodes = settings.final_episodes if self.step >= self.config.steps else settings.episodes
         with self.timers("eval"):
-            outcome = self.persist(  # its games are made anew each time
+            outcome = self.retry(  # `evaluate` makes new environments each time
                 lambda: evaluate(self.agent, self.config, episodes, self.config.seed, film=settings.video, stop=self.stop.asked),
                 lambda: None,
             )
@@ -96,8 +96,8 @@ class Trainer(Base):
 
     def finish(self) -> None:
         if self.config.eval.video:
-            if not self.pictures:  # stopped between the last evaluation and here
-                _, self.pictures = self.persist(lambda: evaluate(self.agent, self.config, 1, self.config.seed, film=True), lambda: None)
+            if not self.pictures:  # a stop came after the last evaluation
+                _, self.pictures = self.retry(lambda: evaluate(self.agent, self.config, 1, self.config.seed, film=True), lambda: None)
             print(f"video: {self.logger.video('final', self.pictures)}")
         chosen = {k: self.config[k] for k in ("game", "method", "preset", "seed", "name")}
         mean = sum(e["episode_return"] for e in self.final) / len(self.final)
@@ -105,13 +105,13 @@ class Trainer(Base):
 
 
 def make_replay(config: Config, agent: Rainbow) -> Replay:
-    """The Baseline draws the sequences that MLR would, unseen, so that both sample alike."""
-    unseen = config.baseline.window if "baseline" in config else 1
+    """The Baseline samples sequences as MLR does, without using them, so that both draw the same transitions."""
+    unused = config.baseline.window if "baseline" in config else 1
     return Replay(
         capacity(config),
         size=config.env.size,
         stack=config.env.stack,
-        window=agent.window or unseen,
+        window=agent.window or unused,
         n_step=config.rainbow.n_step,
         discount=config.rainbow.discount,
         alpha=config.replay.alpha,
@@ -122,7 +122,7 @@ def make_replay(config: Config, agent: Rainbow) -> Replay:
 
 
 def make_trainer(config: Config, command: str) -> Trainer:
-    """Environment, agent, replay and logger, and the run that they make."""
+    """Build environment, agent, replay and logger, and hand them to a Trainer."""
     precision = machine.prepare(config.device, config.precision, config.threads)
     path = run_path(config)
     env = make_env(config, config.seed, TRAIN)

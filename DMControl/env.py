@@ -1,4 +1,4 @@
-"""A control-suite task seen through its camera."""
+"""A control-suite task with camera pictures as observations."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,23 +17,23 @@ from dm_control import suite  # noqa: E402
 from dm_control.mujoco import engine  # noqa: E402
 
 TASKS = {f"{domain}_{task}": (domain, task) for domain, task in suite.ALL_TASKS}
-TRAIN, EVALUATE = 0, 1  # streams of initial states that never meet
-WORLD = 7  # sets the random numbers of a world apart from those of the initial state
+TRAIN, EVALUATE = 0, 1  # separate streams of initial states
+WORLD = 7  # separates the random numbers of the world from those of the initial state
 
 
 @dataclass(frozen=True)
 class Step:
     frame: np.ndarray  # (H, W, 3) uint8
     reward: float  # summed over the repeated simulator steps
-    terminal: bool  # the task ended itself: no value beyond this state
-    last: bool  # the episode is over, by its own end or by the time limit
+    terminal: bool  # the task has ended: the target does not bootstrap
+    last: bool  # the episode is over: the task or the time limit has ended it
 
 
 class Env:
     """Actions in [-1, 1], `action_repeat` simulator steps each, square frames of camera 0.
 
-    The initial state of episode n depends on (seed, stream, n) alone, and so does what its world does in it; with the actions
-    since the reset that is the whole state, bit for bit. A crash in a step or a reset leaves `state_dict` as it was before.
+    (seed, stream, n) alone determine the initial state of episode n and the random choices of its world. Together with the actions
+    since the reset they restore the state bit for bit. A crash in `step` or `reset` does not change `state_dict`.
     """
 
     def __init__(self, task: str, action_repeat: int, size: int, shadows: bool, seed: int, stream: int, world: World | None = None) -> None:
@@ -44,7 +44,7 @@ class Env:
         spec = self.inner.action_spec()
         self.low, self.high = spec.minimum.astype(np.float64), spec.maximum.astype(np.float64)
         if np.abs([self.low, self.high]).max() > 1e6 or not np.isfinite(self.inner._step_limit):
-            raise UserError(f"task={task} has no bounds or no time limit: it is not a task for this agent")
+            raise UserError(f"task={task} has no bounds or no time limit, which this agent needs: choose another task")
         self.action_dim = int(spec.shape[0])
         self.flags = {} if shadows else {"shadow": False, "reflection": False}
         self.cameras: dict[int, engine.Camera] = {}
@@ -61,7 +61,7 @@ class Env:
 
     @crashing
     def reset(self, episode: int | None = None) -> np.ndarray:
-        """Start the next episode, or the one asked for; returns its first frame."""
+        """Start the next episode, or the given one. Returns its first frame."""
         number = self.episode + 1 if episode is None else episode
         self._start(number)
         frame = self.render()
@@ -82,7 +82,7 @@ class Env:
         if size not in self.cameras:
             self.cameras[size] = engine.Camera(self.inner.physics, size, size, 0)
         with self.world.dressed():
-            frame = self.cameras[size].render(render_flag_overrides=self.flags).copy()  # the camera draws into one buffer for ever
+            frame = self.cameras[size].render(render_flag_overrides=self.flags).copy()  # the camera reuses one buffer
         return self.world.paint(frame)
 
     def state_dict(self) -> dict[str, Any]:
@@ -91,7 +91,7 @@ class Env:
 
     @crashing
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Come back to where the state was taken: the same reset, then the same actions, unseen."""
+        """Restore a state: repeat its reset and its actions without rendering."""
         self.episode, self.actions, self.over = state["episode"], list(state["actions"].cpu().numpy()), True
         if self.episode < 0:
             return
@@ -125,7 +125,7 @@ class Env:
 
 
 class Stack:
-    """The newest `depth` frames of an episode; at its start the first one is repeated."""
+    """The newest `depth` frames of an episode. At its start the first frame is repeated."""
 
     def __init__(self, depth: int, device: torch.device) -> None:
         self.depth, self.device = depth, device

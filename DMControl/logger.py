@@ -1,4 +1,4 @@
-"""Which numbers the users of this benchmark read, with env steps on the x axis."""
+"""The records of a run on the control suite, over env steps."""
 
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,7 +14,7 @@ from .worlds.catalogue import WorldName, is_procedural
 
 
 def columns(world: WorldName, data: Config) -> dict[str, Any]:
-    """The columns of eval.csv that say where an episode was played."""
+    """The columns of eval.csv that describe the world of an episode."""
     source = "procedural" if is_procedural(world, data) else "suite" if world.name == "clean" else "footage"
     return {"world": world.name, "intensity": world.intensity, "source": source}
 
@@ -37,7 +37,7 @@ class Logger(Base):
     def evaluation(
         self, env_step: int, step: int, hours: float, episodes: list[dict[str, float]], world: WorldName, elsewhere: bool = False
     ) -> None:
-        """One evaluation in one world; elsewhere: not the world of the training."""
+        """Log an evaluation in one world. elsewhere: in a world other than that of the training."""
         shared = {"env_step": env_step, "step": step, "seed": self.seed, "hours": hours, **columns(world, self.data)}
         for number, episode in enumerate(episodes):
             self.eval_csv.write({**shared, "episode": number, **episode})

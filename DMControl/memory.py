@@ -1,4 +1,4 @@
-"""What a run takes in memory, in bytes, from its settings alone: asked before anything large is built."""
+"""The memory that a run needs, in bytes, computed from its settings before anything large is built."""
 
 import copy
 
@@ -13,7 +13,7 @@ from .worlds import footage, procedural
 
 
 def capacity(config: Config) -> int:
-    """Transitions that the replay holds: no more than the run makes."""
+    """Size of the replay in transitions: at most the number that the run makes."""
     return min(config.replay.capacity, max(-(-config.env_steps // config.action_repeat), 1))
 
 
@@ -35,7 +35,7 @@ def memory(config: Config, action_dim: int, precision: Precision) -> dict[str, i
 
 
 def sketch(config: Config, precision: Precision) -> Config:
-    """The settings of an agent that is only measured: the same sizes, without what has to be drawn or filmed first."""
+    """Settings of an agent with the same memory, without augmentations and overlay images that are slow or fail on `meta`."""
     small = copy.deepcopy(config)
     small["chunk"] = images_at_once(config.chunk, precision.device)
     small["augment"]["order"] = without_kornia(config.augment.order)
@@ -48,8 +48,8 @@ def sketch(config: Config, precision: Precision) -> Config:
 
 
 def clips(config: Config) -> int:
-    """Frames of videos that stay on the host."""
+    """Bytes of video frames that stay in RAM."""
     videos = [world for world in (config.world, *config.eval.worlds) if world.startswith(("video", "distracting"))]
     filmed = {bool(config.data.davis if world == "distracting_cs" else config.data.video) for world in videos}
     drawn = procedural.KEPT * procedural.LENGTH * procedural.SIDE**2 * 3 if False in filmed else 0
-    return drawn + ((footage.KEPT + 2) * footage.BYTES if True in filmed else 0)  # one more, twice, while it is read
+    return drawn + ((footage.KEPT + 2) * footage.BYTES if True in filmed else 0)  # while one more is read, it is in memory twice

@@ -8,7 +8,7 @@ from .core.errors import UserError
 
 BACKENDS = ("egl", "osmesa")
 PACKAGES = {"egl": "libegl1 (and a driver: libegl-mesa0 for software)", "osmesa": "libosmesa6", "glfw": "libglfw3 and a display"}
-PROBED = "MLR_RENDERER_PROBED"  # the backend that this process or its parent has seen render a frame
+PROBED = "MLR_RENDERER_PROBED"  # names a backend that has rendered a frame in this process or its parent
 PROBE = """
 from dm_control import suite
 physics = suite.load("cartpole", "swingup").physics
@@ -17,12 +17,12 @@ assert physics.render(32, 32, camera_id=0).std() > 0
 
 
 def probe(backend: str) -> str:
-    """Render one frame in a subprocess: an empty string if that works, else the last line of what it said."""
+    """Render a frame in a subprocess. Returns an empty string on success, else the last line of its error output."""
     environment = {**os.environ, "MUJOCO_GL": backend}
     try:
         run = subprocess.run([sys.executable, "-c", PROBE], env=environment, capture_output=True, text=True, timeout=300)
     except subprocess.TimeoutExpired:
-        return "gave no frame within 300 seconds"
+        return "rendered no frame within 300 seconds"
     if run.returncode == 0:
         return ""
     said = [line for line in run.stderr.splitlines() if line.strip()]
@@ -30,7 +30,7 @@ def probe(backend: str) -> str:
 
 
 def choose_renderer() -> str:
-    """Set MUJOCO_GL if the user has not: EGL where it renders a frame, else OSMesa. Child processes inherit the choice."""
+    """Set MUJOCO_GL if the user has not: to EGL if it works here, else to OSMesa. Child processes inherit the choice."""
     chosen = os.environ.get("MUJOCO_GL")
     if chosen and os.environ.get(PROBED) == chosen:
         return chosen

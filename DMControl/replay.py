@@ -1,8 +1,8 @@
 """Replay in which each frame is stored once.
 
-Frames are numbered from the start of the run; frame f lies in slot f % slots of a ring. Transition j remembers the number of
-its newest frame and its age in the episode; its next observation ends at the following frame. An episode of T transitions
-thus takes T + 1 frames.
+Frames are numbered from the start of the run. Frame f is in slot f % slots of a ring. Transition j stores the number of its
+newest frame and its age in the episode. Its next observation ends with the following frame, so an episode of T transitions
+needs T + 1 frames.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Batch:
     not_done: Tensor  # (N, 1)
 
     def as_sequence(self) -> Sequence:
-        """The observations as sequences of one step."""
+        """The observations as sequences of length 1."""
         ones = torch.ones_like(self.reward[:, 0])
         return Sequence(self.obs, self.action[:, None], self.reward, 1 - self.not_done, ones, ones)
 
@@ -48,12 +48,12 @@ class Replay:
         self.frame = torch.zeros(capacity, dtype=torch.int64, device=device)  # number of the newest frame of obs
         self.age = torch.zeros(capacity, dtype=torch.int64, device=device)  # steps since the reset
         self.ends = torch.zeros(capacity, dtype=torch.bool, device=device)  # the episode's last transition
-        self.host = np.zeros((capacity, 2), np.int64)  # frame and age again, for the bookkeeping below
-        self.added = 0  # transitions, ever
-        self.frames_added = 0  # frames, ever
-        self.oldest = 0  # first transition whose frames are all still there
+        self.host = np.zeros((capacity, 2), np.int64)  # a copy of frame and age on the host, for _put
+        self.added = 0  # transitions added so far
+        self.frames_added = 0  # frames added so far
+        self.oldest = 0  # the oldest transition whose frames are all in the ring
         self.current_age = 0
-        self.bounds = torch.zeros(2, dtype=torch.int64, device=device)  # oldest and added again, for the draws
+        self.bounds = torch.zeros(2, dtype=torch.int64, device=device)  # a copy of oldest and added on the device, for _draw
 
     def __len__(self) -> int:
         return self.added - self.oldest
@@ -62,12 +62,12 @@ class Replay:
         return f"replay: {self.store} for {self.capacity} transitions"
 
     def start(self, frame: np.ndarray) -> None:
-        """The first frame of an episode."""
+        """Add the first frame of an episode."""
         self._put(frame)
         self.current_age = 0
 
     def add(self, action: np.ndarray, reward: float, terminal: bool, last: bool, next_frame: np.ndarray) -> None:
-        """One transition from the newest frame to the next one."""
+        """Add the transition from the newest frame to the next one."""
         j = self.added % self.capacity
         newest = self.frames_added - 1
         self.action[j] = torch.from_numpy(action)
@@ -94,10 +94,10 @@ class Replay:
         return batch
 
     def sample_sequences(self, n: int, length: int, generator: torch.Generator | None = None) -> Sequence:
-        """n sequences of `length` consecutive transitions that do not run over the end of an episode.
+        """n sequences of `length` consecutive transitions, each within one episode.
 
-        As the official code does, twice as many starts are drawn and the first n good ones are kept. Should there be fewer,
-        the rest of the batch is not valid. Sequences of one transition are all good.
+        Like the official code, this draws 2n starts and keeps the first n sequences that do not cross the end of an episode.
+        If there are fewer, the rest of the batch is marked as not valid. Sequences of length 1 are always valid.
         """
         if length == 1:
             return self.sample(n, generator).as_sequence()
@@ -114,7 +114,7 @@ class Replay:
         return sequence
 
     def state_dict(self) -> dict[str, Any]:
-        """All but the frames, which `save_frames` writes."""
+        """Everything except the frames, which `save_frames` writes."""
         count = min(self.added, self.capacity)
         arrays = {name: getattr(self, name)[:count].clone() for name in ARRAYS}
         return {"arrays": arrays, "counters": {name: getattr(self, name) for name in (*COUNTERS, "capacity", "slots")}}
@@ -147,7 +147,7 @@ class Replay:
         self.bounds[0], self.bounds[1] = self.oldest, self.added
 
     def _draw(self, n: int, margin: int, generator: torch.Generator) -> Tensor:
-        """n transitions from the oldest to the newest but `margin`, uniformly. How many there are stands on the device."""
+        """n uniform transitions, without the newest `margin`. Their range is read on the device, so that a CUDA graph can record it."""
         count = self.bounds[1] - self.bounds[0] - margin
         uniform = torch.rand(n, generator=generator, device=self.device, dtype=torch.float64)
         return self.bounds[0] + torch.minimum((uniform * count).long(), count - 1)

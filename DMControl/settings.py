@@ -1,4 +1,4 @@
-"""A run's settings, from YAML and the command line: what a value may be, what follows from it, and where the run then lives."""
+"""Read the settings of a run from YAML and the command line, check them, and derive the path of its folder."""
 
 from pathlib import Path
 
@@ -34,19 +34,19 @@ CHOICES = {
     "encoder.init": ("delta_orthogonal", "kaiming"), "mlr.target": ("latent", "pixels"), "mlr.decay": ("inverse_sqrt", "constant"),
     "protocol": ("mlr", "dmcgb"), "strong.augment": ("overlay", "conv", "none"), "masker.type": ("soft", "hard", "mixed"),
 }  # fmt: skip
-NEEDS = {  # keys that nothing reads unless another key has one of these values
+CONDITIONAL = {  # keys that have an effect only if another key has one of these values
     "dmcgb.action_repeat": ("protocol", ("dmcgb",)), "dmcgb.agent_steps": ("protocol", ("dmcgb",)),
     "intensity": ("world", ("distracting_cs",)), "masker.threshold": ("masker.type", ("hard", "mixed")),
     "strong.alpha": ("strong.augment", ("overlay",)), "strong.images": ("strong.augment", ("overlay",)),
 }  # fmt: skip
 MOVED = {f"sac.{key}": f"train.{key}" for key in ("random_steps", "updates_per_step", "catch_up")}
-SHORT = {"augment": "strong.augment"}  # what users of the published code type
+ALIASES = {"augment": "strong.augment"}  # arguments of the published code
 
 
 def read_config(arguments: list[str]) -> Config:
-    pairs = [(SHORT.get(key, key), equals + text) for key, equals, text in (a.partition("=") for a in arguments)]
+    pairs = [(ALIASES.get(key, key), equals + text) for key, equals, text in (a.partition("=") for a in arguments)]
     typed = {key.lstrip("+") for key, text in pairs if text}
-    own = set(configuration.choices(CONFIGS, "task"))  # a task without a file of its own takes its domain's, or other.yaml
+    own = set(configuration.choices(CONFIGS, "task"))  # a task without its own file uses that of its domain, or other.yaml
     stand_ins = {("task", name): domain if domain in own else "other" for name, (domain, _) in TASKS.items() if name not in own}
     config = configuration.load(CONFIGS, [key + text for key, text in pairs], ("task", "method", "preset"), stand_ins, MOVED)
     configuration.check_ranges(config, RANGES)
@@ -54,10 +54,10 @@ def read_config(arguments: list[str]) -> Config:
     for key, words in CHOICES.items():
         if key in flat and flat[key] not in words:
             raise UserError(f"{key}={flat[key]} is unknown: {nearest(flat[key], words)}")
-    for key in sorted(typed & set(NEEDS)):
-        other, words = NEEDS[key]
+    for key in sorted(typed & set(CONDITIONAL)):
+        other, words = CONDITIONAL[key]
         if flat[other] not in words:
-            also = "; worlds to be judged in have eval.intensities" if key == "intensity" else ""
+            also = "; for evaluation set eval.intensities" if key == "intensity" else ""
             raise UserError(f"key {key} has no effect with {other}={flat[other]}: it takes {other}={' or '.join(words)}{also}")
     _follow_protocol(config, typed)
     if not {"crop", "resized_crop"} & set(config["augment"]["order"]) and "image.size" not in typed:
@@ -72,7 +72,7 @@ def read_config(arguments: list[str]) -> Config:
             f"{config['train']['random_steps'] * config['action_repeat']}: nothing is learnt before"
         )
     if len(config["encoder"]["centre"]) not in (0, 3):
-        raise UserError(f"encoder.centre={config['encoder']['centre']} must have a value per colour, or none: []")
+        raise UserError(f"encoder.centre={config['encoder']['centre']} must hold a value per colour, or be []")
     low_high = config["sac"]["log_std"]
     if len(low_high) != 2 or low_high[0] >= low_high[1]:
         raise UserError(f"sac.log_std={low_high} must be two numbers, the smaller one first")
@@ -83,14 +83,14 @@ def read_config(arguments: list[str]) -> Config:
 
 
 def _follow_protocol(config: Config, typed: set[str]) -> None:
-    """With dmcgb, action repeat and length follow from the block of that name where neither the user nor the preset says them."""
+    """protocol=dmcgb: take action_repeat and env_steps from the block dmcgb, unless the user or the preset sets them."""
     repeat, agent_steps = config.dmcgb.action_repeat, config.dmcgb.agent_steps
     if config.protocol != "dmcgb":
         return
     preset = configuration.keys_in(CONFIGS, "preset", config.preset)
     for key, other in (("action_repeat", "dmcgb.action_repeat"), ("env_steps", "dmcgb.agent_steps")):
         if {key, other} <= typed:
-            raise UserError(f"{key} and {other} say the same: leave one of them out")
+            raise UserError(f"{key} and {other} set the same value: leave one of them out")
         if other in typed or key not in typed | preset:
             config[key] = repeat if key == "action_repeat" else agent_steps * config["action_repeat"]
 
@@ -100,7 +100,7 @@ def run_path(config: Config) -> Path:
 
 
 def worlds_of(config: Config) -> list[WorldName]:
-    """The world to train in, then the others to be judged in."""
+    """The world of the training, then the other worlds for evaluation."""
     own = world_names([config.world], [config.intensity])
     extra, intensities = config.eval.worlds, config.eval.intensities
     return list(dict.fromkeys(own + (world_names(extra, intensities) if extra else [])))

@@ -3,8 +3,8 @@
 python -m DMControl.train task=cheetah_run method=mlr preset=paper seed=1 device=cuda
 python -m DMControl.train --multirun task=cheetah_run,walker_walk seed=1,2,3 hydra/launcher=submitit_slurm
 
-Every key, with its meaning and default: configs/dmcontrol/config.yaml and configs/dmcontrol/method/. The same command again goes
-on with a run that was stopped.
+Every key, with its meaning and default: configs/dmcontrol/config.yaml and configs/dmcontrol/method/. Repeat the command to
+resume a run that was stopped.
 """
 
 import shlex
@@ -32,7 +32,7 @@ from .replay import Replay
 from .settings import CONFIGS, read_config, run_path, worlds_of
 from .worlds.catalogue import WorldName, label
 
-OF_MADI = ("sac", "drq", "rad", "svea", "soda", "sgqn", "madi")  # methods that its paper compares
+MADI_METHODS = ("sac", "drq", "rad", "svea", "soda", "sgqn", "madi")  # methods in the comparison of MaDi's paper
 
 
 class Trainer(Base):
@@ -53,7 +53,7 @@ class Trainer(Base):
         until, save_due = Until(config.env_steps), Every(config.checkpoint.every)
         if self.env.over:
             self.start_episode()
-        if self.evaluation_due():  # at step 0, or where a stop cut an evaluation off
+        if self.evaluation_due():  # at step 0, or if a stop interrupted an evaluation
             self.evaluate()
         while until(self.at) and not self.stop.signal:
             with self.timers("act"):
@@ -88,7 +88,7 @@ class Trainer(Base):
         return due and self.evaluated_at != self.at
 
     def evaluate(self) -> None:
-        """Full episodes in environments of their own, one for each world; a stop in between leaves no trace, and a resume repeats them."""
+        """Play full episodes, with an environment per world. If a stop interrupts this, nothing is logged and a resume repeats it."""
         self.stop_if_not_finite()
         judged, masks = {}, {}
         for world in self.judges:
@@ -111,13 +111,13 @@ class Trainer(Base):
         self.evaluated_at = self.at
 
     def judge(self, world: WorldName, episodes: int, **how: Any) -> tuple[list[dict[str, float]], list[np.ndarray]] | None:
-        """Episodes in one world; after a crash all of them again, in a new environment."""
+        """Play episodes in one world. After a crash, a new environment repeats all of them."""
 
         def renew() -> None:
             self.judges[world] = self.make_judge(world)
 
         elsewhere = world != self.world
-        return self.persist(lambda: evaluate(self.agent, self.judges[world], self.eval_stack, episodes, elsewhere, **how), renew)
+        return self.retry(lambda: evaluate(self.agent, self.judges[world], self.eval_stack, episodes, elsewhere, **how), renew)
 
     def finish(self) -> None:
         if self.config.eval.video:
@@ -128,7 +128,7 @@ class Trainer(Base):
 
 
 def make_trainer(config: Config, command: str) -> Trainer:
-    """Environment, agent, replay and logger, and the run that they make."""
+    """Build environment, agent, replay and logger, and hand them to a Trainer."""
     precision = machine.prepare(config.device, config.precision, config.threads)
     path, image = run_path(config), config.image
     env = make_env(config, config.seed, TRAIN, worlds_of(config)[0])
@@ -139,7 +139,7 @@ def make_trainer(config: Config, command: str) -> Trainer:
     if env.episode_length <= agent.window:
         raise UserError(
             f"an episode of {config.task} has {env.episode_length} steps with action_repeat={config.action_repeat}: "
-            f"no window of {config.method}.window={agent.window} fits in"
+            f"a window of {config.method}.window={agent.window} does not fit: lower {config.method}.window or action_repeat"
         )
     replay = Replay(capacity(config), env.episode_length, image.stack, image.size, env.action_dim, precision.device, agent.generator)
     folder = RunFolder(path, config)
@@ -147,9 +147,9 @@ def make_trainer(config: Config, command: str) -> Trainer:
     trainer = Trainer(config, env, agent, replay, logger, folder)
     trainer.open(precision, config.env_steps, "env step")
     print(f"machine: {machine.describe(precision.device)}, {str(precision.dtype)[6:]}, renderer {choose_renderer()}")
-    if config.method in OF_MADI and config.preset in ("paper", "small"):
+    if config.method in MADI_METHODS and config.preset in ("paper", "small"):
         own = {"paper": "madi", "small": "madi_small"}[config.preset]
-        print(f"note: preset={config.preset} is a setting of MLR; that of {config.method} is preset={own}")
+        print(f"note: preset={config.preset} holds the settings of MLR; the preset for {config.method} is {own}")
     print(replay, flush=True)
     return trainer
 

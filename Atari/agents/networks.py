@@ -1,4 +1,4 @@
-"""The Q network of Rainbow: convolutions, noisy layers, two streams."""
+"""The Q network of Rainbow: convolutions, and a dueling head of noisy layers."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from ..core.method.encoder import Trunk, renormalise
 
 
 class NoisyLinear(nn.Module):
-    """y = (mu_w + sigma_w * e_out e_in^T) x + mu_b + sigma_b * e_out, without building the matrix of noise."""
+    """y = (mu_w + sigma_w * e_out e_in^T) x + mu_b + sigma_b * e_out, without building the noise matrix."""
 
     def __init__(self, inputs: int, outputs: int, std: float) -> None:
         super().__init__()
@@ -46,14 +46,14 @@ class Dueling(nn.Module):
 
     def forward(self, latent: Tensor, noisy: bool) -> Tensor:
         fixed = latent.detach()
-        x = fixed + (latent - fixed) * 0.5**0.5  # two streams flow back: their gradient is scaled by 1/sqrt(2)
+        x = fixed + (latent - fixed) * 0.5**0.5  # scales the sum of both streams' gradients by 1/sqrt(2)
         value = self.value(F.relu(self.value_hidden(x, noisy)), noisy).unflatten(1, (1, -1))  # (N, 1, atoms)
         advantage = self.advantage(F.relu(self.advantage_hidden(x, noisy)), noisy).unflatten(1, self.shape)  # (N, A, atoms)
         return value + advantage - advantage.mean(1, keepdim=True)
 
 
 class Encoder(nn.Module):
-    """Convolutions, and features scaled to [0, 1]: (N, C, H, W), values 0..255 -> (N, d)."""
+    """Convolutions, then features scaled to [0, 1]: (N, C, H, W), values 0..255 -> (N, d)."""
 
     def __init__(self, trunk: Trunk) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Rainbow for few samples: C51, dueling, double, noisy nets, n steps, prioritised. Without an objective it is the Baseline."""
+"""Data-efficient Rainbow: C51, dueling, double, noisy nets, n steps, prioritised. Without an objective it is the paper's Baseline."""
 
 import copy
 from collections.abc import Iterable
@@ -21,13 +21,13 @@ from ..core.run.recorder import Recorder
 from ..replay import Batch, Replay
 from .networks import Dueling, Network
 
-DIAGNOSED = 16  # sequences that an evaluation looks at
-TINY = 1e-6  # floor of the target's probabilities and of the priorities
+DIAGNOSED = 16  # sequences for `diagnose`
+TINY = 1e-6  # smallest target probability and priority
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What Rainbow reads; the YAML block of the same names will do as well."""
+    """The settings of Rainbow."""
 
     batch_size: int
     lr: float
@@ -42,21 +42,21 @@ class Settings:
     noisy_std: float
     beta: tuple[float, float]  # exponent of the importance weights, at the first and at the last of beta_steps
     beta_steps: tuple[int, int]
-    eval_epsilon: float = 0.001  # of a judged policy
-    lagged_targets: bool = True  # the objective's targets move before the optimiser's step: one update behind
+    eval_epsilon: float = 0.001  # in evaluations
+    lagged_targets: bool = True  # move the objective's targets before the optimiser's step, one update behind
 
 
 @dataclass(frozen=True)
 class RainbowHandles(Handles):
-    """The encoder is the convolutions with their features scaled to [0, 1]."""
+    """The encoder consists of the convolutions and the scaling of their features to [0, 1]."""
 
-    head: Dueling  # its first layers are what published objectives project with
+    head: Dueling  # published objectives use its first layers as projection
 
 
 class Rainbow:
-    """The agent: acts, and updates itself from the replay."""
+    """The agent."""
 
-    period = 1  # updates after which the same parts are due again
+    period = 1  # every update has the same parts
 
     def __init__(
         self,
@@ -74,23 +74,23 @@ class Rainbow:
             raise UserError(f"rainbow: {span} must be a range with at least 2 atoms")
         self.settings, self.n_actions, self.augment = settings, n_actions, augment
         self.device, self.generator = device, generator
-        self.dice = torch.Generator()  # epsilon's draws: on the host, where actions are needed
+        self.dice = torch.Generator()  # random actions, drawn on the host, where they are needed
         self.dice.manual_seed(generator.initial_seed())
         self.network = Network(trunk, n_actions, settings.hidden, settings.atoms, settings.noisy_std).to(device)
         self.network.head.resample(generator)
-        self.target = copy.deepcopy(self.network).requires_grad_(False)  # no decoder in it
+        self.target = copy.deepcopy(self.network).requires_grad_(False)
         self.support = torch.linspace(settings.v_min, settings.v_max, settings.atoms, device=device)  # z_i, (atoms,)
         self.objective: Objective | None = None
         self.objective_weight = 1.0
         self.clipped: dict[str, list[nn.Parameter]] = {"network": list(self.network.parameters())}
         self.optimizer = self._make_optimizer([])
-        self.exponent = torch.zeros((), dtype=torch.float64, device=device)  # beta, where a recorded update finds it
+        self.exponent = torch.zeros((), dtype=torch.float64, device=device)  # beta, on the device for a recorded update
         self.recorder = Recorder(device, [generator], compile)
         self.updates = 0
 
     @property
     def handles(self) -> RainbowHandles:
-        """What an objective is built from."""
+        """The parts of the agent that an objective may use."""
         trunk = self.network.trunk
         return RainbowHandles(
             self.network.encoder, lambda image: image, self.augment, trunk.features, self.augment.out, self.n_actions, self.device,
@@ -144,7 +144,7 @@ class Rainbow:
         return Update(metrics, drawn)
 
     def update_parts(self, replay: Replay) -> Update:
-        """Mean over the batch of w * (RL loss + lambda * objective), one step of Adam, new priorities, target."""
+        """Mean over the batch of w * (RL loss + lambda * objective), one step of Adam, new priorities, target network."""
         batch = replay.sample(self.settings.batch_size, self.exponent)
         self.network.head.resample(self.generator)
         self.optimizer.zero_grad()
@@ -162,7 +162,7 @@ class Rainbow:
         return Update(metrics, {"batch": batch})
 
     def rl_loss(self, batch: Batch) -> tuple[Tensor, Tensor, Metrics]:
-        """Cross-entropy to the projected target, (B,), and KL for the priorities, (B,). Three views of their own."""
+        """Cross-entropy with the projected target, (B,), and KL for the priorities, (B,). Draws three separate augmentations."""
         target = self.target_distribution(batch)  # m, (B, atoms)
         log_p = self.network(self._view(batch.obs), noisy=True)
         loss, priority = distributional_loss(log_p, batch.action, target)
@@ -172,7 +172,7 @@ class Rainbow:
 
     @torch.no_grad()
     def target_distribution(self, batch: Batch) -> Tensor:
-        """The target network's distribution of a* n steps later, moved and projected: (B, atoms)."""
+        """The target network's distribution for a* n steps later, shifted and projected: (B, atoms)."""
         s = self.settings
         online = self.network(self._view(batch.next_obs), noisy=True).exp()  # p(s_{t+n}, a; theta)
         target = self.target(self._view(batch.next_obs), noisy=True).exp()  # p(s_{t+n}, a; theta-)
@@ -186,7 +186,7 @@ class Rainbow:
         return add_gradient(self.objective, batch.sequence, weight, self.generator, scale=self.objective_weight)
 
     def take_step(self) -> Metrics:
-        """Clip each group apart, then Adam. The objective's targets are one update behind where they are lagged."""
+        """Clip each group, then take a step of Adam. Lagged targets of the objective move before it, one update behind."""
         norms = {f"grad/{name}": nn.utils.clip_grad_norm_(group, self.settings.clip) for name, group in self.clipped.items()}
         if self.objective is not None and self.settings.lagged_targets:
             self.objective.move_targets()
@@ -197,7 +197,7 @@ class Rainbow:
 
     @torch.no_grad()
     def copy_to_target(self) -> None:
-        """theta- <- theta, and this update's noise with it."""
+        """theta- <- theta, including the noise of this update."""
         torch._foreach_copy_(list(self.target.parameters()), list(self.network.parameters()))
         torch._foreach_copy_(list(self.target.buffers()), list(self.network.buffers()))
 
@@ -211,7 +211,7 @@ class Rainbow:
     def diagnose(self, replay: Replay, seed: int) -> tuple[dict[str, float], dict[str, Tensor]]:
         if self.objective is None or not self.objective.diagnostics or len(replay) == 0:
             return {}, {}
-        stream = self.generator.get_state()  # the run's own stream stays as it is
+        stream = self.generator.get_state()  # does not advance the random stream of the run
         found = self.objective.diagnose(replay.sample(DIAGNOSED, 1.0).sequence, self.generator)
         self.generator.set_state(stream)
         return found
@@ -261,19 +261,19 @@ def double_action(online: Tensor, support: Tensor) -> Tensor:
 
 
 def project(probability: Tensor, return_n: Tensor, done_n: Tensor, discount_n: float, support: Tensor) -> Tensor:
-    """The distribution (B, atoms) of R + (1 - done) gamma^n Z, put back on the atoms: m, (B, atoms)."""
+    """The distribution (B, atoms) of R + (1 - done) gamma^n Z, projected onto the atoms: m, (B, atoms)."""
     low, high = support[0], support[-1]
     gap = (high - low) / (len(support) - 1)  # Delta z
-    moved = return_n[:, None] + (1 - done_n)[:, None] * discount_n * support  # T z_j = R + gamma^n z_j
-    moved = moved.clamp(low, high)  # [T z_j] between v_min and v_max
-    near = (1 - (moved[:, None, :] - support[:, None]).abs() / gap).clamp(0, 1)  # 1 - |T z_j - z_i| / Delta z, (B, i, j)
-    return (near @ probability[:, :, None])[:, :, 0]  # m_i = sum_j [1 - |T z_j - z_i| / Delta z]_0^1 p_j
+    shifted = return_n[:, None] + (1 - done_n)[:, None] * discount_n * support  # T z_j = R + gamma^n z_j
+    shifted = shifted.clamp(low, high)  # [T z_j] between v_min and v_max
+    share = (1 - (shifted[:, None, :] - support[:, None]).abs() / gap).clamp(0, 1)  # 1 - |T z_j - z_i| / Delta z, (B, i, j)
+    return (share @ probability[:, :, None])[:, :, 0]  # m_i = sum_j [1 - |T z_j - z_i| / Delta z]_0^1 p_j
 
 
 def distributional_loss(log_p: Tensor, action: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy and priority of the taken actions, (B,) each, from log p (B, A, atoms) and m (B, atoms)."""
-    taken = log_p[torch.arange(len(action), device=action.device), action]  # log p_i(s_t, a_t), (B, atoms)
-    loss = -(target * taken).sum(1)  # -sum_i m_i log p_i
+    """Cross-entropy and priority of the executed actions, (B,) each, from log p (B, A, atoms) and m (B, atoms)."""
+    chosen = log_p[torch.arange(len(action), device=action.device), action]  # log p_i(s_t, a_t), (B, atoms)
+    loss = -(target * chosen).sum(1)  # -sum_i m_i log p_i
     floored = target.clamp(TINY, 1)
-    kl = (floored * (floored.log() - taken.detach())).sum(1)  # sum_i m_i (log m_i - log p_i)
+    kl = (floored * (floored.log() - chosen.detach())).sum(1)  # sum_i m_i (log m_i - log p_i)
     return loss, kl.clamp(TINY, 1 / TINY)

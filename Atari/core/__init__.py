@@ -1,5 +1,5 @@
 """What both trees share: the method (mask, augment, encode, decode, compare) and what any run needs.
 
-Knows no environment and no RL algorithm. The copy in the other tree is the same, byte for byte
-(scripts/sync_core.sh copies, a test compares).
+It depends on no environment and no RL algorithm. The other tree holds an identical copy: scripts/sync_core.sh makes it, a test
+compares the two.
 """

@@ -1,4 +1,4 @@
-"""Mistakes of the user and ends of a run: one clear line, exit code 2 or 1, no traceback."""
+"""Errors that end a program with one clear line, exit code 1 or 2 and no traceback."""
 
 import difflib
 import errno
@@ -7,24 +7,24 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
-ENDS = {"UserError": 2, "Failure": 1, "Crash": 1}  # exit codes
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # of the machine's making; any other error of a file is a mistake
+EXIT_CODES = {"UserError": 2, "Failure": 1, "Crash": 1}
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # exit code 1; other OSErrors: 2
 
 
 class UserError(Exception):
-    """Something the user can put right; its text says what and how."""
+    """A mistake that the user can correct. The message says what is wrong and what to do."""
 
 
 class Failure(Exception):
-    """A run that cannot go on, by nobody's mistake; its text says why, what is kept, and where to look."""
+    """A run cannot continue, and the user made no mistake. The message says why, what was saved, and where to look."""
 
 
 class Crash(Exception):
-    """The simulator or the renderer gave up."""
+    """The simulator or the renderer failed. A run recovers from it with a new environment."""
 
 
 def crashing(method: Callable) -> Callable:
-    """Whatever the simulator or the renderer raises inside this method becomes a Crash, which a run outlives."""
+    """Decorator: an exception of the simulator or the renderer inside this method is raised as a Crash."""
 
     @functools.wraps(method)
     def guarded(*arguments: Any, **named: Any) -> Any:
@@ -39,7 +39,7 @@ def crashing(method: Callable) -> Callable:
 
 
 def file_trouble(error: OSError) -> str:
-    """What went wrong with which file, in one phrase."""
+    """The error and the file it concerns, in one phrase."""
     return f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
 
 
@@ -53,28 +53,28 @@ def nearest(word: str, known: Iterable[str], limit: int = 3) -> str:
 
 
 def run_main(main: Callable[[list[str]], int]) -> None:
-    """Run an entry point: a UserError becomes one line on stderr and exit code 2; --help prints the module's text."""
+    """Run an entry point. Known errors become one line on stderr and an exit code; --help prints the module's docstring."""
     if {"--help", "-h", "help"} & set(sys.argv[1:]):
         print((sys.modules["__main__"].__doc__ or "").strip())
         sys.exit(0)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a folder's name need not be text
+            stream.reconfigure(errors="backslashreplace")  # the name of a folder may contain bytes that are not text
     try:
         code = main(sys.argv[1:])
     except KeyboardInterrupt:
-        print("interrupted before anything was begun", file=sys.stderr)
+        print("interrupted before the run started", file=sys.stderr)
         code = 130
     except MemoryError:
-        print("error: out of memory: lower replay.capacity, chunk or a batch size, or take another machine", file=sys.stderr)
+        print("error: out of memory: lower replay.capacity, chunk or a batch size, or use a larger machine", file=sys.stderr)
         code = 1
     except BrokenPipeError:
         code = 141
     except OSError as error:
         print(f"error: {' '.join(file_trouble(error).split())}", file=sys.stderr)
-        code = 1 if error.errno in FULL else 2
+        code = 1 if error.errno in DISK_ERRORS else 2
     except Exception as error:
-        code = ENDS.get(type(error).__name__)  # by name: a script that works on both trees meets the errors of both
+        code = EXIT_CODES.get(type(error).__name__)  # by name: a script may use both trees, and each has its own classes
         if code is None:
             raise
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

@@ -49,14 +49,14 @@ def choose_device(name: str) -> torch.device:
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether bf16 is computed by the hardware: torch emulates it elsewhere, a hundred times slower."""
+    """Whether the hardware computes bf16. Elsewhere torch emulates it, about a hundred times slower."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return bool({"avx512_bf16", "amx_bf16"} & cpu_flags())
 
 
 def cpu_info(key: str) -> str:
-    """What Linux says of the first processor under this word: "flags" of an x86, "model name"; nothing elsewhere."""
+    """An entry of /proc/cpuinfo for the first processor, such as "flags" or "model name"; "" where there is none."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(key)), "")
@@ -67,9 +67,9 @@ def cpu_flags() -> set[str]:
 
 
 def planar_gradients(precision: Precision, filters: int) -> bool:
-    """Whether convolutions that are trained run faster plane by plane than channels_last.
+    """Whether training convolutions is faster with contiguous planes than with channels_last.
 
-    So it is for wide ones on x86 without AVX-512: oneDNN's weight gradient reaches half the rate there.
+    This is the case for wide convolutions on x86 without AVX-512, where oneDNN's channels_last weight gradient is half as fast.
     """
     if precision.device.type != "cpu" or precision.dtype != torch.float32 or filters < 64:
         return False
@@ -88,29 +88,29 @@ def choose_precision(name: str, device: torch.device) -> Precision:
 
 
 def set_threads(threads: int) -> int:
-    """Threads of torch and of the libraries beside it; 0 takes the cores this process may use, 16 at most."""
+    """Set the threads of torch and of the renderer. 0: one per core that this process may use, at most 16."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = threads or min(available, 16)
     torch.set_num_threads(threads)
-    os.environ.setdefault("LP_NUM_THREADS", str(threads))  # of Mesa's software renderer, which would take every core
+    os.environ.setdefault("LP_NUM_THREADS", str(threads))  # Mesa's software renderer takes every core otherwise
     return threads
 
 
 def prepare(device: str, precision: str, threads: int) -> Precision:
-    """Set the process up for training; the arguments are the settings of these names."""
+    """Configure this process for training. The arguments are the settings of the same names."""
     chosen = choose_precision(precision, choose_device(device))
-    keep_memory()
+    keep_freed_memory()
     set_threads(threads)
     return chosen
 
 
-def keep_memory() -> None:
-    """Let glibc keep what tensors give back: handing large blocks to the kernel and back costs half of a CPU update's time."""
+def keep_freed_memory() -> None:
+    """Let glibc keep freed memory. Returning large blocks to the kernel and getting them back takes half of a CPU update's time."""
     if not sys.platform.startswith("linux"):
         return
     try:
         mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError):  # another C library
+    except (OSError, AttributeError):  # a C library other than glibc
         return
     trim_threshold, top_pad, mmap_max = -1, -2, -4
     mallopt(mmap_max, 0)
@@ -119,7 +119,7 @@ def keep_memory() -> None:
 
 
 class MetaGenerator(torch.Generator):
-    """One of the CPU that says it is on `meta`: torch makes none for that device, but takes this one there."""
+    """A CPU generator that reports `meta` as its device. Torch cannot make one for `meta`, but accepts this one there."""
 
     @property
     def device(self) -> torch.device:
@@ -133,32 +133,32 @@ def make_generator(device: torch.device, seed: int) -> torch.Generator:
 
 
 def restore(generator: torch.Generator, state: torch.Tensor) -> None:
-    """Put a saved random stream back. A stream of another kind of device cannot be continued: a new one is seeded from it."""
+    """Restore a saved random stream. A stream of another kind of device cannot be continued, so it seeds a new one."""
     if len(state) == len(generator.get_state()):
         generator.set_state(state.cpu())
     else:
         generator.manual_seed(int.from_bytes(hashlib.sha256(bytes(state.cpu().tolist())).digest()[:7], "little"))
-        print("random stream: saved on another kind of device, so it goes on from a new seed", flush=True)
+        print("random stream: saved on another kind of device, so it continues from a new seed", flush=True)
 
 
-def wait(device: torch.device) -> None:
-    """Until a GPU has done what it was given; a CPU has."""
+def synchronize(device: torch.device) -> None:
+    """Wait until a GPU has finished its work. A CPU never has work outstanding."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 class HostNeeded(RuntimeError):
-    """Part of an update goes through the host, so that no recording can hold it."""
+    """Part of an update uses the host, so a CUDA graph cannot record it."""
 
 
-def through_host(device: torch.device, what: str) -> None:
-    """Say so before it happens: CUDA would break the recording off as well, but leave streams, random numbers and memory in disorder."""
+def refuse_in_recording(device: torch.device, what: str) -> None:
+    """Raise HostNeeded while a CUDA graph is recorded. CUDA would abort too, but leave streams, random numbers and memory unusable."""
     if device.type == "cuda" and torch.cuda.is_current_stream_capturing():
         raise HostNeeded(what)
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that an allocation may still take: of the GPU, or of RAM (and of this process's control group)."""
+    """Bytes that can still be allocated on the GPU, or in RAM within the limit of this process's control group."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     import psutil
@@ -171,7 +171,7 @@ def free_memory(device: torch.device) -> int:
 
 
 def require(device: torch.device, need: dict[str, int]) -> None:
-    """Refuse a run that cannot fit, before anything large is built. A replay that a GPU has no room for goes to RAM."""
+    """Raise a UserError if the run does not fit into memory. On a GPU the replay does not count: it can be in RAM."""
     parts = {k: v for k, v in need.items() if not (k == "replay" and device.type == "cuda")}
     total, free = sum(parts.values()), free_memory(device)
     if total > free:
@@ -179,7 +179,7 @@ def require(device: torch.device, need: dict[str, int]) -> None:
         listed = ", ".join(f"{gigabytes(v)} {k}" for k, v in parts.items())
         raise UserError(
             f"this run needs about {gigabytes(total)} of {where} ({listed}), but {gigabytes(free)} are free: "
-            "lower replay.capacity, chunk, a batch size or a width, or take another machine"
+            "lower replay.capacity, chunk, a batch size or a width, or use a larger machine"
         )
 
 
@@ -194,11 +194,11 @@ def gigabytes(count: int) -> str:
 
 
 def describe(device: torch.device) -> str:
-    """The hardware in a few words, for the ledger and the tables."""
+    """The hardware in a few words, as the ledger and the tables show it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     name = cpu_info("model name") or platform.processor() or platform.machine()
     known = (("amx_bf16", "AMX"), ("avx512_bf16", "AVX-512-BF16"), ("avx512f", "AVX-512"), ("avx2", "AVX2"))
     flags, threads = cpu_flags(), torch.get_num_threads()
-    vectors = next((f" with {label}" for flag, label in known if flag in flags), "")  # clouds hide the model's name
+    vectors = next((f" with {label}" for flag, label in known if flag in flags), "")  # virtual machines may hide the model name
     return f"{name}{vectors}, {threads} thread{'s' * (threads > 1)}"

@@ -1,4 +1,4 @@
-"""The methods by name: what each adds to the Rainbow of agents/rainbow.py."""
+"""The methods by name. Each `build` adds its method to the Rainbow of agents/rainbow.py."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ METHODS: dict[str, Callable[[Config, Rainbow], None]] = {"baseline": baseline.bu
 
 
 def make_agent(config: Config, n_actions: int, precision: Precision) -> Rainbow:
-    """The agent with all its weights drawn from the seed."""
+    """Build the agent, with weights drawn from the seed."""
     if config.method not in METHODS:
         raise UserError(f"method={config.method} has a YAML file but no entry in Atari/methods: {nearest(config.method, METHODS)}")
     torch.manual_seed(config.seed)

@@ -5,4 +5,4 @@ from ..core.run.config import Config
 
 
 def build(config: Config, agent: Rainbow) -> None:
-    """Rainbow as it is."""
+    """Nothing to add."""

@@ -1,4 +1,4 @@
-"""MLR on this tree: the objective of core.reconstruction around Rainbow's convolutions and the first layers of its head."""
+"""MLR: build core/method/reconstruction.py around Rainbow's encoder and the first layers of its head."""
 
 import copy
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from ..core.run.config import Config
 
 
 class Projection(nn.Module):
-    """First layers of the two streams of a Q head, side by side, without noise and without ReLU: (..., 2 * hidden)."""
+    """A copy of the first layers of both streams of a Q head, without noise and ReLU: (..., d) -> (..., 2 * hidden)."""
 
     def __init__(self, head: Dueling) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class ActionToken(nn.Module):
 
     def forward(self, action: Tensor) -> Tensor:
         choices = torch.arange(self.linear.in_features, device=action.device)
-        return self.linear((action[..., None] == choices).float())  # F.one_hot would look at the values, and wait for them
+        return self.linear((action[..., None] == choices).float())  # F.one_hot reads the values on the host
 
 
 def make(
@@ -59,7 +59,7 @@ def make(
     pixel_targets: bool = False,
     chunk: int | None = None,
 ) -> Reconstruction:
-    """The objective. width 0 is the width of the latent, as published; any other puts a linear bottleneck around the blocks."""
+    """Build the objective. width: of the decoder. 0: that of the latent, as published; else linear layers surround the blocks."""
     encoder, head, latent = handles.encoder, handles.head, handles.latent
     projected = 2 * head.value_hidden.mean.out_features
     decoder = Decoder(latent, masks.window, depth, width or latent, heads, mlp_ratio, final_norm, encoder.trunk.precision)
@@ -113,13 +113,13 @@ def build(config: Config, agent: Rainbow) -> None:
 
 
 def _masked_encoder(encoder: Encoder, input_0_255: bool) -> Callable[[Tensor], Tensor]:
-    """The agent's own encoder. Officially the masked images reach the first convolution undivided, on 0..255."""
+    """The agent's encoder. In the official code the masked branch does not divide the images by 255."""
     scale = 1.0 if input_0_255 else 1 / 255
     return lambda image: encoder(image, scale)
 
 
 def _projection(head: Dueling) -> Callable[[Tensor], Tensor]:
-    """The agent's own layers, so that MLR's gradient trains their mean weights; outside the head's gradient scaling."""
+    """The agent's layers themselves: MLR trains their mean weights, without the gradient scaling of the head."""
 
     def project(latent: Tensor) -> Tensor:
         return torch.cat([head.value_hidden.mean(latent), head.advantage_hidden.mean(latent)], -1)

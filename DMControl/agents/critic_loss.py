@@ -1,4 +1,4 @@
-"""The critic's loss of plain SAC, and what a method may put in its place."""
+"""The critic's loss of SAC, which a method may replace."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,26 +14,26 @@ from .pixel_path import PixelPath
 
 @dataclass(frozen=True)
 class Transitions:
-    """Some transitions of a batch, as images, with their targets."""
+    """Some transitions of a batch: images, actions and targets."""
 
     obs: Tensor  # (N, C, H, W), 0..255
     action: Tensor  # (N, A)
     target: Tensor  # (N, 1)
-    rows: slice  # which transitions of the batch they are
+    rows: slice  # their position in the batch
 
 
 class CriticLoss:
-    """The squared distance of both Q functions from the target. Methods are subclasses; SAC never asks which one it has."""
+    """The squared error of both Q functions. A method that changes the loss is a subclass."""
 
     def __init__(self, pixels: PixelPath) -> None:
         self.pixels = pixels
 
     def draw(self, batch: Batch, view: View, generator: torch.Generator) -> Any:
-        """The random choices of an update, for `loss`, which sees the batch's observations through this view."""
+        """Draw the random choices of an update. `view` augments the observations that `loss` receives."""
         return None
 
     def loss(self, critic: Critic, part: Transitions, choices: Any) -> tuple[Tensor, Tensor]:
-        """The loss of each transition, (N, 1), and Q1 of the views as they are, (N, 1)."""
+        """The loss of each transition, (N, 1), and Q1 of the observations in `part`, (N, 1)."""
         q1, q2 = critic(self.pixels(part.obs), part.action)
         return squared(q1, q2, part.target), q1
 

@@ -13,7 +13,7 @@ def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
 
 
 class Actor(nn.Module):
-    """Its own head on the critic's convolutions, then a tanh-Gaussian policy."""
+    """A head on the features of the critic's convolutions, then a tanh-Gaussian policy."""
 
     def __init__(self, trunk: Trunk, dim: int, action_dim: int, hidden: int, log_std: tuple[float, float], tanh: bool = False) -> None:
         super().__init__()

@@ -28,7 +28,7 @@ from .critic_loss import CriticLoss, Transitions
 from .networks import Actor, Critic
 from .pixel_path import PixelPath
 
-DIAGNOSED = 16  # sequences that an evaluation looks at
+DIAGNOSED = 16  # sequences for `diagnose`
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class SACHandles(Handles):
     """The encoder is the critic's."""
 
     critic: Critic  # images and actions -> Q1 and Q2
-    target_encoder: Encoder  # of the target critic: it follows the encoder slowly
+    target_encoder: Encoder  # the encoder of the target critic
     precision: Precision
-    chunk: int  # images that go through the convolutions at once
+    chunk: int  # images per pass through the convolutions
 
 
 class SAC:
-    """The agent: acts, and updates itself from the replay."""
+    """The agent."""
 
     def __init__(self, config: Config, action_dim: int, precision: Precision, generator: torch.Generator) -> None:
         sac, image, encoder = config.sac, config.image, config.encoder
@@ -94,10 +94,10 @@ class SAC:
 
     @property
     def handles(self) -> SACHandles:
-        """What an objective is built from."""
+        """The parts of the agent that an objective may use."""
 
         def pixels(image: Tensor) -> Tensor:
-            with torch.no_grad():  # the pixel path learns from the critic's loss alone
+            with torch.no_grad():  # only the critic's loss trains the pixel path
                 return self.pixels(image)
 
         encoder = self.critic.encoder
@@ -106,13 +106,13 @@ class SAC:
             self.critic, self.target.encoder, encoder.trunk.precision, self.chunk,
         )  # fmt: skip
 
-    def look_through(self, pixels: PixelPath) -> None:
-        """Put this between the pixels and every encoder."""
+    def set_pixel_path(self, pixels: PixelPath) -> None:
+        """Transform the images in front of every encoder."""
         self.pixels = pixels
         self.critic_loss = CriticLoss(pixels)
 
     def attach(self, objective: Objective, *optimizers: Adam) -> None:
-        """Train the encoder by an auxiliary objective as well. Each of its optimisers takes a step along the same gradient."""
+        """Also train the encoder by an auxiliary objective. All its optimisers take a step with the same gradient."""
         self.objective, self.objective_optimizers = objective, list(optimizers)
 
     @property
@@ -130,7 +130,7 @@ class SAC:
         return () if self.objective is None else self.objective.diagnostics
 
     def begin(self, n: int) -> Tensor:
-        return torch.zeros(n, 0)  # nothing is remembered
+        return torch.zeros(n, 0)  # SAC has no memory
 
     @torch.no_grad()
     def act(
@@ -148,7 +148,7 @@ class SAC:
 
     @property
     def period(self) -> int:
-        """Updates after which the same parts are due again."""
+        """The parts of an update repeat after this many updates."""
         return math.lcm(self.config.actor_every, self.config.target_every, 1 if self.objective is None else self.objective.every)
 
     def update(self, replay: Replay, step: int) -> Update:
@@ -157,7 +157,7 @@ class SAC:
         return Update(metrics, drawn)
 
     def update_parts(self, replay: Replay) -> Update:
-        """Critic, objective, and every second time actor, temperature and targets."""
+        """Critic and objective; every `actor_every` updates actor and temperature; every `target_every` updates the targets."""
         objective = self.objective
         due = objective is not None and self.updates % objective.every == 0
         batch = replay.sample(self.config.batch_size)
@@ -210,7 +210,7 @@ class SAC:
         return reward + not_done * self.config.discount * (torch.min(q1, q2) - self.log_alpha.exp() * log_pi)
 
     def draw_sequences(self, replay: Replay, batch: Batch, view: View, drawn: dict[str, Any]) -> tuple[Sequence, View | None]:
-        """What the objective learns from: sequences of its own, or the critic's batch as the critic saw it."""
+        """The batch of the objective: its own sequences, or the critic's batch with the critic's view."""
         if self.objective.batch_size is None:
             return batch.as_sequence(), view
         drawn["sequence"] = replay.sample_sequences(self.objective.batch_size, self.objective.window)
@@ -220,7 +220,7 @@ class SAC:
         first, *more = self.objective_optimizers
         for optimizer in self.objective_optimizers:
             optimizer.zero_grad()
-        weight = sequence.valid / sequence.valid.sum().clamp_min(1.0)  # no valid sequence at all: no gradient
+        weight = sequence.valid / sequence.valid.sum().clamp_min(1.0)  # without any valid sequence the gradient is 0
         metrics = add_gradient(self.objective, sequence, weight, self.generator, view)
         norm = first.norm() if first.clip is None else None
         clipped = first.step()
@@ -250,7 +250,7 @@ class SAC:
         return metrics | {"agent/alpha": self.log_alpha.detach().exp(), "grad/actor": norm}
 
     def actor_losses(self, obs: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """E[alpha * log pi - min_i Q_i] and E[alpha * (-log pi - target entropy)]; the convolutions run once, detached."""
+        """E[alpha * log pi - min_i Q_i] and E[alpha * (-log pi - target entropy)]; the convolutions get no gradient."""
         with torch.no_grad():
             features = self.critic.encoder.trunk(self.pixels(obs))
             state = self.critic.encoder.head(features)
@@ -264,7 +264,7 @@ class SAC:
     def diagnose(self, replay: Replay, seed: int) -> tuple[dict[str, float], dict[str, Tensor]]:
         if self.objective is None or not self.objective.diagnostics or len(replay) <= 2 * self.objective.window:
             return {}, {}
-        generator = torch.Generator(self.device).manual_seed(seed)  # the run's own stream stays as it is
+        generator = torch.Generator(self.device).manual_seed(seed)  # does not advance the random stream of the run
         return self.objective.diagnose(replay.sample_sequences(DIAGNOSED, self.objective.window, generator), generator)
 
     def seen(self, obs: Frames, elsewhere: bool = False) -> dict[str, Tensor]:
@@ -304,13 +304,13 @@ class SAC:
 
 
 def rows_of(n: int, chunk: int) -> Iterator[slice]:
-    """Images go through the convolutions in parts: gradients add up to the same, memory is bounded."""
+    """Split n images into parts of `chunk`. Summed over the parts, the gradient is the same and needs less memory."""
     for start in range(0, n, chunk):
         yield slice(start, min(n, start + chunk))
 
 
 def images_at_once(images: int, device: torch.device) -> int:
-    """The setting `chunk`, where 0 leaves the choice to the device."""
+    """The setting `chunk`; 0 stands for the default of the device."""
     if images:
         return images
     return 128 if device.type == "cpu" else 1 << 30
@@ -318,7 +318,7 @@ def images_at_once(images: int, device: torch.device) -> int:
 
 @contextmanager
 def _frozen(module: nn.Module) -> Iterator[None]:
-    """No gradients for these parameters: the actor's loss passes through the critic, it does not train it."""
+    """Compute no gradients for these parameters: the actor's loss uses the critic but does not train it."""
     parameters = [p for p in module.parameters() if p.requires_grad]
     for p in parameters:
         p.requires_grad_(False)

@@ -1,4 +1,4 @@
-"""The methods by name: what each adds to the SAC of agents/sac.py."""
+"""The methods by name. Each `build` adds its method to the SAC of agents/sac.py."""
 
 from collections.abc import Callable
 
@@ -26,7 +26,7 @@ METHODS: dict[str, Callable[[Config, SAC], None]] = {
 
 
 def make_agent(config: Config, action_dim: int, precision: Precision) -> SAC:
-    """The agent with all its weights drawn from the seed."""
+    """Build the agent, with weights drawn from the seed."""
     if config.method not in METHODS:
         raise UserError(f"method={config.method} has a YAML file but no entry in DMControl/methods: {nearest(config.method, METHODS)}")
     torch.manual_seed(config.seed)

@@ -5,4 +5,4 @@ from ..core.run.config import Config
 
 
 def build(config: Config, agent: SAC) -> None:
-    """SAC as it is."""
+    """Nothing to add."""

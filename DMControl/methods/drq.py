@@ -1,4 +1,4 @@
-"""DrQ with K = M = 1: observation and next observation shifted by up to `augment.pad` pixels, each by a draw of its own."""
+"""DrQ with K = M = 1: observation and next observation shifted by up to `augment.pad` pixels, drawn separately."""
 
 from ..agents.sac import SAC
 from ..core.errors import UserError

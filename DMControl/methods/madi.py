@@ -1,7 +1,7 @@
-"""MaDi: a small network in front of every encoder learns, from the critic's loss alone, which pixels to dim.
+"""MaDi: a small network in front of every encoder dims irrelevant pixels. Only the critic's loss, which is SVEA's, trains it.
 
-The critic's loss is SVEA's. The Masker looks at one RGB frame at a time and gives each pixel a factor in (0, 1); the frames of
-a stack, the clean and the augmented half of a batch all go through it in one pass. It has no target copy and no loss of its own.
+The Masker gives each pixel of an RGB frame a factor in (0, 1). All frames of a stack and both halves of SVEA's batch go through
+it in one pass. It has no target network.
 """
 
 from itertools import pairwise
@@ -22,7 +22,7 @@ from . import svea
 class Masker(PixelPath):
     """Stacks of RGB frames (N, 3 * S, H, W) with values 0..255 -> the same, each pixel times its mask.
 
-    kind: soft; hard (a threshold, through which no gradient comes back); mixed (soft, but hard in worlds other than that of the training).
+    kind: soft; hard (a threshold, which passes no gradient); mixed (soft, but hard in worlds other than that of the training).
     """
 
     columns = ("agent/mask", "grad/masker")
@@ -74,5 +74,5 @@ def make_masker(config: Config, agent: SAC) -> Masker:
 
 def build(config: Config, agent: SAC) -> None:
     """SVEA behind a Masker."""
-    agent.look_through(make_masker(config, agent))
+    agent.set_pixel_path(make_masker(config, agent))
     svea.build(config, agent)

@@ -1,4 +1,4 @@
-"""MLR on this tree: the objective of core.reconstruction, built around the SAC critic's encoder."""
+"""MLR: build core/method/reconstruction.py around the encoder of SAC's critic."""
 
 import copy
 
@@ -43,7 +43,7 @@ def build(config: Config, agent: SAC) -> None:
     for module in redrawn:
         _truncated_normal(module)
     target_projection = copy.deepcopy(projection)
-    if quirks.fc_reinit:  # the encoder's fc, its target's, and the target projection: three more draws of their own
+    if quirks.fc_reinit:  # new weights for the encoder's head, its target's, and the target projection
         for module in (encoder.head, target_encoder.head, target_projection):
             _truncated_normal(module)
     tau = mlr.tau if mlr.momentum else 1.0
@@ -75,7 +75,7 @@ def _two_layers(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
 
 
 def _truncated_normal(module: nn.Module) -> None:
-    """Every Linear from N(0, 0.02) cut at one sigma, bias 0; LayerNorm at identity."""
+    """Linear weights from N(0, 0.02) truncated at one sigma, biases 0; LayerNorms the identity."""
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             nn.init.trunc_normal_(layer.weight, std=0.02, a=-0.02, b=0.02)

@@ -1,4 +1,4 @@
-"""MLR whose encoders all stand behind MaDi's Masker: a combination of this project's own."""
+"""MLR with MaDi's Masker in front of all encoders: a combination made for this project."""
 
 from ..agents.sac import SAC
 from ..core.run.config import Config
@@ -6,7 +6,7 @@ from . import madi, mlr
 
 
 def build(config: Config, agent: SAC) -> None:
-    """The Masker learns from the plain critic's loss; MLR trains the encoder behind it."""
+    """SAC's critic loss trains the Masker. MLR trains the encoder, but not the Masker."""
     if config.masker.enabled:
-        agent.look_through(madi.make_masker(config, agent))
+        agent.set_pixel_path(madi.make_masker(config, agent))
     mlr.build(config, agent)

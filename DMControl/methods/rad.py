@@ -1,4 +1,4 @@
-"""RAD with random crops: observation and next observation are cropped, each by a draw of its own; acting reads the centre crop."""
+"""RAD with random crops: observation and next observation are cropped, with separate draws. Acting uses the centre crop."""
 
 from ..agents.sac import SAC
 from ..core.errors import UserError

@@ -1,4 +1,4 @@
-"""SAC without augmentation: images rendered at the size that the encoder reads."""
+"""SAC without augmentation: images are rendered at the size of the encoder's input."""
 
 from ..agents.sac import SAC
 from ..core.errors import UserError

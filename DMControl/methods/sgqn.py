@@ -1,4 +1,4 @@
-"""SGQN: the critic must give the same values when only the pixels that matter to it are left, and be able to say which these are."""
+"""SGQN: the critic must give the same values when it sees only its salient pixels, and a decoder must predict which these are."""
 
 import functools
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ from .strong_augmentation import StrongAugmentation, make
 
 
 class GuidedReLU(torch.autograd.Function):
-    """A ReLU through which only positive gradients come back."""
+    """A ReLU that passes back only positive gradients."""
 
     @staticmethod
     def forward(context: Any, x: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ def salient(values: Tensor, quantile: float) -> Tensor:
 
 
 class Decoder(nn.Module):
-    """Description of an image and an action -> logits of the salient pixels, (N, 3 * S, H, W). Weights begin as PyTorch draws them."""
+    """Description of an image and an action -> logits of the salient pixels, (N, 3 * S, H, W). Weights keep PyTorch's initialisation."""
 
     def __init__(self, inputs: int, channels: int, side: int, out: int, size: int) -> None:
         super().__init__()
@@ -77,29 +77,29 @@ class Decoder(nn.Module):
 
 
 class Consistency(CriticLoss):
-    """The critic's part: Q is the same where all but the salient pixels have one random grey."""
+    """The critic's part: Q must not change when all but the salient pixels become one random grey."""
 
     def __init__(self, pixels: PixelPath, augment: Augmentation, quantile: float, weight: float) -> None:
         super().__init__(pixels)
         self.augment, self.quantile, self.weight = augment, quantile, weight
 
     def draw(self, batch: Batch, view: View, generator: torch.Generator) -> Tensor:
-        """A grey between the darkest and the brightest value that the critic sees of the batch, ()."""
+        """A grey between the smallest and the largest value in the augmented batch, ()."""
         low, high = (extreme.float() for extreme in self.augment.view(batch.obs, view).aminmax())
         return low + (high - low) * torch.rand((), generator=generator, device=generator.device)
 
     def loss(self, critic: Critic, part: Transitions, choices: Tensor) -> tuple[Tensor, Tensor]:
         n, obs = len(part.action), part.obs.float()
-        kept = salient(saliency(critic, obs, part.action), self.quantile)
-        both = torch.cat([obs, obs * kept + choices * (1 - kept)])
+        keep = salient(saliency(critic, obs, part.action), self.quantile)
+        both = torch.cat([obs, obs * keep + choices * (1 - keep)])
         q1, q2 = critic(both, part.action.repeat(2, 1))  # the gradient goes through both sides of the difference
         consistency = squared(q1[:n] - q1[n:], q2[:n] - q2[n:], torch.zeros_like(part.target))
         return squared(q1[:n], q2[:n], part.target) + self.weight * consistency, q1[:n]
 
 
 @dataclass(frozen=True)
-class Looks:
-    """Some observations of the agent's batch, with what was drawn for them."""
+class AttributionPart:
+    """Some observations of the agent's batch, with their augmentations."""
 
     sequence: Sequence
     view: View  # the critic's
@@ -107,26 +107,24 @@ class Looks:
 
 
 class Attribution(Objective):
-    """The decoder says, from the augmented view, which pixels of the clean one are salient."""
+    """A decoder predicts from the strongly augmented view which pixels of the clean view are salient."""
 
     after_targets = True
     columns = ("loss/sgqn",)
 
-    def __init__(
-        self, decoder: Decoder, handles: SACHandles, strong: StrongAugmentation, quantile: float, every: int
-    ) -> None:
+    def __init__(self, decoder: Decoder, handles: SACHandles, strong: StrongAugmentation, quantile: float, every: int) -> None:
         super().__init__()
         self.decoder, self.encoder = decoder, handles.encoder
         self.saliency, self.chunk = functools.partial(saliency, handles.critic), handles.chunk
         self.augment, self.strong, self.quantile, self.every = handles.augment, strong, quantile, every
 
-    def parts(self, sequence: Sequence, generator: torch.Generator, view: View | None = None) -> Iterator[Looks]:
+    def parts(self, sequence: Sequence, generator: torch.Generator, view: View | None = None) -> Iterator[AttributionPart]:
         choices = self.strong.draw(len(sequence), generator)
         for rows in rows_of(len(sequence), self.chunk):
-            yield Looks(sequence[rows], view[rows], choices if choices is None else choices[rows])
+            yield AttributionPart(sequence[rows], view[rows], choices if choices is None else choices[rows])
 
-    def loss(self, part: Looks) -> tuple[Tensor, Metrics]:
-        """The mean over the part, for each of it."""
+    def loss(self, part: AttributionPart) -> tuple[Tensor, Metrics]:
+        """The mean loss of the part, repeated for each observation."""
         obs, action = self.augment.view(part.sequence.obs, part.view), part.sequence.action[:, 0]
         wanted = salient(self.saliency(obs, action), self.quantile)
         state = self.encoder(self.strong.view(obs, part.choices))

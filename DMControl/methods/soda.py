@@ -1,4 +1,4 @@
-"""SODA: SAC as it is, and a projection of strongly augmented views that must meet a slow copy's projection of clean ones."""
+"""SODA: SAC, and an objective that brings projections of strongly augmented views close to a slow copy's of clean views."""
 
 import copy
 from typing import Any
@@ -23,7 +23,7 @@ def head(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
 
 
 class Projector(nn.Module):
-    """The critic's convolutions and a head of SODA's own."""
+    """The critic's convolutions and SODA's head."""
 
     def __init__(self, trunk: Trunk, dim: int) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Projector(nn.Module):
 
 
 class SODA(Objective):
-    """Its batch of observations is its own: two crops of each, the first one strongly augmented."""
+    """Draws its own batch and crops each observation twice. The first crop is strongly augmented, the second is the target."""
 
     after_targets = True
     columns = ("loss/soda",)
@@ -56,15 +56,15 @@ class SODA(Objective):
         views = [self.augment.draw(len(obs), obs.channels, generator) for _ in range(2)]
         choices = self.strong.draw(len(obs), generator)
         augmented = self.strong.view(self.augment.view(obs, views[0]), choices)
-        yield augmented, self.augment.view(obs, views[1])  # whole: BatchNorm wants the batch
+        yield augmented, self.augment.view(obs, views[1])  # one part, because BatchNorm needs the whole batch
 
     def loss(self, part: tuple[Tensor, Tensor]) -> tuple[Tensor, Metrics]:
-        """The mean over the batch, for each of it: BatchNorm ties the observations together."""
+        """The mean loss of the batch, repeated for each observation."""
         loss = self.distance(*part)
         return loss.expand(len(part[0])), {"loss/soda": loss.detach()}
 
     def distance(self, augmented: Tensor, clean: Tensor) -> Tensor:
-        """Squared distance of the unit vectors, mean over the numbers; no gradient through the slow copy."""
+        """The mean squared difference of the unit vectors. The slow copy gets no gradient."""
         with torch.no_grad():
             target = F.normalize(self.target(clean), dim=1)
         return F.mse_loss(F.normalize(self.predictor(self.projector(augmented)), dim=1), target)

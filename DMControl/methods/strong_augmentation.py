@@ -1,4 +1,4 @@
-"""The strong views: an image of something else laid over each observation, or a random convolution of it."""
+"""Strong augmentation: blend another image into each observation, or apply a random convolution."""
 
 import math
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from ..core.run.config import Config
 from ..worlds.images import overlay_images
 
 KINDS = ("overlay", "conv", "none")
-SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # a resized crop takes this share of an image, with these sides
-TRIES = 10  # draws of a crop that lies within the image; then the whole image is taken
+SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # area, as a share of the image, and aspect ratio of a resized crop
+TRIES = 10  # draws per crop; if none fits into the image, the whole image is used
 BANK_SIDE = 128
 
 
 @dataclass(frozen=True)
 class Overlay:
-    """Per observation: which image, where it is cut out, and whether it is mirrored."""
+    """For each observation: the image, the crop from it, and whether it is mirrored."""
 
     image: Tensor  # (N,) int64
     centre: Tensor  # (N, 2), in -1..1
@@ -30,7 +30,7 @@ class Overlay:
 
 
 class StrongAugmentation:
-    """Draws what is needed for n observations, and shows them so. The frames of a stack share one image or kernel."""
+    """`draw` makes the random choices and `view` applies them. The frames of a stack share one image or kernel."""
 
     def __init__(self, kind: str, alpha: float, bank: Tensor | None = None) -> None:
         if kind not in KINDS:
@@ -71,7 +71,7 @@ class StrongAugmentation:
         return obs.float()
 
     def cut(self, choices: Overlay, height: int, width: int) -> Tensor:
-        """The chosen pieces of the chosen images, bilinear: (N, 3, H, W) float."""
+        """The crops from the images, bilinear: (N, 3, H, W) float."""
         x = (2 * torch.arange(width, device=choices.centre.device) + 1) / width - 1
         y = (2 * torch.arange(height, device=choices.centre.device) + 1) / height - 1
         x = choices.centre[:, :1] + choices.extent[:, :1] * x  # (N, W)

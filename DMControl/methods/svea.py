@@ -1,4 +1,4 @@
-"""SVEA: the critic's loss is half on the clean view, half on a strongly augmented one; targets and actor see clean views only."""
+"""SVEA: half of the critic's loss uses the clean view, half a strongly augmented view. Targets and actor use clean views only."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ class SVEA(CriticLoss):
         return self.strong.draw(len(batch.action), generator)
 
     def loss(self, critic: Critic, part: Transitions, choices: Any) -> tuple[Tensor, Tensor]:
-        if self.strong.kind == "none":  # both halves would be the same
+        if self.strong.kind == "none":  # both halves are the same, so compute one
             losses, q1 = super().loss(critic, part, None)
             return (self.alpha + self.beta) * losses, q1
         n = len(part.action)

@@ -1,4 +1,4 @@
-"""Worlds: what a task looks like. Physics, rewards and initial states are the same in all of them.
+"""Worlds: the look of a task. All worlds have the same physics, rewards and initial states.
 
 clean             the suite as it is
 color_easy/hard   agent, floor and sky in one of 100 random sets of colours

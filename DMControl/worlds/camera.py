@@ -1,7 +1,8 @@
 """The camera of distracting_cs: a random walk around the suite's own camera 0, within ranges that grow with the intensity.
 
 A fixed camera walks in world coordinates and keeps looking at the point that it looked at when the episode began. A tracking camera
-walks in coordinates around the agent's centre of mass and looks where the suite's own looks. At intensity 0 both are the suite's own.
+walks in coordinates around the agent's centre of mass and looks at the same point as the suite's own camera. At intensity 0 both
+are the suite's own camera.
 """
 
 from typing import Any
@@ -10,7 +11,7 @@ import mujoco
 import numpy as np
 
 FIXED = mujoco.mjtCamLight.mjCAMLIGHT_FIXED
-AGENT = 1  # the body that the agent's other bodies hang from
+AGENT = 1  # the root body of the agent
 
 
 class Camera:
@@ -18,14 +19,14 @@ class Camera:
 
     def __init__(self, intensity: float, upper_only: bool) -> None:
         s = intensity
-        self.upper_only = upper_only  # the camera stays above the horizontal, and its picture upright but for the roll
-        self.angle = np.pi / 2 * s  # how far azimuth, angle from the vertical and roll may go, either way
-        self.nearer, self.farther = 1 - 0.5 * s, 1 + 1.5 * s  # of the radius
+        self.upper_only = upper_only  # the camera stays above the horizontal, with an upright picture apart from the roll
+        self.angle = np.pi / 2 * s  # the range of azimuth, angle from the vertical and roll, in both directions
+        self.nearer, self.farther = 1 - 0.5 * s, 1 + 1.5 * s  # range of the radius
         self.speed_std, self.speed_max = 0.1 * s, 0.4 * s  # at a radius of 4
         self.roll_std, self.roll_max = np.pi / 300 * s, np.pi / 50 * s
 
     def start(self, physics: Any, rng: np.random.Generator) -> None:
-        """An episode begins: a random pose and velocity, then one step of the walk."""
+        """Begin an episode with a random pose and velocity, then one step of the walk."""
         self.fixed = physics.model.cam_mode[0] == FIXED
         self.aim = viewed(physics)
         self.home = home = spherical(physics.data.cam_xpos[0] - self.origin(physics))
@@ -42,7 +43,7 @@ class Camera:
         self.move(rng)
 
     def move(self, rng: np.random.Generator) -> None:
-        """One step of the walk. Velocities keep what the ranges left of the step."""
+        """One step of the walk. The ranges clip the step, and the new velocity is the clipped step."""
         scale = self.home[0] / 4
         velocity = self.velocity + rng.normal(0, self.speed_std * scale, 3)
         velocity *= min(1.0, self.speed_max * scale / max(np.linalg.norm(velocity), 1e-12))
@@ -54,11 +55,11 @@ class Camera:
         self.roll_velocity, self.roll = roll - self.roll, roll
 
     def origin(self, physics: Any) -> np.ndarray:
-        """Of the coordinates that the camera walks in."""
+        """The origin of the coordinates in which the camera walks."""
         return np.zeros(3) if self.fixed else physics.data.subtree_com[AGENT]
 
     def pose(self, physics: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Position and axes (right, up, back; flattened as MuJoCo has them), while the simulator still holds the suite's own pose."""
+        """Position and axes (right, up, back; flattened like MuJoCo's). The simulator must still hold the suite's own pose."""
         position = self.origin(physics) + cartesian(self.at)
         back = position - (self.aim if self.fixed else viewed(physics))
         back /= np.linalg.norm(back)
@@ -68,20 +69,20 @@ class Camera:
 
 
 def viewed(physics: Any) -> np.ndarray:
-    """The point that the suite's own camera looks at: on its viewing axis, as far away as the agent is."""
+    """The point that the suite's own camera looks at: on its viewing axis, at the distance of the agent."""
     position, back = physics.data.cam_xpos[0], physics.data.cam_xmat[0].reshape(3, 3)[:, 2]
     return position - back * np.linalg.norm(position - physics.data.subtree_com[AGENT])
 
 
 def upright(back: np.ndarray) -> np.ndarray:
-    """Axes of a camera whose picture has the vertical upright."""
+    """Axes of a camera with an upright picture."""
     azimuth = np.arctan2(back[0], -back[1])
     right = np.array([np.cos(azimuth), np.sin(azimuth), 0])
     return np.stack([right, np.cross(back, right), back], 1)
 
 
 def turned(back: np.ndarray) -> np.ndarray:
-    """Axes of a camera that looked straight down and was turned by the smallest angle; an upright picture would spin up there."""
+    """Axes of a camera that looks down and turns by the smallest angle. Straight above the agent, `upright` would spin the picture."""
     x, y, z = back
     cross = np.array([[0, 0, x], [0, 0, y], [-x, -y, 0]])  # times a vector: the cross product with (0, 0, 1) x back
     return np.eye(3) + cross + cross @ cross / (1 + z)

@@ -12,7 +12,7 @@ INTENSITIES = (0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
 
 @dataclass(frozen=True)
 class WorldName:
-    """Names a world to train or to be judged in."""
+    """The name of a world for training or evaluation."""
 
     name: str
     intensity: float | None = None  # of distracting_cs
@@ -32,12 +32,12 @@ def world_names(names: list[str], intensities: list[float]) -> list[WorldName]:
             raise UserError(f"world {name} does not exist: {nearest(name, WORLDS)}")
         out += [WorldName(name, float(i)) for i in intensities] if name == "distracting_cs" else [WorldName(name)]
     if not out or ("distracting_cs" in names and not intensities):
-        raise UserError("name at least one world, and no distracting_cs without an intensity")
+        raise UserError("name at least one world, and an intensity with distracting_cs")
     return list(dict.fromkeys(out))
 
 
 def is_procedural(world: WorldName, data: Config) -> bool:
-    """Whether the world shows generated pictures or colours, not footage."""
+    """Whether the world shows generated pictures or colours instead of footage."""
     source = {"video_easy": data.video, "video_hard": data.video, "distracting_cs": data.davis}
     return not source.get(world.name, world.name == "clean")
 
@@ -48,6 +48,6 @@ def label(world: WorldName, data: Config) -> str:
 
 
 def check_data(data: Config, keys: tuple[str, ...] = ("video", "images", "davis")) -> None:
-    """Raise a UserError if a folder that the user named does not exist."""
+    """Raise a UserError if a folder in `data` does not exist."""
     for key in keys:
         footage.folder(f"data.{key}", getattr(data, key))

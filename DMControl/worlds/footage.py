@@ -1,4 +1,4 @@
-"""The user's own videos and images, in the folders of the published benchmarks."""
+"""The user's videos and images, in the folder layout of the published benchmarks."""
 
 import os
 from collections import OrderedDict
@@ -9,13 +9,13 @@ import numpy as np
 
 from ..core.errors import UserError
 
-SMALLEST = 100  # pixels of a side
+SMALLEST = 100  # smallest side, in pixels
 VIDEO_ENDINGS, IMAGE_ENDINGS = (".mp4", ".avi", ".mov", ".mkv", ".webm"), (".jpg", ".jpeg", ".png")
 KEPT = 2  # videos that stay in memory
-BYTES = 200_000_000  # of a video's frames in memory; larger videos are scaled down
+BYTES = 200_000_000  # of a video in memory; larger videos are scaled down
 _cached: OrderedDict[str, np.ndarray] = OrderedDict()
 
-# the training videos of DAVIS 2017, in the order in which distracting_cs takes them
+# the training videos of DAVIS 2017, in the order of distracting_cs
 DAVIS = [
     "bear", "bmx-bumps", "boat", "boxing-fisheye", "breakdance-flare", "bus", "car-turn", "cat-girl", "classic-car", "color-run",
     "crossing", "dance-jump", "dancing", "disc-jockey", "dog-agility", "dog-gooses", "dogs-scale", "drift-turn", "drone",
@@ -76,7 +76,7 @@ def videos(name: str, world: str, count: int) -> list[Film]:
 
 
 def davis(name: str, count: int) -> list[Film]:
-    """The first `count` of the 60 videos of DAVIS, or the first folders by name of another collection."""
+    """The first `count` of the 60 videos of DAVIS; of another collection, the first folders by name."""
     root = folder("data.davis", name)
     for below in ("DAVIS/JPEGImages/480p", "JPEGImages/480p"):
         root = root / below if (root / below).is_dir() else root

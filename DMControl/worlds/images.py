@@ -1,4 +1,4 @@
-"""Images for the augmentation `overlay`: the user's, or dead leaves on 1/f noise."""
+"""Images for the augmentation `overlay`: the user's, or generated ones (dead leaves on 1/f noise)."""
 
 from functools import lru_cache
 
@@ -18,7 +18,7 @@ def overlay_images(folder: str, count: int, side: int) -> np.ndarray:
 
 
 def leaves(rng: np.random.Generator, side: int) -> np.ndarray:
-    """Overlapping discs and boxes of power-law sizes on noise with a 1/f spectrum. The agent's and the floor's colours are among theirs."""
+    """Overlapping discs and boxes of power-law sizes on noise with a 1/f spectrum. Colours include the agent's and the floor's."""
     frequency = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None])
     frequency[0, 0] = 1
     spectrum = rng.normal(size=(3, side, side // 2 + 1)) + 1j * rng.normal(size=(3, side, side // 2 + 1))

@@ -1,4 +1,4 @@
-"""Makes the world of an environment from its name."""
+"""Make a world from its name."""
 
 from ..core.run.config import Config
 from . import footage, procedural
@@ -6,14 +6,14 @@ from .catalogue import WorldName
 from .scene import Colour, Distraction, Video, World
 
 VIDEOS = {"video_easy": 10, "video_hard": 100}  # as published
-BACKGROUNDS = {0.025: 2, 0.05: 2, 0.1: 4, 0.15: 6, 0.2: 8}  # how many of the 60 videos; all at higher intensities
+BACKGROUNDS = {0.025: 2, 0.05: 2, 0.1: 4, 0.15: 6, 0.2: 8}  # number of videos; all 60 at higher intensities
 SIGMA = {"color_easy": 0.1, "color_hard": 0.2}
 
 
 def make(world: WorldName, data: Config, training: bool = False) -> World | None:
-    """The world for one environment, or None for the clean one. Missing footage is an error here, before the first episode.
+    """The world for one environment; None for the clean one. Missing footage is an error here, before the first episode.
 
-    training: draw other procedural clips and colours than for judging. Footage is the same for both, as published.
+    training: use other procedural clips and colours than for evaluation. Footage is the same for both, as published.
     """
     if world.name in SIGMA:
         return Colour(procedural.colour_settings(SIGMA[world.name], world.name, training))

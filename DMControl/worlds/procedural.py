@@ -1,7 +1,7 @@
-"""Moving pictures and colours drawn from a seed, for worlds without data sets.
+"""Videos and colours generated from a seed, for worlds without data sets.
 
-Each family of pictures has one purpose: waves for video_easy, cells for video_hard, drapes for distracting_cs. Leaves (images.py) are
-for training only, so no agent is judged on pictures that it was trained with.
+Each family of pictures has one use: waves in video_easy, cells in video_hard, drapes in distracting_cs, leaves (images.py) as overlays
+in training. So no agent is evaluated on pictures from its training.
 """
 
 from collections import OrderedDict
@@ -12,13 +12,13 @@ import numpy as np
 
 SIDE, LENGTH = 128, 500  # of a clip
 SEEDS = {"video_easy": 11_000, "video_hard": 12_000, "distracting_cs": 13_000, "color_easy": 14_000, "color_hard": 15_000, "images": 16_000}
-TRAINING = 1000  # added to the clips' numbers, and half of it to the colours' seeds, in training: judging shows others
+TRAINING = 1000  # in training, added to the numbers of clips, and half of it to the seeds of colours
 KEPT = 8  # clips that stay in memory (25 MB each)
 _cached: OrderedDict[int, "Clip"] = OrderedDict()
 
 
 class Clip:
-    """A video. Its frames are drawn when they are first asked for."""
+    """A video. Each frame is drawn when it is first read."""
 
     def __init__(self, family: str, number: int) -> None:
         self.family, self.number = family, number
@@ -99,7 +99,7 @@ def cells(rng: np.random.Generator) -> Callable[[int], np.ndarray]:
         zoom, angle = 1 + 0.3 * np.sin(breath * t), turn * t
         u = (zoom * (np.cos(angle) * x - np.sin(angle) * y) + pan[0] * t).astype(np.float32)
         v = (zoom * (np.sin(angle) * x + np.cos(angle) * y) + pan[1] * t).astype(np.float32)
-        u, v = (np.abs((w + 1.8) % 7.2 - 3.6) - 1.8 for w in (u, v))  # mirrored, so that a pan never reaches an edge
+        u, v = (np.abs((w + 1.8) % 7.2 - 3.6) - 1.8 for w in (u, v))  # mirrored, so that the plane has no edge
         centres = seeds + moves * t
         distance = (u[..., None] - centres[:, 0]) ** 2 + (v[..., None] - centres[:, 1]) ** 2  # (SIDE, SIDE, count)
         nearest = distance.argmin(-1)

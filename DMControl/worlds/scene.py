@@ -1,6 +1,6 @@
-"""The worlds: each changes what the camera sees, and nothing that the physics reads.
+"""The worlds. Each changes the picture of the camera, but not the physics.
 
-A world draws its choices from (seed, stream, episode) and moves on by steps, so a restored environment shows the same pixels again.
+A world depends on (seed, stream, episode) and the number of steps alone, so a restored environment shows the same pixels.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from .camera import Camera
 from .textures import GRID, SKY, Textures
 
 GREEN = (0.2, 0.8, 0.2)
-HUE, SATURATION, VALUE = (100, 185), 80, 70  # what the chroma key takes: degrees from, to; at least, of 255; at least, of 255
+HUE, SATURATION, VALUE = (100, 185), 80, 70  # of the chroma key: range in degrees, minimum of 255, minimum of 255
 
 
 class Moving(Protocol):
@@ -26,7 +26,7 @@ class Moving(Protocol):
 
 
 class World:
-    """The clean world, and what the others may override."""
+    """The clean world. The others override some of its methods."""
 
     def bind(self, physics: Any) -> None:
         """Called once, before the first episode."""
@@ -74,7 +74,7 @@ class Colour(World):
 
 
 class Video(World):
-    """A video in place of the sky, or of sky and floor: they are green, and green pixels show a frame per agent step."""
+    """A video in place of the sky, or of sky and floor: they are painted green, and green pixels show one frame per agent step."""
 
     def __init__(self, videos: Sequence[Moving], floor: bool) -> None:
         self.videos, self.floor = videos, floor
@@ -107,7 +107,7 @@ class Video(World):
 
 
 def is_green(frame: np.ndarray) -> np.ndarray:
-    """Which pixels of (H, W, 3) uint8 the chroma key takes, by hue, saturation and value. Computed exactly, in whole numbers."""
+    """The pixels of (H, W, 3) uint8 that the chroma key replaces, by hue, saturation and value, in exact integer arithmetic."""
     red, green, blue = (frame[..., c].astype(np.int32) for c in range(3))
     high = np.maximum(np.maximum(red, green), blue)
     spread = high - np.minimum(np.minimum(red, green), blue)
@@ -115,13 +115,13 @@ def is_green(frame: np.ndarray) -> np.ndarray:
     from_green = 120 * spread + 60 * (blue - red)
     from_blue = 240 * spread + 60 * (red - green)
     hue = np.where((green == high) & (red < high), from_green, np.where(blue == high, from_blue, -1))
-    hue = np.where(red == high, 60 * (green - blue), hue)  # at most 60 degrees: never taken
+    hue = np.where(red == high, 60 * (green - blue), hue)  # at most 60 degrees, so outside the range
     in_hue = (hue >= HUE[0] * spread) & (hue <= HUE[1] * spread) & (spread > 0)
     return in_hue & (255 * spread >= SATURATION * high) & (high >= VALUE)
 
 
 class Distraction(World):
-    """The Distracting Control Suite: a video on the sky, material colours and a camera that wander."""
+    """The Distracting Control Suite: a video on the sky, changing material colours, and a moving camera."""
 
     EVERY = 2  # steps of the simulator
 
@@ -131,7 +131,7 @@ class Distraction(World):
     def bind(self, physics: Any) -> None:
         super().bind(physics)
         self.textures = Textures(physics)
-        side = 800 if getattr(self.videos[0], "path", None) else 256  # footage as published; drawn clips have 128 pixels
+        side = 800 if getattr(self.videos[0], "path", None) else 256  # 800 for footage, as published; procedural clips have 128 pixels
         sky = self.textures.number[SKY]
         physics.model.tex_width[sky] = physics.model.tex_height[sky] = side  # one picture for all faces
         self.side = side
@@ -176,9 +176,9 @@ class Distraction(World):
             self.show()
         self.textures.upload()
         data = self.physics.data
-        kept = data.cam_xpos[0].copy(), data.cam_xmat[0].copy()
+        own = data.cam_xpos[0].copy(), data.cam_xmat[0].copy()
         data.cam_xpos[0], data.cam_xmat[0] = self.camera.pose(self.physics)
         try:
             yield
         finally:
-            data.cam_xpos[0], data.cam_xmat[0] = kept
+            data.cam_xpos[0], data.cam_xmat[0] = own

@@ -1,4 +1,4 @@
-"""The textures of the suite's sky and floor, rewritten in the model without loading it again."""
+"""The textures of the suite's sky and floor, changed in the model without reloading it."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -9,11 +9,11 @@ import numpy as np
 
 from ..core.errors import UserError
 
-SKY, GRID = "skybox", "grid"  # textures of the suite; the second is that of the material of this name
+SKY, GRID = "skybox", "grid"  # the sky's texture, and the texture of the material `grid`
 
 
 class Textures:
-    """The suite's sky and floor: written in the model, sent to the renderer before the next frame."""
+    """Changes the suite's sky and floor in the model, and uploads them to the renderer before the next frame."""
 
     def __init__(self, physics: Any) -> None:
         self.physics, self.model = physics, physics.model
@@ -57,14 +57,14 @@ class Textures:
         self.stale.add(texture)
 
     def grid(self, one: Sequence[float], two: Sequence[float]) -> None:
-        """Set the two colours of the floor; its edges keep theirs."""
+        """Set the two colours of the floor; its edges do not change."""
         data = self.pixels(GRID)
         for where, colour in ((self.first, one), (self.second, two)):
             data[where] = as_bytes(np.array(colour))
         self.stale.add(GRID)
 
     def upload(self) -> None:
-        """Send what has changed to the renderer. A new renderer reads the changed model by itself."""
+        """Upload the changed textures. A new renderer needs no upload: it reads them from the model."""
         contexts = self.physics.contexts
         with contexts.gl.make_current() as context:
             for texture in sorted(self.stale):

@@ -54,10 +54,10 @@ def rate(product: Callable[[], Any], side: int, device: torch.device) -> float:
     """GFLOP/s of a product of square matrices, the best of several."""
     best = float("inf")
     for _ in range(6):
-        machine.wait(device)
+        machine.synchronize(device)
         start = time.perf_counter()
         product()
-        machine.wait(device)
+        machine.synchronize(device)
         best = min(best, time.perf_counter() - start)
     return 2 * side**3 / best / 1e9
 
@@ -172,7 +172,7 @@ def option(arguments: list[str], name: str) -> Path | None:
 
 
 def main(arguments: list[str]) -> int:
-    machine.keep_memory()
+    machine.keep_freed_memory()
     options, updates, rest = {"tree": ",".join(tree.name for tree in TREES), "preset": "paper,small"}, 6, []
     if "--table" in arguments:
         if len(arguments) > 1:

@@ -10,7 +10,7 @@ from typing import Any
 from DMControl.core.errors import UserError
 from DMControl.core.run.config import digest as config_digest
 from DMControl.core.run.config import flatten, plain
-from DMControl.core.run.folder import FREE, read_config
+from DMControl.core.run.folder import CHANGEABLE, read_config
 from scripts.ledger.rows import Row, digest
 from scripts.trees import DMCONTROL, Tree
 
@@ -87,13 +87,13 @@ def changed(tree: Tree, config: dict[str, Any]) -> str:
     except UserError as error:
         raise UserError(f"it cannot be compared with its preset, which is gone or has changed: {error}") from error
     old, new = dict(flatten(preset)), dict(flatten(config))
-    hidden = ("seed", "name", *FREE)
+    hidden = ("seed", "name", *CHANGEABLE)
     keys = [k for k in sorted(new) if k not in hidden and not k.startswith(tuple(f"{h}." for h in hidden)) and old.get(k) != new[k]]
     return " ".join(f"{k}={str(new[k]).replace(' ', '')}" for k in keys)
 
 
 def config_hash(config: dict[str, Any]) -> str:
-    return config_digest(config, (*FREE, "seed", "name"))
+    return config_digest(config, (*CHANGEABLE, "seed", "name"))
 
 
 def planned(tree: Tree, config: dict[str, Any]) -> int:

@@ -27,7 +27,7 @@ from Atari import games
 from Atari.core.errors import UserError as AtariError
 from DMControl.core import machine
 from DMControl.core.errors import UserError, nearest, run_main
-from DMControl.core.run.recorder import PLAIN_FIRST
+from DMControl.core.run.recorder import WARMUP
 from DMControl.env import TASKS
 from scripts.runs.queue import known_sets, methods_of, seeds_of, tasks_of
 from scripts.trees import ATARI, DMCONTROL, Tree
@@ -61,7 +61,7 @@ class Pace:
 def timed(call: Callable[[], Any], device: torch.device) -> float:
     start = time.perf_counter()
     call()
-    machine.wait(device)
+    machine.synchronize(device)
     return time.perf_counter() - start
 
 
@@ -91,7 +91,7 @@ def measure_pace(tree: Tree, trainer: Any) -> Pace:
 def measure_cost(tree: Tree, trainer: Any, folder: Path) -> Cost:
     """Time updates and a save; see how much memory and disk they take."""
     agent, times, start = trainer.agent, [], time.perf_counter()
-    first = (PLAIN_FIRST + 1) * agent.period if agent.recorder.active else 1  # warm up, and be recorded on a GPU
+    first = (WARMUP + 1) * agent.period if agent.recorder.active else 1  # warm up, and be recorded on a GPU
     while len(times) < first + UPDATES and (not times or time.perf_counter() - start < BUDGET_S):
         times.append(timed(lambda: tree.update(agent, trainer.replay), trainer.device))
     update = per_update(times[first:] or times, agent.period)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from DMControl.core.run.checkpoint import _seal, checksum
+from DMControl.core.run.checkpoint import _manifest_checksum, checksum
 from scripts.torture.comparison import differences, newest_step, saved_state, saves
 from scripts.torture.process import SAVING, Result, Setup, TrainingProcess, check_error, check_exit, finish
 
@@ -229,7 +229,7 @@ def crafted_pickle(setup: Setup, runs: Path, count: int, dice: random.Random) ->
             manifest = json.loads((save / "manifest.json").read_text())
             manifest["files"][file.name] = checksum(file)
             manifest.pop("sha256")
-            (save / "manifest.json").write_text(json.dumps({"sha256": _seal(manifest), **manifest}))
+            (save / "manifest.json").write_text(json.dumps({"sha256": _manifest_checksum(manifest), **manifest}))
         again = TrainingProcess(setup, folder)
         again.wait()
         result.record(check_error(again, 2, "no sound checkpoint") + (["it was run"] if written.exists() else []))

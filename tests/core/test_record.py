@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from DMControl.core.errors import UserError
-from DMControl.core.machine import HostNeeded, through_host
+from DMControl.core.machine import HostNeeded, refuse_in_recording
 from DMControl.core.method.frames import Frames
-from DMControl.core.run.recorder import PLAIN_FIRST, Recorder
+from DMControl.core.run.recorder import WARMUP, Recorder
 
 GPU = torch.device("cuda")
 CPU = torch.device("cpu")
@@ -81,27 +81,27 @@ class Update:
 def test_without_a_gpu_nothing_is_recorded():
     recorder = Recorder(CPU, [], wanted=True)
     assert not recorder.active and recorder(0, lambda: ({"a": 1}, {"b": 2})) == ({"a": 1}, {"b": 2})
-    through_host(CPU, "nothing to say on a CPU")
+    refuse_in_recording(CPU, "nothing to say on a CPU")
 
 
 def test_each_phase_is_recorded_after_some_plain_updates(monkeypatch):
     update = Update(Cuda(monkeypatch))
     recorder = Recorder(GPU, [generator := torch.Generator()], wanted=True)
     losses = []
-    for number in range(4 * PLAIN_FIRST):
+    for number in range(4 * WARMUP):
         metrics, drawn = recorder(number % 2, update)
         assert update.done == number + 1  # the update that was just being recorded, too
         losses.append(metrics["loss"])
         assert drawn.pop("batch") is update.drawn  # the newest; what is done to the dict leaves the recording alone
     assert set(recorder.recorded) == {0, 1} and recorder.recorded[0][0].generators == [generator]
-    played = losses[2 * PLAIN_FIRST :]
+    played = losses[2 * WARMUP :]
     assert len({loss.data_ptr() for loss in played}) == len(played)  # copies: the recording writes over its own
     assert [int(a) for a in played] == sorted({int(a) for a in played})
     old = dict(recorder.recorded)
     recorder.forget()  # as a save is loaded
-    for number in range(2 * PLAIN_FIRST):
+    for number in range(2 * WARMUP):
         assert recorder(number % 2, update) and not recorder.recorded
-    assert recorder(0, update) and recorder.recorded[0] != old[0] and update.done == 6 * PLAIN_FIRST + 1
+    assert recorder(0, update) and recorder.recorded[0] != old[0] and update.done == 6 * WARMUP + 1
 
 
 @pytest.mark.parametrize("reason", ["augmentation blur draws on the host", "CUDA out of memory"])
@@ -114,15 +114,15 @@ def test_what_cannot_be_recorded_runs_plainly(monkeypatch, capsys, reason):
             recording.append(1)
             if "host" not in reason:
                 raise torch.OutOfMemoryError(reason)
-        through_host(GPU, reason)
+        refuse_in_recording(GPU, reason)
         return update()
 
     recorder = Recorder(GPU, [], wanted=True)
-    for number in range(1, PLAIN_FIRST + 4):
+    for number in range(1, WARMUP + 4):
         recorder(0, work)
         assert update.done == number
     assert recording == [1] and not recorder.active and not recorder.recorded
-    assert capsys.readouterr().out == f"compile: an update cannot be recorded ({reason}), so updates run plainly\n"
+    assert capsys.readouterr().out == f"compile: an update cannot be recorded ({reason}), so updates run without recording\n"
 
 
 def test_a_recording_that_cuda_breaks_off_ends_the_run_with_a_way_out(monkeypatch):
@@ -136,7 +136,7 @@ def test_a_recording_that_cuda_breaks_off_ends_the_run_with_a_way_out(monkeypatc
         return update()
 
     recorder = Recorder(GPU, [], wanted=True)
-    for _ in range(PLAIN_FIRST):
+    for _ in range(WARMUP):
         recorder(0, work)
     with pytest.raises(UserError, match=r"\(operation not permitted when stream is capturing\).*compile=false"):
         recorder(0, work)

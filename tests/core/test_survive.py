@@ -16,7 +16,7 @@ from DMControl.core import errors, machine
 from DMControl.core.errors import Crash, Failure, UserError, crashing, run_main
 from DMControl.core.method.frames import Frames
 from DMControl.core.run import writers
-from DMControl.core.run.checkpoint import Checkpoints, _seal, checksum
+from DMControl.core.run.checkpoint import Checkpoints, _manifest_checksum, checksum
 from DMControl.core.run.config import Config
 from DMControl.core.run.folder import RunFolder, Stop
 from DMControl.core.run.watch import Watch, plain, write_inspection
@@ -78,7 +78,7 @@ def test_a_full_disk_leaves_the_last_save_and_no_rubbish(tmp_path):
     script = f"""
 import resource, torch
 from pathlib import Path
-from DMControl.core.run.checkpoint import Checkpoints, _seal, checksum
+from DMControl.core.run.checkpoint import Checkpoints, _manifest_checksum, checksum
 from DMControl.core.run.config import Config
 c = Checkpoints(Path({str(tmp_path)!r}))
 c.save(1, {{"agent": {{"w": torch.ones(3)}}}}, [])
@@ -171,7 +171,7 @@ sys.exit(stop.exit_code)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 143 and "saving, then stopping" in done.stderr
-    assert Stop.__init__ is not None and errors.FULL
+    assert Stop.__init__ is not None and errors.DISK_ERRORS
 
 
 def calls(tree: ast.AST):
@@ -214,7 +214,7 @@ def test_rubbish_with_the_right_checksum_is_refused(tmp_path, content, capsys):
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["files"]["agent.pt"] = checksum(folder / "agent.pt")
     manifest.pop("sha256")
-    (folder / "manifest.json").write_text(json.dumps({"sha256": _seal(manifest), **manifest}))
+    (folder / "manifest.json").write_text(json.dumps({"sha256": _manifest_checksum(manifest), **manifest}))
     assert c.load(("agent",), CPU)[0]["step"] == 1 and "passed over step_000000002" in capsys.readouterr().out
 
 

@@ -157,7 +157,7 @@ def test_a_replay_in_ram_says_so_before_it_is_read_for_a_gpu(monkeypatch, method
     def said(device, what):
         raise HostNeeded(what)
 
-    monkeypatch.setattr(frames, "through_host", said)
+    monkeypatch.setattr(frames, "refuse_in_recording", said)
     with pytest.raises(HostNeeded, match="the replay is in RAM"):
         agent.update(replay, 0)
 

@@ -12,7 +12,7 @@ from ..machine import Precision
 
 
 class Trunk(nn.Module):
-    """Images (N, C, H, W) with values 0..255 -> feature map (N, F, h, w). A ReLU follows every convolution, the last one if `last_relu`."""
+    """Images (N, C, H, W) with values 0..255 -> feature map (N, F, h, w). ReLUs follow all convolutions, the last only if `last_relu`."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Trunk(nn.Module):
         layout = torch.contiguous_format if planar else torch.channels_last
         x = image.contiguous(memory_format=layout).to(self.precision.dtype)
         first, *rest = self.convs
-        weight = first.weight * scale  # (x - centre) * scale is left to the first convolution: no pass over the pixels
+        weight = first.weight * scale  # (x - centre) * scale is part of the first convolution, which saves a pass over the pixels
         bias = first.bias - weight.sum((2, 3)) @ self.centre if self.centred else first.bias
         with self.precision.autocast():
             x = F.conv2d(x, weight.contiguous(memory_format=layout), bias, first.stride)
@@ -72,7 +72,7 @@ class Head(nn.Module):
         self.ln = nn.LayerNorm(dim)
 
     def forward(self, features: Tensor) -> Tensor:
-        flat = features.permute(0, 2, 3, 1).flatten(1)  # (N, h*w*F): the order in memory, so nothing is copied
+        flat = features.permute(0, 2, 3, 1).flatten(1)  # (N, h*w*F), in memory order, so that nothing is copied
         with self.precision.autocast():
             x = self.fc(flat)
         x = self.ln(x.float())
@@ -91,7 +91,7 @@ class Encoder(nn.Module):
 
 
 def delta_orthogonal_(weight: Tensor) -> None:
-    """All taps zero but the middle one, which is orthogonal with ReLU gain."""
+    """Zero, but for an orthogonal matrix with ReLU gain at the middle of the kernel."""
     middle = weight.shape[2] // 2
     with torch.no_grad():
         weight.zero_()
@@ -101,7 +101,7 @@ def delta_orthogonal_(weight: Tensor) -> None:
 
 
 def initialise(module: nn.Module, conv: str = "delta_orthogonal") -> None:
-    """Linear orthogonal; convolutions as named; biases zero."""
+    """Linear layers: orthogonal. Convolutions: `conv`, delta_orthogonal or kaiming. Biases: zero."""
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             nn.init.orthogonal_(layer.weight)
@@ -112,7 +112,7 @@ def initialise(module: nn.Module, conv: str = "delta_orthogonal") -> None:
 
 
 def renormalise(features: Tensor) -> Tensor:
-    """Each sample's features scaled to [0, 1]: (x - min) / (max - min); all 0 where they do not differ (officially 0 / 0)."""
+    """Each sample's features scaled to [0, 1]: (x - min) / (max - min); 0 where all are equal (the official code divides 0 by 0)."""
     flat = features.flatten(1)
     low, high = flat.amin(1, keepdim=True), flat.amax(1, keepdim=True)
     return (flat - low) / (high - low).clamp_min(1e-12)

@@ -1,6 +1,6 @@
-"""Which pixels are hidden: cubes of patch x patch pixels x block frames, or their spatial and temporal limits.
+"""Which pixels are hidden: cubes of patch x patch pixels x block frames, or only patches (spatial), or only frames (temporal).
 
-mask = 1 where a pixel is hidden, in this project throughout.
+A mask is 1 where a pixel is hidden.
 """
 
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ class Masks:
     block: int  # k, frames of a cube
     ratio: float  # share of the cells that is hidden
     strategy: str = "cube"
-    count_kept: bool = False  # round down the kept cells instead of the hidden ones
-    ratio_per_block: bool = True  # the ratio is exact in each temporal block, else over all cubes of the window
+    count_kept: bool = False  # round down the number of kept cells, not that of hidden ones
+    ratio_per_block: bool = True  # the ratio is exact in each temporal block; false: in the whole window
 
     def __post_init__(self) -> None:
         if self.strategy not in STRATEGIES:

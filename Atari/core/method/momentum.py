@@ -1,4 +1,4 @@
-"""Moving targets."""
+"""Target networks that follow the online networks."""
 
 import torch
 from torch import nn
@@ -23,7 +23,7 @@ class Momentum:
 
     @torch.no_grad()
     def distance(self) -> float:
-        """How far the targets are from the online networks, relative to these: |target - online| / |online|."""
+        """The relative distance between the targets and the online networks: |target - online| / |online|."""
         apart = sum((o - t).square().sum() for online, target, _ in self.groups for o, t in zip(online, target, strict=True))
         size = sum(o.square().sum() for online, _, _ in self.groups for o in online)
         return float((apart / size).sqrt()) if self.groups else 0.0

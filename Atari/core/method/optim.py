@@ -1,4 +1,4 @@
-"""Optimisers that carry their schedule and their clip."""
+"""Adam with a learning-rate schedule and a gradient clip."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,7 +10,7 @@ from ..errors import UserError
 
 
 def warmup_factor_on_device(step: Tensor, warmup: int, decay: str) -> Tensor:
-    """warmup_factor of a count that the host does not know."""
+    """warmup_factor for a step count that is on the device."""
     if warmup == 0:
         return torch.ones_like(step)
     rising = 5e-4 + step * ((1 - 5e-4) / warmup)
@@ -28,7 +28,7 @@ def warmup_factor(step: int, warmup: int, decay: str) -> float:
 
 
 class MetaAdam(torch.optim.Optimizer):
-    """The moments of torch's Adam, for parameters on `meta`, which its fused step refuses."""
+    """Allocates the moments of Adam for parameters on `meta`, where torch's fused Adam fails."""
 
     def __init__(self, parameters: list[nn.Parameter], *settings: Any, **more: Any) -> None:
         super().__init__(parameters, {})
@@ -41,7 +41,7 @@ class MetaAdam(torch.optim.Optimizer):
 class Adam:
     """Fused Adam with a learning-rate schedule and a gradient clip.
 
-    Off the CPU the rate and the count of updates stay on the device, so that a recorded update goes on with the schedule.
+    Except on a CPU, the rate and the count of updates are on the device, so that a recorded CUDA graph follows the schedule.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Adam:
         self.inner.zero_grad(set_to_none=True)
 
     def step(self) -> Tensor | None:
-        """One step; returns the gradient's norm where it is clipped."""
+        """Take a step. Returns the gradient norm before clipping, or None without a clip."""
         norm = None
         if self.clip is not None:
             norm = nn.utils.clip_grad_norm_(self.parameters, self.clip)
@@ -83,7 +83,7 @@ class Adam:
         return norm
 
     def norm(self) -> Tensor:
-        """Of the gradient, as it is now."""
+        """The norm of the current gradient."""
         found = [p.grad for p in self.parameters if p.grad is not None]
         return nn.utils.get_total_norm(found) if found else torch.zeros((), device=self.parameters[0].device)
 
@@ -96,7 +96,7 @@ class Adam:
 
     def load_state_dict(self, state: dict) -> None:
         self.inner.load_state_dict(state["inner"])
-        self._set(self.rate)  # a save may come from another kind of device
+        self._set(self.rate)  # the checkpoint may come from another kind of device
         if self.on_device:
             self.count.fill_(state["updates"])
         else:

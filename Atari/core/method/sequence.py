@@ -1,4 +1,4 @@
-"""Consecutive observations, and what happened between them."""
+"""Sequences of consecutive observations, with actions and rewards."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ class Sequence:
     action: Tensor  # (B, K, A), or (B, K) where actions are discrete
     reward: Tensor  # (B, K)
     done: Tensor  # (B, K): 1 where the step ended the episode
-    valid: Tensor  # (B,): 0 for a sequence that only fills the batch and must not count
+    valid: Tensor  # (B,): 0 for a sequence that only fills the batch; it must not change the loss
     weight: Tensor  # (B,): importance weights; 1 where the replay draws uniformly
 
     def __len__(self) -> int:

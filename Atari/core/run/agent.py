@@ -1,4 +1,4 @@
-"""What a run asks of an agent."""
+"""The interface of an agent."""
 
 from typing import Any, NamedTuple, Protocol
 
@@ -11,21 +11,21 @@ from ..method.frames import Frames
 
 class Update(NamedTuple):
     metrics: dict[str, Tensor]  # single numbers on the device
-    drawn: dict[str, Any]  # what was read from the replay, to be kept where a number is not finite
+    drawn: dict[str, Any]  # the samples it used; they are saved if a metric is not finite
 
 
 class Agent(Protocol):
-    """Acts and learns. It touches no file and knows no environment.
+    """Acts and learns. It reads and writes no files and does not depend on an environment.
 
-    The acting state is what an agent remembers of an episode: a tensor with a row for each environment, without columns where
-    nothing is remembered.
+    The acting state is the agent's memory of an episode: a tensor with one row per environment. A feed-forward agent has no columns
+    in it.
     """
 
-    updates: int  # made so far
-    period: int  # updates after which the same operations are due again
-    window: int  # consecutive observations that an update reads; 0: it reads single transitions
-    columns: tuple[str, ...]  # names of the metrics that an update may give
-    diagnostics: tuple[str, ...]  # names of the numbers that `diagnose` may give
+    updates: int  # number of updates so far
+    period: int  # the operations of an update repeat after this many updates
+    window: int  # K, consecutive observations of the sequences that an update samples; 0: it samples transitions
+    columns: tuple[str, ...]  # names of the metrics of an update
+    diagnostics: tuple[str, ...]  # names of the numbers from `diagnose`
     generator: torch.Generator
 
     def begin(self, n: int) -> Tensor: ...  # the acting state of n environments at the start of an episode
@@ -33,7 +33,7 @@ class Agent(Protocol):
     def act(
         self, obs: Frames, state: Tensor, explore: bool, generator: torch.Generator | None = None, elsewhere: bool = False
     ) -> tuple[np.ndarray, Tensor]:
-        """Actions and the next state. generator: to act without touching the agent's own; elsewhere: not in the world of the training."""
+        """Actions and the next state. generator: replaces the agent's own; elsewhere: in a world other than that of the training."""
 
     def random_action(self) -> np.ndarray: ...
 
@@ -42,9 +42,9 @@ class Agent(Protocol):
     def diagnose(self, replay: Any, seed: int) -> tuple[dict[str, float], dict[str, Tensor]]: ...  # numbers and pictures
 
     def seen(self, obs: Frames, elsewhere: bool = False) -> dict[str, Tensor]:
-        """The newest frame of an observation and what of it reaches the networks, as pictures; nothing where it all does."""
+        """Pictures: the newest frame of an observation and what the networks see of it; {} if they see all of it."""
 
-    def networks(self) -> dict[str, Any]: ...  # what acting needs, and the other parameters
+    def networks(self) -> dict[str, Any]: ...  # all parameters
 
     def load_networks(self, state: dict[str, Any]) -> None: ...
 

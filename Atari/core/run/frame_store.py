@@ -1,4 +1,4 @@
-"""The frames of a replay: each stored once, in a ring, and written to disk once."""
+"""The frames of a replay: a ring that stores each frame once and writes it to disk once."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,10 +11,10 @@ from ..errors import UserError
 
 
 class FrameStore:
-    """Frame f lies in slot f % slots. The store is on the device that trains, or in RAM where a GPU has no room for it."""
+    """Frame f is in slot f % slots. The store is on the training device, or in RAM if the GPU has too little memory."""
 
     def __init__(self, slots: int, channels: int, size: int, device: torch.device, blank: bool = False) -> None:
-        """blank: one more frame behind the ring, which stays black."""
+        """blank: add one frame behind the ring that stays black."""
         self.slots = slots
         shape = (slots + blank, channels, size, size)
         need = int(np.prod(shape))
@@ -27,16 +27,16 @@ class FrameStore:
                 f"the replay needs {machine.gigabytes(need)}, but {machine.gigabytes(free)} are free on {self.device}: "
                 "lower replay.capacity or the size of the frames"
             )
-        # filled at once, so that memory which is not there is missed now and not after hours
+        # torch.full touches the memory, so that a lack of it shows now and not after hours
         self.frames = torch.full(shape, 0, dtype=torch.uint8, device=self.device)
-        self.saved = 0  # frames that are on disk
-        self.segments: list[dict[str, Any]] = []  # the files that hold them
+        self.saved = 0  # number of frames written to disk
+        self.segments: list[dict[str, Any]] = []  # their files
 
     def put(self, number: int, frame: np.ndarray) -> None:  # (H, W, C) uint8
         self.frames[number % self.slots] = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)
 
     def save(self, added: int, write: Callable[[int, memoryview, int], dict[str, Any]]) -> list[dict[str, Any]]:
-        """Write what is new since the last save with `write(first, data, count)`; list the files that are needed now."""
+        """Write the frames since the last save with `write(first, data, count)`. Returns all files that hold current frames."""
         first, fresh = max(self.saved, added - self.slots), []
         while first < added:
             slot = first % self.slots

@@ -1,4 +1,4 @@
-"""A run's records: CSV files for scripts, TensorBoard for eyes."""
+"""The records of a run: CSV files and TensorBoard."""
 
 from pathlib import Path
 from textwrap import indent
@@ -14,17 +14,17 @@ from .config import flatten
 from .writers import Csv, TensorBoard, strip, video
 
 TIMES = ("time/act", "time/env", "time/update", "time/eval", "time/save")
-NO_RESULT = ("device", "compile", "threads", "runs", "checkpoint", "eval.video")  # settings without a column in the HParams tab
+UNLISTED = ("device", "compile", "threads", "runs", "checkpoint", "eval.video")  # settings without a column in the HParams tab
 
 
 class Logger:
-    """Base of a tree's Logger, which says what its users read, under which names."""
+    """Base of a tree's Logger, which adds the names of columns, charts and scores."""
 
     AXIS: str  # the column of simulator steps
     EVAL_COLUMNS: tuple[str, ...]
-    RETURNS: ClassVar[dict[str, list[str]]]  # charts of returns in the Custom Scalars tab
-    FIRST: tuple[str, ...]  # settings that stand first in the HParams tab
-    SCORES: tuple[str, ...]  # scalars beside them
+    RETURNS: ClassVar[dict[str, list[str]]]  # {chart: scalars} of the returns in the Custom Scalars tab
+    FIRST: tuple[str, ...]  # the first settings in the HParams tab
+    SCORES: tuple[str, ...]  # scalars in the HParams tab
 
     def __init__(self, folder: Path, config: dict[str, Any], command: str, agent: Agent, fps: float) -> None:
         self.folder, self.config, self.command, self.fps, self.seed = folder, config, command, fps, config["seed"]
@@ -38,9 +38,9 @@ class Logger:
         self.board = TensorBoard(self.folder, resumed_at)
         if resumed_at is None:
             self.board.text("run/command", f"    {self.command}")
-            self.board.text("run/config", indent(yaml.safe_dump(self.config, sort_keys=False), "    "))  # four spaces: as it stands
+            self.board.text("run/config", indent(yaml.safe_dump(self.config, sort_keys=False), "    "))  # four spaces: a code block
             self.board.layout(self.charts())
-            settings = {k: v for k, v in flatten(self.config) if not k.startswith(NO_RESULT)}
+            settings = {k: v for k, v in flatten(self.config) if not k.startswith(UNLISTED)}
             self.board.hparams(settings, self.FIRST, self.SCORES)
 
     def charts(self) -> dict[str, dict[str, list[str]]]:
@@ -53,28 +53,28 @@ class Logger:
         return {group: charts for group, charts in groups.items() if charts}
 
     def episode(self, at: int, row: dict[str, float]) -> None:
-        """A training episode has ended."""
+        """Log a training episode."""
         self.train_csv.write({self.AXIS: at, **row})
         names = {"episode_return": "train/episode_return", "episode_length": "train/episode_length"}
         skip = ("step", "episode", "hours")
         self.board.scalars({names.get(k, k): v for k, v in row.items() if k not in skip}, at)
 
     def diagnosis(self, at: int, numbers: dict[str, float], pictures: dict[str, Tensor]) -> None:
-        """What the agent says of itself at an evaluation. Pictures (N, C, H, W) become rows of one image."""
+        """Log the agent's diagnostics at an evaluation. Pictures (N, C, H, W) become rows of one image."""
         unknown = set(numbers) - set(self.diagnostics)
         if unknown:
-            raise ValueError(f"{', '.join(sorted(unknown))}: what `diagnose` gives must be named in `diagnostics`")
+            raise ValueError(f"{', '.join(sorted(unknown))}: add the names from `diagnose` to `diagnostics`")
         self.board.scalars(numbers, at)
         if pictures:
             rows = [p.permute(0, 2, 3, 1).to("cpu", torch.uint8).numpy() for p in pictures.values()]
             self.board.image(f"{self.config['method']}/{'_and_'.join(pictures)}", strip(rows), at)
 
     def final(self, at: int, scores: dict[str, float | None]) -> None:
-        """The score of the finished run, to sort and compare runs by in the HParams tab."""
+        """Log the scores of the finished run, which the HParams tab compares."""
         self.board.scalars({f"final/{k}": v for k, v in scores.items() if v is not None}, at)
 
     def animation(self, at: int, frames: list[np.ndarray]) -> None:
-        every = -(-len(frames) // 100)  # at most 100 pictures, so that event files stay small
+        every = -(-len(frames) // 100)  # at most 100 frames keep the event files small
         self.board.animation("eval/episode", frames[::every], at, max(1, round(self.fps / every)))
 
     def video(self, name: str, frames: list[np.ndarray]) -> Path:

@@ -1,6 +1,6 @@
-"""What an agent takes in memory: one update runs on torch's device `meta`, whose tensors have a size and no numbers.
+"""The memory that an agent needs, measured by one update on torch's device `meta`, whose tensors have a size but no data.
 
-Their bytes are counted. Networks, optimisers and losses of every method run as they are, so none of them says here how large it is.
+The update runs the real networks, optimisers and losses, so this file needs no formulas for their sizes.
 """
 
 import contextlib
@@ -16,29 +16,29 @@ from torch.utils._pytree import tree_iter, tree_map_only
 
 from ..errors import UserError
 from ..machine import Precision
+from ..method.augment import KORNIA
 from .agent import Agent
 
 META = torch.device("meta")
-SCATTERED = 1.75  # of a CPU's activations: machine.keep_memory leaves gaps between tensors; measured over all methods: 1.2 to 2.7
-KORNIA = ("affine", "resized_crop", "blur")
-LOW = (
+SCATTERED = 1.75  # factor for activations on a CPU: machine.keep_freed_memory leaves gaps between tensors; measured: 1.2 to 2.7
+AUTOCAST = (  # functions that torch.autocast runs in bf16
     F.linear, F.conv1d, F.conv2d, F.conv3d, F.conv_transpose2d, F.scaled_dot_product_attention, torch.matmul, torch.Tensor.matmul,
     torch.Tensor.__matmul__, torch.bmm, torch.baddbmm, torch.addmm, torch.mm, torch.gru_cell, torch.lstm_cell,
 )  # fmt: skip
 
 
 class Meter(TorchDispatchMode):
-    """Counts the bytes of all tensors that operations make, until nothing refers to them."""
+    """Counts the bytes of all tensors from their creation to their release."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.alive: dict[int, tuple[int, int, weakref.ref]] = {}  # by address: serial number, bytes, and what tells of the end
-        self.events: list[tuple[int, int]] = []  # serial number, and bytes that came or went
+        self.alive: dict[int, tuple[int, int, weakref.ref]] = {}  # address: (serial number, bytes, reference that reports the release)
+        self.events: list[tuple[int, int]] = []  # serial number, bytes: positive when allocated, negative when released
         self.made, self.answer = 0, False
 
     def __torch_dispatch__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        if function is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:  # the host asks for a number: it gets any
-            self.answer = not self.answer  # yes and no by turns: a loop such as that of trunc_normal_ ends
+        if function is torch.ops.aten._local_scalar_dense.default and args[0].is_meta:  # .item(): there is no value, so invent one
+            self.answer = not self.answer  # true and false in turn, so that a loop such as that of trunc_normal_ ends
             return self.answer if args[0].dtype == torch.bool else 1
         out = function(*args, **(kwargs or {}))
         for value in tree_iter(out):
@@ -62,23 +62,23 @@ class Meter(TorchDispatchMode):
         return sum(size for _, size, _ in self.alive.values())
 
     def peak(self) -> int:
-        """The most that was alive at once of what is gone by now."""
-        kept, now, most = {serial for serial, _, _ in self.alive.values()}, 0, 0
+        """The largest sum of bytes alive at once, of the tensors that have been released since."""
+        remaining, now, most = {serial for serial, _, _ in self.alive.values()}, 0, 0
         for serial, size in self.events:
-            now += size if serial not in kept else 0
+            now += size if serial not in remaining else 0
             most = max(most, now)
         return most
 
 
 class Cast(TorchFunctionMode):
-    """What torch.autocast does elsewhere: it knows no `meta`."""
+    """Does what torch.autocast does, which does not support `meta`."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
         self.dtype = dtype
 
     def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        if function in LOW:
+        if function in AUTOCAST:
             args = tree_map_only(torch.Tensor, lambda t: t.to(self.dtype) if t.is_floating_point() else t, args)
         return function(*args, **(kwargs or {}))
 
@@ -89,11 +89,11 @@ class MetaPrecision(Precision):
 
 
 def agent_memory(make_agent: Callable[[Precision], Agent], make_replay: Callable[[Agent], Any], precision: Precision) -> dict[str, int]:
-    """networks: weights, copies, gradients and moments, all that an update leaves behind; activations: what else it takes at its peak."""
+    """Bytes of networks (weights, copies, gradients, moments: all that an update leaves) and of activations (the rest at the peak)."""
     meter = Meter()
     try:
         with meter:
-            with META:  # so that no weight is made on the host first
+            with META:  # makes the weights on meta from the start
                 agent = make_agent(MetaPrecision(META, precision.dtype))
             weights = meter.total
             replay = make_replay(agent)
@@ -105,20 +105,20 @@ def agent_memory(make_agent: Callable[[Precision], Agent], make_replay: Callable
     except (RuntimeError, TypeError) as error:
         if "overflow" not in str(error).lower():
             raise
-        raise UserError("the agent's tensors have more bytes than can be counted: lower a batch size or a width") from error
+        raise UserError("the agent's tensors are too large for any machine: lower a batch size or a width") from error
 
 
 def _update(agent: Agent, replay: Any) -> None:
-    """The first one: all parts are due."""
+    """The first update, in which every part is due."""
     try:
         agent.update(replay, 0)
     except RuntimeError as error:
         if "overflow" in str(error).lower():
             raise
         reason = str(error).splitlines()[0]
-        print(f"memory: an update cannot run without numbers ({reason}), so its memory is not known in full", flush=True)
+        print(f"memory: an update cannot run without numbers ({reason}), so the estimate is incomplete", flush=True)
 
 
 def without_kornia(order: list[str]) -> list[str]:
-    """The augmentations, with ours in place of kornia's, which draw real numbers. The peak of memory lies elsewhere."""
+    """The augmentations, with crop or intensity in place of kornia's, which fail on `meta`. The peak of memory is not there."""
     return [{"resized_crop": "crop"}.get(name, "intensity") if name in KORNIA else name for name in order]

@@ -1,8 +1,8 @@
 """Many runs from one command: python -m TREE.train --multirun task=a,b seed=1,2,3 [hydra/launcher=submitit_slurm]
 
-Hydra makes the product of the listed values and hands each combination to a launcher: one after the other in this process, or as
-jobs of a cluster. A job does what the same command without --multirun does. A job that must make room (SIGUSR2) saves,
-goes back into the queue and resumes.
+Hydra passes each combination of the listed values to a launcher, which runs them one after the other in this process or as
+jobs of a cluster. A job does what the same command without --multirun does. A job that is preempted (SIGUSR2) saves,
+returns to the queue and resumes.
 """
 
 import importlib
@@ -32,7 +32,7 @@ def asked(arguments: list[str]) -> bool:
     many = any(a in FLAGS for a in arguments)
     launcher = [a for a in arguments if a.startswith("hydra")]
     if launcher and not many:
-        raise UserError(f"{launcher[0]} belongs to several runs: add --multirun")
+        raise UserError(f"{launcher[0]} needs several runs: add --multirun")
     return many
 
 
@@ -44,7 +44,7 @@ def main(program: str, configs: Path, arguments: list[str], check: Callable[[lis
     for combination in combinations(typed):
         check(combination)
     own = _launcher(configs, own) + own
-    # a leading + lets Hydra pass on a key that multirun.yaml does not have: the tree reads and checks it
+    # the leading + lets Hydra accept keys that multirun.yaml lacks; the tree checks them
     sys.argv = [sys.argv[0], FLAGS[0], *own, f"program={program}", *("+" + a for a in typed)]
     hydra.main(version_base="1.3", config_path=str(configs.resolve()), config_name="multirun")(job)()
     return 0
@@ -54,13 +54,13 @@ def job(config: DictConfig) -> None:
     """One run."""
     arguments = [o.lstrip("+") for o in HydraConfig.get().overrides.task if not o.startswith("program=")]
     requeue = signal.getsignal(signal.SIGUSR2)
-    if callable(requeue):  # submitit's: it requeues on SIGUSR2, and lets SIGTERM pass, which a cluster sends along with it
+    if callable(requeue):  # submitit's handler: SIGUSR2 requeues; the SIGTERM that comes with it must be ignored
         Stop.signals = (signal.SIGINT, signal.SIGUSR2)
     code = importlib.import_module(config.program).main(arguments)
-    if code == 128 + signal.SIGUSR2:  # saved; now back into the queue
+    if code == 128 + signal.SIGUSR2:  # the run has saved: requeue it
         requeue(signal.SIGUSR2, None)
     if code:
-        sys.exit(code)  # ends a sweep in this process: the user has stopped it
+        sys.exit(code)  # the user stopped this run: end the sweep
 
 
 def combinations(typed: list[str]) -> list[list[str]]:
@@ -78,7 +78,7 @@ def combinations(typed: list[str]) -> list[list[str]]:
 
 
 def _launcher(configs: Path, own: list[str]) -> list[str]:
-    """The values of configs/launcher/NAME.yaml, as arguments that the user's own come after."""
+    """The values of configs/launcher/NAME.yaml as arguments, which those of the user override."""
     chosen = [a.partition("=")[2] for a in own if a.startswith("hydra/launcher=")]
     if not chosen or chosen[-1] == "basic":
         return []

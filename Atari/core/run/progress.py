@@ -1,4 +1,4 @@
-"""Step arithmetic, timed sections, averages kept on the device, and the bar."""
+"""Step arithmetic, timers, averages on the device, and the progress bar."""
 
 import sys
 import time
@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 
 class Every:
-    """True when `count` has reached the next multiple of `period`; never for period 0."""
+    """True once per `period`; never for period 0."""
 
     def __init__(self, period: int) -> None:
         self.period = period
@@ -51,7 +51,7 @@ class Timers:
 
 
 class Averages:
-    """Running means of metrics, kept as tensors on the device; `read` fetches all of them at once."""
+    """Means of metrics. The sums stay on the device, and `read` fetches all of them at once."""
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
@@ -84,7 +84,7 @@ class Averages:
 
 
 class Bar:
-    """Steps, episode return, updates per second, time left. Where nobody watches, a line now and then."""
+    """The progress bar. If stderr is not a terminal, it prints a line every 30 seconds."""
 
     def __init__(self, total: int, done: int, unit: str) -> None:
         watched = sys.stderr.isatty()

@@ -1,4 +1,4 @@
-"""What a run does beside its loop: go on from the newest save, save, log, and outlive what goes wrong."""
+"""What every run does around its loop: resume, save, log, and recover from crashes of the environment."""
 
 import contextlib
 import threading
@@ -26,23 +26,24 @@ from .watch import Watch, write_inspection
 
 
 class Trainer(ABC):
-    """Base of a tree's Trainer, which adds the loop. It is handed environment, agent, replay and logger."""
+    """Base of a tree's Trainer, which adds the loop."""
 
-    ACTION: type  # of an action's numbers
+    ACTION: type  # the numpy type of an action
     COUNTERS: tuple[str, ...] = ("step", "episode", "evaluated_at", "row_updates", "restarts", "final")
-    repeat: int  # simulator steps of an agent step
+    repeat: int  # simulator steps per agent step
 
     def __init__(self, config: Config, env: Any, agent: Agent, replay: Any, logger: Logger, folder: RunFolder) -> None:
         self.config, self.env, self.agent, self.replay, self.logger, self.folder = config, env, agent, replay, logger, folder
         self.device = agent.generator.device
+        silence_writer_threads()
         self.stop, self.watch, self.checkpoints = Stop(), Watch(), Checkpoints(folder.path / "checkpoint")
         self.timers, self.averages = Timers(), Averages()
         self.step, self.episode, self.evaluated_at = 0, 0, -1
-        self.row_updates, self.restarts, self.crashes = 0, 0, 0  # restarts: of the whole run; crashes: of this process
-        self.allowed = config.env_restarts
+        self.row_updates, self.restarts, self.crashes = 0, 0, 0  # restarts: in the whole run; crashes: in this process
+        self.allowed_crashes = config.env_restarts
         self.final: list[dict[str, float]] = []
-        self.acting = agent.begin(1)  # what the agent remembers of the episode
-        self.pending: np.ndarray | None = None  # chosen, but not yet taken
+        self.acting = agent.begin(1)  # the agent's acting state
+        self.pending: np.ndarray | None = None  # an action that was chosen and not yet executed
         self.seconds, self.started = 0.0, time.perf_counter()
 
     @abstractmethod
@@ -51,11 +52,11 @@ class Trainer(ABC):
 
     @abstractmethod
     def make_env(self) -> Any:
-        """The training environment anew."""
+        """Make the training environment."""
 
     @property
     def at(self) -> int:
-        """Simulator steps so far: the x axis of all records."""
+        """Simulator steps so far (env steps or frames): the x axis of all records."""
         return self.step * self.repeat
 
     @property
@@ -63,15 +64,15 @@ class Trainer(ABC):
         return (self.seconds + time.perf_counter() - self.started) / 3600
 
     def open(self, precision: Precision, total: int, unit: str) -> None:
-        """Go on from the newest sound save, if there is one, and open the records."""
+        """Resume from the newest intact checkpoint, if there is one, and open the records."""
         saved = self.checkpoints.load(("agent", "state"), self.device)
         if saved is not None:
             try:
                 self.load(*saved)
             except (torch.OutOfMemoryError, MemoryError) as error:
                 path, step = self.folder.path, saved[0]["step"]
-                raise Failure(f"out of memory while the save of step {step:,} was read: it is kept ({path})") from error
-            except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:  # sound, but of other things
+                raise Failure(f"out of memory while reading the save of step {step:,}: free memory and resume ({path})") from error
+            except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:  # intact, but with other content
                 raise UserError(
                     f"the save of step {saved[0]['step']:,} in {self.folder.path} does not fit ({type(error).__name__}: {error}): another "
                     "version of this code wrote it; take that version, or move the run folder away to start anew"
@@ -83,30 +84,30 @@ class Trainer(ABC):
         print(f"run: {self.folder.path}" + (f" (resumed at {self.at:,} {unit}s)" if saved is not None else ""))
 
     def run(self) -> int:
-        """The loop, and one clear line where something beyond it ends the run."""
+        """Run the loop. A disk or memory error ends the run with one clear line."""
         try:
             return self.train()
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise Failure(f"{file_trouble(error)} at step {self.step:,}: {self.kept}") from error
+            raise Failure(f"{file_trouble(error)} at step {self.step:,}: {self.last_save}") from error
         except (torch.OutOfMemoryError, MemoryError) as error:
             free = machine.gigabytes(machine.free_memory(self.device))
-            raise Failure(f"out of memory at step {self.step:,}, {free} are free on {self.device}: {self.kept}") from error
+            raise Failure(f"out of memory at step {self.step:,}, {free} are free on {self.device}: {self.last_save}") from error
         finally:
             with contextlib.suppress(OSError):
                 self.bar.close()
                 self.logger.close()
 
     @property
-    def kept(self) -> str:
+    def last_save(self) -> str:
         newest = self.checkpoints.newest
         if newest is None:
             return f"nothing was saved yet in {self.folder.path}"
-        return f"the save of step {newest:,} is kept, and the same command goes on from there ({self.folder.path})"
+        return f"the save of step {newest:,} is kept, and the same command continues from there ({self.folder.path})"
 
     def updates_due(self) -> int:
-        """How many updates follow this agent step."""
+        """The number of updates after this agent step."""
         t = self.config.train
         if self.step <= t.random_steps:
             return 0
@@ -115,7 +116,7 @@ class Trainer(ABC):
         return t.updates_per_step if Every(t.update_every)(self.step) else 0
 
     def update(self, count: int) -> None:
-        """Let the agent make so many updates."""
+        """Let the agent make `count` updates."""
         if not count:
             return
         with self.timers("update"):
@@ -123,11 +124,11 @@ class Trainer(ABC):
                 update: Update = self.agent.update(self.replay, self.step)
                 self.averages.add(update.metrics)
                 self.watch.add(self.agent.updates, *update)
-            machine.wait(self.device)  # the next action would wait, but this is the update's time
+            machine.synchronize(self.device)  # otherwise the next action waits, and time/act includes the updates
         self.row_updates += count
 
     def stop_if_not_finite(self) -> None:
-        """Once an agent step, where the device has been waited for anyway, and before anything is saved or judged."""
+        """Called once per agent step, after acting has waited for the device, and before every save and evaluation."""
         found = self.watch.look()
         if found is None:
             return
@@ -135,10 +136,10 @@ class Trainer(ABC):
         path = self.folder.path / "inspect" / f"step_{self.step:09d}.pt"
         write_inspection(path, {"step": self.step, "update": update, "metrics": metrics}, drawn)
         wrong = ", ".join(f"{name}={value}" for name, value in metrics.items() if not np.isfinite(value))
-        raise Failure(f"{wrong} at step {self.step:,}, update {update:,}: its batch is in {path}; {self.kept}")
+        raise Failure(f"{wrong} at step {self.step:,}, update {update:,}: its batch is in {path}; {self.last_save}")
 
     def choose(self, random: bool) -> np.ndarray:
-        """The action to take: the one that a crash prevented, if there is one."""
+        """The next action. After a crash it is the action whose step crashed."""
         if self.pending is None and random:
             self.pending = self.agent.random_action()
         elif self.pending is None:
@@ -147,16 +148,16 @@ class Trainer(ABC):
         return self.pending
 
     def advance(self, action: np.ndarray) -> Any:
-        result = self.persist(lambda: self.env.step(action), self.renew)
+        result = self.retry(lambda: self.env.step(action), self.renew)
         self.pending = None
         return result
 
     def start_episode(self) -> None:
-        self.replay.start(self.persist(lambda: self.env.reset(), self.renew))
+        self.replay.start(self.retry(lambda: self.env.reset(), self.renew))
         self.acting = self.agent.begin(1)
 
     def end_episode(self, episode_return: float, length: int) -> None:
-        """A row of train.csv: the episode, and the means of what the updates measured since the last row."""
+        """Write a row of train.csv: the episode, and the means of the metrics since the last row."""
         self.stop_if_not_finite()
         times = self.timers.read()
         speed = self.row_updates / times["time/update"] if times.get("time/update") else 0.0
@@ -175,12 +176,12 @@ class Trainer(ABC):
         self.bar.advance(0, episode_return=f"{episode_return:.1f}", updates_per_s=f"{speed:.1f}")
         self.episode, self.row_updates = self.episode + 1, 0
 
-    def evaluated(self, says: str) -> None:
-        """An evaluation has been made: look at the objective too, and tell the result."""
+    def evaluated(self, message: str) -> None:
+        """After an evaluation: log the agent's diagnostics and print the result."""
         numbers, pictures = self.agent.diagnose(self.replay, self.at)
         self.logger.diagnosis(self.at, numbers, pictures)
         mean = sum(e["episode_return"] for e in self.final) / len(self.final)
-        self.bar.say(says.format(mean=mean, count=len(self.final)))
+        self.bar.say(message.format(mean=mean, count=len(self.final)))
 
     def end(self, finished: bool, unit: str) -> int:
         """Close the records; returns the exit code."""
@@ -192,43 +193,43 @@ class Trainer(ABC):
         return 0 if finished else self.stop.exit_code
 
     def write_result(self, chosen: dict[str, Any], scores: dict[str, float | None]) -> None:
-        """result.json, and the score for the HParams tab; then the replay may go."""
+        """Write result.json and log the final scores; then remove the saved replay unless it is to be kept."""
         returns = [e["episode_return"] for e in self.final]
         self.logger.final(self.at, {"episode_return": sum(returns) / len(returns), **scores, "hours": self.hours})
         self.folder.finish({**chosen, "eval_returns": returns, **scores, "hours": self.hours})
         if not self.config.checkpoint.keep_replay:
             self.checkpoints.drop_replay()
 
-    def persist(self, attempt: Callable[[], Any], renew: Callable[[], None]) -> Any:
-        """Do it; after a crash save, make the environment anew and do it again, up to `env_restarts` times a process."""
+    def retry(self, attempt: Callable[[], Any], renew: Callable[[], None]) -> Any:
+        """Call `attempt`. After a crash: save, call `renew`, and try again, at most `env_restarts` times per process."""
         while True:
             try:
                 return attempt()
             except Crash as error:
                 crash = error
             while True:
-                self.note(crash)
+                self.record_crash(crash)
                 try:
                     renew()
                     break
                 except Crash as error:
                     crash = error
 
-    def note(self, crash: Crash) -> None:
+    def record_crash(self, crash: Crash) -> None:
         self.crashes += 1
         with open(self.folder.path / "crash.log", "a") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} step {self.step}\n{''.join(traceback.format_exception(crash))}\n")
-        if self.crashes > self.allowed:
+        if self.crashes > self.allowed_crashes:
             self.save()
-            raise Failure(f"the environment crashed {self.crashes} times (env_restarts={self.allowed}), at last with {crash}: {self.kept}")
+            raise Failure(f"the environment crashed {self.crashes} times (env_restarts={self.allowed_crashes}), {crash}: {self.last_save}")
         self.restarts += 1
         if self.checkpoints.newest != self.step:
             self.save()
-        restart = f"restart {self.crashes} of at most {self.allowed}"
+        restart = f"restart {self.crashes} of at most {self.allowed_crashes}"
         self.bar.say(f"the environment crashed at step {self.step:,} ({crash}): {restart}, see crash.log")
 
     def renew(self) -> None:
-        """A new environment, brought to where the old one was before what crashed."""
+        """Replace the environment by a new one in the state before the crash."""
         fresh = self.make_env()
         fresh.load_state_dict(self.env.state_dict())
         self.env = fresh
@@ -269,7 +270,7 @@ class Trainer(ABC):
 
 
 def updates_until(train: Config, steps: int) -> int:
-    """Updates that a run makes in so many agent steps."""
+    """The number of updates in the first `steps` agent steps."""
     first = train.random_steps + 1
     if steps < first:
         return 0
@@ -280,12 +281,12 @@ def updates_until(train: Config, steps: int) -> int:
 
 
 def require_disk(runs: str, run: Path, replay: int, networks: int) -> None:
-    """Refuse a run whose saves do not fit: the frames once, and the networks three times while one is being written."""
+    """Raise a UserError if the saves do not fit on the disk: the frames, and three copies of the networks during a save."""
     try:
         need = replay + 3 * networks - Checkpoints(run / "checkpoint").frame_bytes()
         free = machine.free_disk(Path(runs))
     except (OSError, ValueError) as error:
-        raise UserError(f"runs={runs} cannot be a folder ({error})") from error
+        raise UserError(f"runs={runs} cannot be used ({error}): name a folder") from error
     if need > free:
         raise UserError(
             f"saving needs {machine.gigabytes(need)} of disk, {machine.gigabytes(replay)} of it for the replay, but {runs} has "
@@ -293,7 +294,7 @@ def require_disk(runs: str, run: Path, replay: int, networks: int) -> None:
         )
 
 
-def quiet_threads() -> None:
-    """A write that fails in TensorBoard's thread is raised again in the loop: one line there, no traceback beside it."""
-    usual = threading.excepthook
-    threading.excepthook = lambda a: None if isinstance(a.exc_value, OSError) else usual(a)
+def silence_writer_threads() -> None:
+    """Print no traceback if TensorBoard's thread fails to write: the loop raises the same error and reports it in one line."""
+    default = threading.excepthook
+    threading.excepthook = lambda a: None if isinstance(a.exc_value, OSError) else default(a)

@@ -1,4 +1,4 @@
-"""Find the update whose loss or gradient is not a finite number, and keep what it drew."""
+"""Find the update with a loss or gradient that is not finite, and keep its samples."""
 
 import dataclasses
 import math
@@ -12,17 +12,17 @@ from ..method.frames import Frames
 
 
 class Watch:
-    """Updates since the last look: their metrics stay on the device until `look`, which waits for it once."""
+    """Holds the updates since the last `look`. Their metrics stay on the device, and `look` waits for it once."""
 
     def __init__(self) -> None:
         self.recent: list[tuple[int, dict[str, Tensor], dict[str, Any]]] = []
 
     def add(self, update: int, metrics: dict[str, Tensor], drawn: dict[str, Any]) -> None:
-        """An update was made from what the replay drew. An infinite gradient is not in its own loss, but in its norm."""
+        """Add an update. The metrics include gradient norms, because a gradient can be infinite while the loss is finite."""
         self.recent.append((update, metrics, dict(drawn)))
 
     def look(self) -> tuple[int, dict[str, float], dict[str, Any]] | None:
-        """The first of these updates with a number that is not finite: its number, metrics and draws. None where all is well."""
+        """Number, metrics and samples of the first update with a metric that is not finite; None if all are finite."""
         recent, self.recent = self.recent, []
         if not recent:
             return None
@@ -33,17 +33,17 @@ class Watch:
             read = {name: value.item() for name, value in metrics.items()}
             if not all(math.isfinite(v) for v in read.values()):
                 return update, read, drawn
-        return None  # finite numbers whose sum is not
+        return None  # all are finite, only their sum is not
 
 
 def write_inspection(path: Path, facts: dict[str, Any], drawn: dict[str, Any]) -> None:
-    """Tensors and plain values: torch.load(path, weights_only=True) reads them."""
+    """Write tensors and plain values, which torch.load(path, weights_only=True) can read."""
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save({**facts, **plain(drawn)}, path)
 
 
 def plain(value: Any) -> Any:
-    """Dataclasses and stacks as dicts of tensors on the host; of the frames only those that are used."""
+    """Convert dataclasses and Frames to dicts of tensors on the host, with only the frames that are used."""
     if isinstance(value, Frames):
         used, index = value.index.unique(return_inverse=True)
         return {"frames": value.store[used.to(value.store.device)].cpu(), "index": index.cpu()}  # (F, C, H, W), (N, S)

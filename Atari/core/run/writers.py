@@ -39,7 +39,7 @@ class Csv:
     def write(self, row: dict[str, Any]) -> None:
         unknown = set(row) - set(self.columns)
         if unknown:
-            raise ValueError(f"{', '.join(sorted(unknown))}: a metric needs a column; name it in `columns` of whoever logs it")
+            raise ValueError(f"{', '.join(sorted(unknown))}: a metric needs a column; add it to `columns` of the agent or objective")
         self.writer.writerow({k: round(v, 6) if isinstance(v, float) else v for k, v in row.items()})
         self.file.flush()
 
@@ -48,7 +48,7 @@ class Csv:
 
 
 def append_rows(path: Path, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
-    """Add rows to a file that may belong to a run, finished or under way."""
+    """Append rows to a CSV file, which may belong to a finished or a running run."""
     fresh = not path.exists()
     with open(path, "a", newline="") as file:
         writer = csv.DictWriter(file, columns)
@@ -58,7 +58,7 @@ def append_rows(path: Path, columns: tuple[str, ...], rows: list[dict[str, Any]]
 
 
 class TensorBoard:
-    """Scalars, pictures and animations, with the benchmark's own step on the x axis."""
+    """Scalars, pictures and animations, over env steps or frames."""
 
     def __init__(self, folder: Path, resumed_at: int | None) -> None:
         self.writer = SummaryWriter(str(folder), purge_step=None if resumed_at is None else resumed_at + 1)
@@ -71,18 +71,18 @@ class TensorBoard:
         self.writer.add_text(name, text, step)
 
     def layout(self, charts: dict[str, dict[str, list[str]]]) -> None:
-        """{group: {chart: [scalars]}}: what the Custom Scalars tab shows, one chart for the scalars that belong together."""
+        """Define the charts of the Custom Scalars tab: {group: {chart: [scalars]}}."""
         exact = {g: {c: ["Multiline", [f"^{tag}$" for tag in tags]] for c, tags in own.items()} for g, own in charts.items()}
-        self.writer.add_custom_scalars(exact)  # TensorBoard reads tags as regular expressions
+        self.writer.add_custom_scalars(exact)  # tags are regular expressions here
 
     def hparams(self, settings: dict[str, Any], first: tuple[str, ...], scores: tuple[str, ...]) -> None:
-        """The HParams tab: this run's settings as columns, `first` before the others, beside the last value of these scalars."""
+        """Fill the HParams tab: the settings as columns, with `first` in front, and the last values of the scalars `scores`."""
         plain = {k: v if isinstance(v, (int, float)) and not isinstance(v, bool) else str(v) for k, v in settings.items()}
         columns, start, _ = hparams(plain, dict.fromkeys(scores, 0.0))
         plugin = columns.value[0].metadata.plugin_data
         content = HParamsPluginData.FromString(plugin.content)
         for info in content.experiment.hparam_infos:
-            info.differs = info.name in first  # TensorBoard shows those before the others
+            info.differs = info.name in first  # TensorBoard shows these columns first
         plugin.content = content.SerializeToString()
         for summary in (columns, start):
             self.writer._get_file_writer().add_summary(summary)
@@ -91,7 +91,7 @@ class TensorBoard:
         self.writer.add_image(name, image, step, dataformats="HWC")
 
     def animation(self, name: str, frames: list[np.ndarray], step: int, fps: int) -> None:
-        """A GIF in the Images tab; TensorBoard plays it."""
+        """Add a GIF, which the Images tab plays."""
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         height, width = frames[0].shape[:2]
@@ -100,7 +100,7 @@ class TensorBoard:
         self.writer._get_file_writer().add_summary(summary, step)
 
     def flush(self) -> None:
-        """Until now points may still be in memory."""
+        """Write the points that are still in memory."""
         self.writer.flush()
 
     def close(self) -> None:
@@ -115,7 +115,7 @@ def gif(frames: list[np.ndarray], fps: int) -> bytes:
 
 
 def video(path: Path, frames: list[np.ndarray], fps: int) -> None:
-    """An MP4 that browsers and editors play; frames: (H, W, 3) uint8."""
+    """Write an MP4 from frames (H, W, 3) uint8."""
     import imageio.v2 as imageio
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -127,7 +127,7 @@ def video(path: Path, frames: list[np.ndarray], fps: int) -> None:
 
 
 def strip(rows: list[np.ndarray], gap: int = 2) -> np.ndarray:
-    """Rows of pictures (n, H, W, C) in one white-framed picture; grey ones become RGB."""
+    """Arrange rows of pictures (n, H, W, C) in one RGB picture with white gaps."""
     lines = []
     for row in rows:
         row = np.repeat(row, 3, -1) if row.shape[-1] == 1 else row
@@ -140,7 +140,7 @@ def strip(rows: list[np.ndarray], gap: int = 2) -> np.ndarray:
 
 
 def record_sizes(folder: Path) -> dict[str, int]:
-    """How long each record is, once it is on the disk."""
+    """Sync the records to disk and return their sizes in bytes."""
     out = {}
     for path in _records(folder):
         with open(path, "rb") as file:
@@ -150,13 +150,13 @@ def record_sizes(folder: Path) -> dict[str, int]:
 
 
 def cut_back(folder: Path, saved: dict[str, int]) -> None:
-    """Take away what was recorded after the save: the run will record it again. Rows that an evaluation from outside added stay."""
+    """Remove what was recorded after the save, since the run repeats it. Rows that the evaluate command added stay."""
     for path in _records(folder):
         size = saved.get(path.name, 0)
         data = path.read_bytes()
         if len(data) <= size:
             continue
-        kept = _foreign(data[:size], data[size:]) if path.suffix == ".csv" else b""
+        kept = _rows_of_evaluations(data[:size], data[size:]) if path.suffix == ".csv" else b""
         if kept:
             write_whole(path, data[:size] + kept)
         elif size:
@@ -169,8 +169,8 @@ def _records(folder: Path) -> list[Path]:
     return [p for p in (folder / name for name in RECORDS) if p.exists()] + sorted(folder.glob(EVENTS))
 
 
-def _foreign(head: bytes, tail: bytes) -> bytes:
-    """Whole rows without `hours`: a run's own rows have them."""
+def _rows_of_evaluations(head: bytes, tail: bytes) -> bytes:
+    """The complete rows of the evaluate command. They have no `hours`; rows of the run itself do."""
     columns = next(csv.reader(io.StringIO(head.decode())), [])
     kept = b""
     for line in tail.splitlines(keepends=True):

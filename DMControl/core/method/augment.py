@@ -1,8 +1,8 @@
 """Augmentations, in the order in which the user lists them.
 
-crop, shift and intensity are ours: a run of them is one index gather and one factor per image.
-affine, resized_crop and blur are kornia's. The numbers are drawn apart from the pixels (`draw`, then `view`), so that one
-update draws once and may read its images in parts.
+crop, shift and intensity are implemented here: any number of them in a row is one gather and one factor per image.
+affine, resized_crop and blur come from kornia. `draw` makes the random choices and `view` applies them, so that an
+update can draw once and then read its images in parts.
 """
 
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError, nearest
-from ..machine import through_host
+from ..machine import refuse_in_recording
 from .frames import Frames
 
 INDEXED = ("crop", "shift", "intensity")
@@ -20,13 +20,13 @@ KORNIA = ("affine", "resized_crop", "blur")
 
 @dataclass(frozen=True)
 class Gather:
-    """A run of crop, shift and intensity: where each image is read, and its factor."""
+    """Consecutive crops, shifts and intensities: the pixels to read from each image, and its factor."""
 
     rows: Tensor  # (N, h)
     columns: Tensor  # (N, w)
     factor: Tensor | None  # (N,)
-    between: tuple[Tensor, Tensor] | None = None  # how far towards the next row, (N, h), and column, (N, w): 0..1
-    run: bool = False  # whether the columns of an image follow one another
+    between: tuple[Tensor, Tensor] | None = None  # for bilinear reading: weights of the next row, (N, h), and column, (N, w)
+    run: bool = False  # whether the columns are consecutive, so that each row is one run of bytes
 
     def __getitem__(self, part: slice) -> "Gather":
         factor = None if self.factor is None else self.factor[part]
@@ -36,7 +36,7 @@ class Gather:
 
 @dataclass(frozen=True)
 class Library:
-    """One of kornia's, with the parameters it drew."""
+    """An augmentation of kornia with its drawn parameters."""
 
     layer: torch.nn.Module
     parameters: dict[str, Tensor]
@@ -53,7 +53,7 @@ class Library:
 
 @dataclass(frozen=True)
 class View:
-    """The random choices behind one look at N images."""
+    """The random choices for one augmented view of N images."""
 
     stages: tuple
 
@@ -136,9 +136,9 @@ class Augmentation:
         return View(tuple(stages))
 
     def view(self, frames: Frames, view: View, hidden: Tensor | None = None) -> Tensor:
-        """Look at the frames: (N, C, out, out), values 0..255; uint8 where nothing but the index acts on them.
+        """The augmented frames, (N, C, out, out), values 0..255; uint8 where pixels are only moved, else float.
 
-        hidden: (N, size, size) bool; those pixels are black, before anything else happens.
+        hidden: (N, size, size) bool; these pixels are set to black before the augmentation.
         """
         first, *rest = view.stages
         image = _read(frames, first, hidden)
@@ -150,8 +150,8 @@ class Augmentation:
         return image
 
     def _draw_kornia(self, name: str, shape: tuple[int, ...], generator: torch.Generator) -> Library:
-        # kornia draws from torch's global stream: give it a seed of ours and put the stream back
-        through_host(generator.device, f"augmentation {name} draws on the host")
+        # kornia draws from torch's global stream: seed it from our stream, and restore it afterwards
+        refuse_in_recording(generator.device, f"augmentation {name} draws on the host")
         seed = int(torch.randint(0, 2**31, (1,), generator=generator, device=generator.device))
         with torch.random.fork_rng(devices=[]):
             torch.random.default_generator.manual_seed(seed)
@@ -160,7 +160,7 @@ class Augmentation:
 
 
 def resampled(offset: Tensor, size: int, out: int) -> Tensor:
-    """Where kornia 0.4.1 reads pixel i of a crop at `offset`: its two conventions for the corners do not agree."""
+    """The coordinate at which kornia 0.4.1 reads pixel i of a crop at `offset`; it mixes two conventions for the corners."""
     inner = (torch.arange(out, device=offset.device) + 0.5) * (out - 1) / out
     return ((inner + offset) * size / (size - 1) - 0.5).clamp(0, size - 1)
 
@@ -168,7 +168,7 @@ def resampled(offset: Tensor, size: int, out: int) -> Tensor:
 def _read(frames: Frames, stage: Gather, hidden: Tensor | None) -> Tensor:
     if stage.between is None:
         image = _take(frames, stage, stage.rows, stage.columns, hidden)
-    else:  # between four pixels
+    else:  # bilinear between four pixels
         down, right = stage.between[0][:, None, :, None], stage.between[1][:, None, None, :]
         below = (stage.rows + 1).clamp(max=frames.store.shape[2] - 1)
         beside = (stage.columns + 1).clamp(max=frames.store.shape[3] - 1)

@@ -1,11 +1,11 @@
-"""Stacked observations by reference: each frame is stored once, pixels are read when a view is drawn."""
+"""Stacked observations by reference: each frame is stored once, and a stack reads its pixels when they are needed."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..machine import through_host
+from ..machine import refuse_in_recording
 
 
 @dataclass(frozen=True)
@@ -35,27 +35,27 @@ class Frames:
         return whole.gather(3, columns[:, None, None].expand(*whole.shape[:3], -1))
 
     def crop(self, rows: Tensor, left: Tensor, width: int) -> Tensor:
-        """The same where the columns are `left`, (N, 1), and those that follow it: each row is one run of bytes.
+        """Like gather, with `width` consecutive columns from `left`, (N, 1), so that each row is one run of bytes.
 
-        rows and left may have one line for all stacks, (1, h) and (1, 1).
+        rows (1, h) and left (1, 1) apply to all stacks.
         """
         _, channels, height, full = self.store.shape
-        place = self.store.device
-        if place != self.device:
-            through_host(self.device, "the replay is in RAM")
-        plane = self.index.to(place)[:, :, None] * channels + torch.arange(channels, device=place)  # (N, S, C)
-        start = plane.flatten(1)[:, :, None] * (height * full) + (rows * full + left).to(place)[:, None]  # (N, S*C, h)
-        runs = self.store.view(-1).as_strided((self.store.numel() - width + 1, width), (1, 1))  # a run from every byte on
+        where = self.store.device
+        if where != self.device:
+            refuse_in_recording(self.device, "the replay is in RAM")
+        plane = self.index.to(where)[:, :, None] * channels + torch.arange(channels, device=where)  # (N, S, C)
+        start = plane.flatten(1)[:, :, None] * (height * full) + (rows * full + left).to(where)[:, None]  # (N, S*C, h)
+        runs = self.store.view(-1).as_strided((self.store.numel() - width + 1, width), (1, 1))  # row i: the run that starts at byte i
         image = runs.index_select(0, start.view(-1)).view(*start.shape, width)
         return image.to(self.device, non_blocking=True)
 
     def whole(self) -> Tensor:
-        """The stacks as they were observed, (N, S*C, H, W)."""
+        """All pixels of the stacks, (N, S*C, H, W)."""
         _, _, height, width = self.store.shape
         return self.crop_at(0, 0, height, width)
 
     def centre_crop(self, size: int) -> Tensor:
-        """What the agent acts on, (N, S*C, size, size)."""
+        """The middle of the stacks, which the agent acts on: (N, S*C, size, size)."""
         _, _, height, width = self.store.shape
         return self.crop_at((height - size) // 2, (width - size) // 2, size, size)
 
@@ -65,14 +65,14 @@ class Frames:
 
     @staticmethod
     def of_images(images: Tensor) -> "Frames":
-        """Dense images (N, C, H, W) seen as N stacks of one frame."""
+        """Images (N, C, H, W) as N stacks of one frame."""
         return Frames(images.contiguous(), torch.arange(len(images), device=images.device)[:, None])
 
 
 def stack_index(frame: Tensor, age: Tensor, stack: int, ring: int) -> Tensor:
     """Slots of the `stack` frames that end at `frame`: (N, S), oldest first.
 
-    `age` counts the steps since the episode's reset: at its start the first frame is repeated, as the environment does.
+    `age` counts the steps since the episode's reset. Near the start of an episode the first frame is repeated.
     """
     back = torch.arange(stack - 1, -1, -1, device=frame.device)  # S-1, ..., 1, 0
     return (frame[:, None] - torch.minimum(back[None], age[:, None])) % ring

@@ -1,4 +1,4 @@
-"""An auxiliary objective: what an agent may learn beside its own loss, and what the agent offers to it."""
+"""The interface of an auxiliary objective, and the handles that an agent gives to it."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
@@ -17,14 +17,14 @@ Metrics = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Handles:
-    """What every agent offers to an objective. An agent adds handles of its own in a subclass."""
+    """The parts of an agent that an objective may use. A subclass adds the handles of one agent."""
 
     encoder: nn.Module  # images (N, C, size, size), 0..255 -> latents (N, latent); agent and objective both train it
-    pixels: Callable[[Tensor], Tensor]  # what the encoders get to see of images; an objective does not train it
-    augment: Augmentation  # how the agent's own loss looks at observations
+    pixels: Callable[[Tensor], Tensor]  # the transformation in front of every encoder; an objective does not train it
+    augment: Augmentation  # the augmentation of the agent's own loss
     latent: int
     size: int  # side of the images
-    actions: int  # numbers of an action, or choices where actions are discrete
+    actions: int  # size of an action vector, or the number of discrete actions
     device: torch.device
 
     def encode(self, image: Tensor) -> Tensor:
@@ -39,29 +39,29 @@ class Objective(nn.Module):
     """
 
     window = 1  # K, consecutive observations of a sequence
-    batch_size: int | None = None  # sequences that are drawn for it; None: the observations of the agent's own batch
-    every = 1  # updates of the agent between two of its steps
-    after_targets = False  # its step is the last of an update; otherwise it follows the critic's step
-    targets: Momentum | None = None  # what follows the online networks: moved with the agent's targets, or after a step that is the last
-    columns: tuple[str, ...] = ()  # names of its metrics, as in train.csv
+    batch_size: int | None = None  # sequences drawn for the objective; None: it uses the agent's own batch
+    every = 1  # updates of the agent per step of the objective
+    after_targets = False  # whether its step comes last in an update; otherwise it comes after the critic's
+    targets: Momentum | None = None  # its target networks; they move with the agent's, or after the objective's step where that comes last
+    columns: tuple[str, ...] = ()  # its metrics, as named in train.csv
     diagnostics: tuple[str, ...] = ()  # names of the numbers that `diagnose` gives
 
     def parts(self, sequence: Sequence, generator: torch.Generator, view: View | None = None) -> Iterable[Any]:
-        """Draw the random choices of an update, then yield the sequences, in parts where that saves memory.
+        """Draw the random choices of an update, then yield the sequences, in parts if that saves memory.
 
-        view: how the agent's critic looked at these observations, where they are those of its own batch.
+        view: the augmentation that the critic used, if the sequences come from the agent's own batch.
         """
         yield sequence
 
     @abstractmethod
     def loss(self, part: Any) -> tuple[Tensor, Metrics]:
-        """The loss of each sequence of a part, (B,), and the means of what is logged."""
+        """The loss of each sequence of a part, (B,), and metrics as means over the part."""
 
     def trained(self) -> Iterator[nn.Parameter]:
         return (p for p in self.parameters() if p.requires_grad)
 
     def clip_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Parameters whose gradients Rainbow clips together. What is in no group is not clipped."""
+        """Groups of parameters; Rainbow clips the gradient norm of each. Parameters in no group are not clipped."""
         return {"objective": list(self.trained())}
 
     def move_targets(self) -> None:
@@ -74,14 +74,14 @@ class Objective(nn.Module):
 
 
 def backward_in_parts(parts: Iterable[Any], loss: Callable[[Any], tuple[Tensor, Metrics]]) -> Metrics:
-    """Add up a gradient part by part, which bounds the memory. `loss` gives a part's share of the loss and of the metrics."""
+    """Accumulate a gradient part by part to save memory. `loss` gives a part's share of the loss and of the metrics."""
     sums: Metrics = {}
     for number, part in enumerate(parts):
         share, metrics = loss(part)
         share.backward()
         sums = {name: sums.get(name, 0) + value for name, value in metrics.items()}
         if share.is_meta and number:
-            break  # run.memory counts bytes: more parts of the same size take no more
+            break  # run.memory only measures: further parts of the same size need no more memory
     return sums
 
 

@@ -15,12 +15,12 @@ from .momentum import Momentum
 from .objective import Metrics, Objective
 from .sequence import Sequence
 
-OTHERS = 4  # sequences from which each one is answered, when an evaluation asks whether the answer depends on what was seen
+OTHERS = 4  # `dependence` predicts each target from the inputs of this many other sequences
 
 
 @dataclass(frozen=True)
 class MaskedSequence:
-    """Some sequences of an update, with what was drawn for them."""
+    """Some sequences of an update, with their masks and augmentations."""
 
     sequence: Sequence
     hidden: Tensor  # (B * K, size, size) bool: 1 where a pixel is hidden
@@ -29,7 +29,7 @@ class MaskedSequence:
 
 
 class Reconstruction(Objective):
-    """MLR. The encoder and the projection belong to the agent or to this objective, as the tree decides."""
+    """MLR. The encoder belongs to the agent; the projection too on Atari, but to this objective on DMControl."""
 
     columns = ("loss/mlr",)
     diagnostics = ("mlr/mask_ratio", "mlr/target_distance", "mlr/loss_own", "mlr/loss_other", "mlr/loss_constant")
@@ -98,13 +98,13 @@ class Reconstruction(Objective):
 
     @torch.no_grad()
     def target(self, clear: Tensor) -> Tensor:
-        """What the momentum branch gives for the unmasked view, or the pixels of that view themselves."""
+        """The targets: what the momentum branch gives for the unmasked view, or the pixels of that view."""
         if self.pixel_targets:
             return clear.flatten(1).float() / 255
         return self.target_projection(self.target_encoder(self.pixels(clear)))
 
     def compare(self, predicted: Tensor, targets: Tensor) -> Tensor:
-        """Squared distance of the unit vectors, 2 - 2 cos, per step; of the pixels themselves in pixel space."""
+        """Per step: the squared distance of the unit vectors, 2 - 2 cos; for pixel targets the mean squared error."""
         assert predicted.shape == targets.shape, f"{predicted.shape}, {targets.shape}"
         if self.pixel_targets:
             return (predicted - targets).square().mean(-1)
@@ -121,17 +121,17 @@ class Reconstruction(Objective):
         return numbers | self.dependence(sequence, generator), pictures
 
     def pictures(self, sequence: Sequence, generator: torch.Generator) -> dict[str, Tensor]:
-        """The newest frames of one sequence, as they were and as the masked branch sees them: (K, C, size, size) uint8."""
+        """The newest frames of one sequence, without and with a mask: (K, C, size, size) uint8."""
         one = sequence[0:1]
         hidden = self.masks.pixels(self.masks.draw(1, generator))[0]  # (K, size, size)
         frames = Frames(one.obs.store, one.obs.index[:, -1:]).whole()
         return {"frames": frames, "masked": frames * ~hidden[:, None]}
 
     def dependence(self, sequence: Sequence, generator: torch.Generator) -> dict[str, float]:
-        """Whether the answer depends on what is seen: the loss with a sequence's own states and actions (own), with those of another
-        sequence that shares no frame with it (other), and with the mean target as the answer to all (constant).
+        """Whether the prediction depends on the input. Three losses: with a sequence's own states and actions (own), with those of
+        another sequence that shares no frame with it (other), and with the mean target as every prediction (constant).
 
-        Own equals other where the answer does not depend on the input; all are 0 where all targets are the same.
+        own = other if the prediction ignores the input. All three are 0 if all targets are the same.
         """
         valid, frames = sequence.valid > 0, sequence.obs.index.view(len(sequence), -1)
         seen = [self.encode(part) for part in self.parts(sequence, generator)]
@@ -150,6 +150,6 @@ class Reconstruction(Objective):
 
 
 def distance(predicted: Tensor, targets: Tensor) -> Tensor:
-    """|| a/|a| - b/|b| ||^2 with the norms floored at 1e-3."""
+    """|| a/|a| - b/|b| ||^2 with norms of at least 1e-3."""
     a, b = F.normalize(predicted, dim=-1, eps=1e-3), F.normalize(targets, dim=-1, eps=1e-3)
     return (a - b).square().sum(-1)

@@ -1,10 +1,10 @@
-"""A run's saved state: written under a temporary name, synced, renamed; the newest sound one wins.
+"""Checkpoints: written under a temporary name, synced, then renamed. A resume takes the newest intact one.
 
 checkpoint/
-  step_000012500/agent.pt, state.pt, manifest.json     tensors and plain values only
-  frames/000000000-000003999.bin                       each frame once, shared by all saves that need it
+  step_000012500/agent.pt, state.pt, manifest.json     only tensors and plain values
+  frames/000000000-000003999.bin                       each frame once, shared by all checkpoints that need it
 
-A save never replaces one of the same step: it becomes step_000012500-1, and what is older goes when it is complete.
+A second checkpoint of the same step is called step_000012500-1. Older checkpoints are removed once a new one is complete.
 """
 
 import hashlib
@@ -20,40 +20,40 @@ import torch
 from ..errors import UserError
 from .files import write_whole
 
-KEPT = 2  # saves; an older one is removed when a newer one is complete
-FORMAT = 2  # of what a save holds; another one is not read
+KEEP = 2  # number of checkpoints
+FORMAT = 2  # version of the content; other versions are not read
 
 
 class Checkpoints:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.frames = folder / "frames"
-        self.broken: set[str] = set()  # saves that were found damaged; they go when the next one is complete
-        self.newest: int | None = None  # step of the save that this process wrote or read last
+        self.broken: set[str] = set()  # damaged checkpoints; they are removed once a new one is complete
+        self.newest: int | None = None  # step of the checkpoint that this process wrote or read last
 
     def save(self, step: int, parts: dict[str, dict[str, Any]], segments: list[dict[str, Any]]) -> Path:
-        """Write the named parts; `segments` (from `write_frames`) says which frame files this save needs."""
+        """Write the named parts; `segments` (from `write_frames`) lists the frame files that this checkpoint needs."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        taken = [_order(p)[1] for p in self.folder.glob("step_*") if _order(p)[0] == step]
-        final = self.folder / (f"step_{step:09d}" + (f"-{max(taken) + 1}" if taken else ""))
+        numbers = [_order(p)[1] for p in self.folder.glob("step_*") if _order(p)[0] == step]
+        final = self.folder / (f"step_{step:09d}" + (f"-{max(numbers) + 1}" if numbers else ""))
         temporary = self.folder / f"tmp_{final.name}"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
         try:
             sums = {f"{name}.pt": _save(part, temporary / f"{name}.pt") for name, part in parts.items()}
             manifest = {"format": FORMAT, "step": step, "files": sums, "segments": segments}
-            write_whole(temporary / "manifest.json", json.dumps({"sha256": _seal(manifest), **manifest}, indent=1))
+            write_whole(temporary / "manifest.json", json.dumps({"sha256": _manifest_checksum(manifest), **manifest}, indent=1))
             _sync(temporary)
             os.replace(temporary, final)
         finally:
-            shutil.rmtree(temporary, ignore_errors=True)  # where it failed: a full disk gets its room back
+            shutil.rmtree(temporary, ignore_errors=True)  # after a failure: frees the disk
         _sync(self.folder)
         self.newest = step
-        self._forget()
+        self._remove_old()
         return final
 
     def write_frames(self, first: int, data: memoryview | bytes, count: int) -> dict[str, Any]:
-        """Put `count` frames, the first of which has the number `first`, into a file of their own."""
+        """Write `count` frames, numbered from `first`, into a file."""
         self.frames.mkdir(parents=True, exist_ok=True)
         path = self.frames / f"{first:09d}-{first + count - 1:09d}.bin"
         write_whole(path, data)
@@ -68,15 +68,15 @@ class Checkpoints:
         return data
 
     def frame_bytes(self) -> int:
-        """What the frames take on disk already."""
+        """Bytes of frames already on disk."""
         return sum(path.stat().st_size for path in self.frames.glob("*.bin"))
 
     def complete(self) -> list[Path]:
-        """The saves, newest first."""
+        """The complete checkpoints, newest first."""
         return sorted((p for p in self.folder.glob("step_*") if (p / "manifest.json").exists()), key=_order, reverse=True)
 
     def load(self, names: tuple[str, ...], device: torch.device) -> tuple[dict[str, Any], dict[str, dict[str, Any]]] | None:
-        """Manifest and parts of the newest save that is sound; None where there is no save at all."""
+        """Manifest and parts of the newest intact checkpoint; None if there is none at all."""
         broken = []
         for folder in self.complete():
             try:
@@ -87,7 +87,7 @@ class Checkpoints:
                         if checksum(self.frames / Path(segment["file"]).name) != segment["sha256"]:
                             raise ValueError(f"frames {segment['file']} do not match their checksum")
             except torch.OutOfMemoryError:
-                raise  # nothing is wrong with the save
+                raise  # the checkpoint is intact
             except (ValueError, KeyError, TypeError, OSError, RuntimeError, EOFError) as error:
                 broken.append(f"{folder.name}: {' '.join(str(error).split())[:200]}")
                 continue
@@ -102,21 +102,21 @@ class Checkpoints:
         return None
 
     def drop_replay(self) -> None:
-        """After the end: keep the agent, let the replay's frames go."""
+        """Remove the replay's frames, once the run has finished."""
         shutil.rmtree(self.frames, ignore_errors=True)
 
-    def _forget(self) -> None:
-        kept, needed = set(), set()
+    def _remove_old(self) -> None:
+        keep, needed = set(), set()  # names of checkpoints and of frame files
         for folder in self.complete():
             try:
                 files = {segment["file"] for segment in read_manifest(folder)["segments"]}
             except (ValueError, KeyError, TypeError, OSError):
-                continue  # damaged: of no use to anybody
-            if len(kept) < KEPT and folder.name not in self.broken:
-                kept.add(folder.name)
+                continue  # damaged
+            if len(keep) < KEEP and folder.name not in self.broken:
+                keep.add(folder.name)
                 needed |= files
         for folder in [*self.folder.glob("step_*"), *self.folder.glob("tmp_*")]:
-            if folder.name not in kept:
+            if folder.name not in keep:
                 shutil.rmtree(folder, ignore_errors=True)
         for path in self.frames.glob("*"):
             if path.name not in needed:
@@ -129,7 +129,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise ValueError("manifest.json holds no manifest")
     if manifest.get("format") != FORMAT:
         raise ValueError("written by another version of this code")
-    if manifest.pop("sha256", None) != _seal(manifest):
+    if manifest.pop("sha256", None) != _manifest_checksum(manifest):
         raise ValueError("manifest.json does not match its checksum")
     return manifest
 
@@ -143,7 +143,7 @@ def load_file(path: Path, expected: str, device: torch.device) -> dict[str, Any]
         raise ValueError(f"{path.name} holds more than tensors and plain values, and was not read") from error
     except (torch.OutOfMemoryError, MemoryError, OSError):
         raise
-    except Exception as error:  # what is no pickle at all ends in any of them
+    except Exception as error:  # a file that is no pickle can raise anything
         raise ValueError(f"{path.name} cannot be read ({type(error).__name__}: {error})") from error
 
 
@@ -152,7 +152,7 @@ def checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-class _Summed:
+class _HashedFile:
     """A file that is hashed while it is written."""
 
     def __init__(self, file: Any) -> None:
@@ -173,17 +173,17 @@ class _Summed:
 
 def _save(part: dict[str, Any], path: Path) -> str:
     with open(path, "wb") as file:
-        summed = _Summed(file)
+        hashed = _HashedFile(file)
         try:
-            torch.save(part, summed)
-        except RuntimeError as error:  # what torch makes of a write that failed
-            raise summed.error or error from None
+            torch.save(part, hashed)
+        except RuntimeError as error:  # torch replaces the OSError of a failed write
+            raise hashed.error or error from None
         file.flush()
         os.fsync(file.fileno())
-    return summed.sha256.hexdigest()
+    return hashed.sha256.hexdigest()
 
 
-def _seal(manifest: dict[str, Any]) -> str:
+def _manifest_checksum(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 

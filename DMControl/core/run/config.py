@@ -1,6 +1,6 @@
 """The configuration: YAML groups composed by Hydra, checked once, then plain attributes.
 
-The keys that exist are those of config.yaml and of the method files; a task or preset file may only set them.
+config.yaml and the method files declare all keys. Task and preset files may only set them.
 """
 
 import copy
@@ -24,7 +24,7 @@ from ..errors import UserError, nearest
 
 
 class Config(dict):
-    """Nested settings with attribute access. Remembers which keys were read, so that a test can find dead ones."""
+    """Nested settings with attribute access. Records which keys were read, so that a test can find dead keys."""
 
     def __init__(self, values: dict[str, Any]) -> None:
         super().__init__({k: Config(v) if isinstance(v, dict) else v for k, v in values.items()})
@@ -32,12 +32,12 @@ class Config(dict):
 
     def __getattr__(self, key: str) -> Any:
         if key.startswith("__"):
-            raise AttributeError(key)  # Python asks for these
+            raise AttributeError(key)  # Python looks these up itself
         self.__dict__["seen"].add(key)
         return self[key]
 
     def __missing__(self, key: str) -> Any:
-        raise UserError(f"key {key} is missing: a line of the YAML files was lost, or another version of this code wrote them")
+        raise UserError(f"key {key} is missing: restore its line in the YAML file, or use the version of this code that wrote the file")
 
     def unread(self, prefix: str = "") -> list[str]:
         out = []
@@ -62,7 +62,7 @@ def choices(folder: Path, group: str) -> list[str]:
 
 
 def keys_in(folder: Path, group: str, name: str) -> set[str]:
-    """What group/name.yaml and the files that it begins from set."""
+    """The keys that group/name.yaml and the files in its defaults set."""
     return {key for file in (name, *_bases(folder, name, group)) for key, _ in flatten(_read(folder / group / f"{file}.yaml"))}
 
 
@@ -73,11 +73,11 @@ def load(
     stand_ins: dict[tuple[str, str], str] | None = None,
     moved: dict[str, str] | None = None,
 ) -> Config:
-    """Compose and check what the user typed.
+    """Compose the configuration from the YAML files and the command line, and check it.
 
-    groups: the choices a user makes on the command line, such as task, method, preset.
-    stand_ins: {(group, chosen name): file to use instead}, for names that are valid without a file of their own.
-    moved: {former name of a key: its name now}
+    groups: the Hydra groups, such as task, method, preset.
+    stand_ins: {(group, chosen name): file to use instead}, for valid names without a file of their own.
+    moved: {old name of a key: new name}
     """
     stand_ins, moved = stand_ins or {}, moved or {}
     known, methods = _schema(folder)
@@ -86,14 +86,14 @@ def load(
     chosen |= {key: str(value) for _, key, value in typed if key in groups}
     for group in groups:
         if group not in chosen:
-            raise UserError(f"{folder / 'config.yaml'} chooses no {group} under defaults: write {group}=... or put the line back")
+            raise UserError(f"{folder / 'config.yaml'} names no {group} under defaults: write {group}=... or restore the line")
     for group, name in chosen.items():
         valid = set(choices(folder, group)) | {n for g, n in stand_ins if g == group}
-        valid -= {file for (g, _), file in stand_ins.items() if g == group}  # a stand-in is nobody's name
+        valid -= {file for (g, _), file in stand_ins.items() if g == group}  # such as `other`: it cannot be chosen itself
         if name not in valid:
             raise UserError(f"{group}={name} is unknown: {nearest(name, valid)}")
     own = methods.get(chosen["method"], [])
-    foreign = {block for blocks in methods.values() for block in blocks} - set(own)
+    others_blocks = {block for blocks in methods.values() for block in blocks} - set(own)
     for _, key, _ in typed:
         if key not in known and key not in groups:
             raise UserError(_unknown(key, [*known, *groups], moved))
@@ -104,9 +104,9 @@ def load(
     for group, name in chosen.items():
         if isinstance(values.get(group), dict):
             file = folder / group / f"{stand_ins.get((group, name), name)}.yaml"
-            raise UserError(f"{file} must begin with the line '# @package _global_': without it its keys reach nobody")
-    values |= chosen  # a stand-in file does not know the name it stands for
-    for block in foreign:
+            raise UserError(f"{file} must begin with the line '# @package _global_': add it, or its keys have no effect")
+    values |= chosen  # a stand-in file cannot contain the chosen name
+    for block in others_blocks:
         values.pop(block, None)
     for key, value in flatten(values):
         if key not in known and key not in groups:
@@ -114,7 +114,7 @@ def load(
         if key in known:
             _check_type(key, value, known[key])
     for key in known:
-        value = _at(values, key)
+        value = _value_at(values, key)
         if isinstance(value, dict):
             raise UserError(f"{key}={value} must be a plain value")
     return Config(_as_declared(values, known))
@@ -125,19 +125,19 @@ def _unknown(key: str, known: Iterable[str], moved: dict[str, str]) -> str:
 
 
 def check_saved(config: Config, folder: Path, ranges: dict[str, tuple[float | None, float | None]], file: Path) -> None:
-    """The settings of a run folder are ones that this code could have written: known keys, values of their kind and range."""
+    """Check the settings of a run folder: every key is known, every value has the right type and range."""
     known, _ = _schema(folder)
     own = {"method": "word", **dict.fromkeys(("task", "game", "preset"), "word")}
     for key, value in flatten(config):
         declared = known.get(key, own.get(key))
         if key not in known and key not in own:
-            raise UserError(f"{file} has a key {key} that is unknown here: it was edited, or written by another version of this code")
+            raise UserError(f"{file} has the unknown key {key}: undo the edit, or use the version of this code that wrote the file")
         _check_type(key, value, declared)
     check_ranges(config, ranges)
 
 
 def check_ranges(config: Config, ranges: dict[str, tuple[float | None, float | None]]) -> None:
-    """Each named number within [low, high]; `a.b` of a block that the method lacks is passed over."""
+    """Check that each named number lies within [low, high]. Keys that the method lacks are skipped."""
     values = dict(flatten(config))
     for key, (low, high) in ranges.items():
         for value in values[key] if isinstance(values.get(key), list) else [values.get(key)]:
@@ -155,20 +155,20 @@ def plain(config: Config) -> dict[str, Any]:
 
 
 def digest(config: dict[str, Any], without: tuple[str, ...] = ()) -> str:
-    """A short name for these settings; keys under `without` do not count."""
+    """A hash of the settings, without the keys under `without`."""
     kept = {k: v for k, v in flatten(config) if not _under(k, without)}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], free: tuple[str, ...]) -> list[str]:
-    """Keys whose values differ, as `key (old -> new)`; keys under `free` may differ."""
+    """The keys whose values differ, as `key (old -> new)`, without the keys under `free`."""
     a, b = dict(flatten(old)), dict(flatten(new))
     keys = [k for k in sorted(a.keys() | b.keys()) if a.get(k) != b.get(k)]
     return [f"{k} ({a.get(k)} -> {b.get(k)})" for k in keys if not _under(k, free)]
 
 
-def _at(values: dict[str, Any], key: str) -> Any:
-    """values[a][b] for key a.b; None where there is none."""
+def _value_at(values: dict[str, Any], key: str) -> Any:
+    """values[a][b] for the key a.b, or None."""
     for part in key.split("."):
         if not isinstance(values, dict):
             return None
@@ -181,7 +181,7 @@ def _under(key: str, blocks: tuple[str, ...]) -> bool:
 
 
 def _schema(folder: Path) -> tuple[dict[str, Any], dict[str, list[str]]]:
-    """Every key with its declared value, and the blocks that belong to each method."""
+    """Every key with its declared value, and for each method the blocks that belong to it."""
     known, methods = {}, {}
     shared = _read(folder / "config.yaml")
     files = [folder / "config.yaml", *sorted((folder / "method").glob("*.yaml"))]
@@ -189,28 +189,28 @@ def _schema(folder: Path) -> tuple[dict[str, Any], dict[str, list[str]]]:
         values = _read(file)
         values.pop("defaults", None)
         values.pop("method", None)
-        if file.parent.name == "method":  # blocks of config.yaml, which a method only sets, belong to all
+        if file.parent.name == "method":  # a block of config.yaml belongs to all methods
             methods[file.stem] = [k for k, v in values.items() if isinstance(v, dict) and k not in shared]
-        known = dict(flatten(values)) | known  # what config.yaml declares stands
+        known = dict(flatten(values)) | known  # the value in config.yaml takes precedence
     for name in methods:
         methods[name] += [block for base in _bases(folder, name) for block in methods[base]]
     return known, methods
 
 
 def _bases(folder: Path, name: str, group: str = "method") -> list[str]:
-    """The files that this one begins from, by its list of defaults."""
+    """The files in the defaults of this one, and theirs."""
     named = [str(e) for e in _read(folder / group / f"{name}.yaml").get("defaults", []) if str(e) != "_self_"]
     return named + [base for other in named for base in _bases(folder, other, group)]
 
 
 def _defaults(folder: Path, groups: tuple[str, ...]) -> dict[str, str]:
-    """What config.yaml chooses where the user does not."""
+    """The choices under defaults in config.yaml."""
     entries = [e for e in _read(folder / "config.yaml").get("defaults", []) if isinstance(e, dict)]
     return {group: str(name) for entry in entries for group, name in entry.items() if group in groups}
 
 
 def _applies(folder: Path, method: str, key: str) -> bool:
-    """Whether config.yaml or the method's own file declares this key."""
+    """Whether config.yaml, the method's file or one in its defaults declares this key."""
     files = [folder / "config.yaml", *(folder / "method" / f"{m}.yaml" for m in (method, *_bases(folder, method)))]
     return any(key in dict(flatten(_read(file))) for file in files)
 
@@ -225,7 +225,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=256)
 def _parse_file(file: Path, *version: int) -> dict[str, Any]:
-    """Parsed once, and again when the file changes."""
+    """The cache is keyed by the version of the file, so a changed file is parsed again."""
     try:
         values = OmegaConf.to_container(OmegaConf.load(file))
     except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError) as error:
@@ -270,7 +270,7 @@ def _check_type(key: str, value: Any, declared: Any) -> None:
         if isinstance(declared, float):
             return isinstance(value, (int, float)) and math.isfinite(value)
         if isinstance(declared, str):
-            return isinstance(value, (str, int, float))  # name=123 is a word too
+            return isinstance(value, (str, int, float))  # name=123 is valid
         if isinstance(declared, list):
             return isinstance(value, list) and (not declared or all(fits(v, declared[0]) for v in value))
         return isinstance(value, type(declared))
@@ -281,7 +281,7 @@ def _check_type(key: str, value: Any, declared: Any) -> None:
 
 
 def _as_declared(values: dict[str, Any], known: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Whole floats become ints and ints become floats where the file declares them so."""
+    """Convert whole floats to ints and ints to floats where the declared value has that type."""
     out = {}
     for key, value in values.items():
         declared = known.get(prefix + key)

@@ -1,11 +1,11 @@
-"""Files that are there as a whole, or not at all."""
+"""Atomic writing of files."""
 
 import os
 from pathlib import Path
 
 
 def write_whole(path: Path, data: bytes | memoryview | str) -> None:
-    """Replace the file, whatever interrupts it; two processes may do so at once."""
+    """Replace a file atomically: an interruption leaves the old one. Two processes may write at once."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -14,4 +14,4 @@ def write_whole(path: Path, data: bytes | memoryview | str) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)  # a full disk gets its room back
+        temporary.unlink(missing_ok=True)  # after a failure: frees the disk

@@ -1,4 +1,4 @@
-"""A run on disk and its life: folder, lock, signals, result."""
+"""The folder of a run: lock, saved settings, provenance and result; and the stop by a signal."""
 
 import contextlib
 import fcntl
@@ -21,7 +21,7 @@ from ..machine import Precision
 from .config import Config, differences, digest, plain
 from .files import write_whole
 
-FREE = ("device", "compile", "threads", "runs", "checkpoint", "eval.video", "env_restarts")  # settings that a resumed run may change
+CHANGEABLE = ("device", "compile", "threads", "runs", "checkpoint", "eval.video", "env_restarts")  # settings that a resume may change
 
 
 class RunFolder:
@@ -32,7 +32,7 @@ class RunFolder:
         self.config = plain(config)
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self.lock = open(path / ".lock", "a")  # held until the process ends, however it ends
+            self.lock = open(path / ".lock", "a")  # the system releases it when the process ends
         except OSError as error:
             raise UserError(f"the run folder {path} cannot be written ({error.strerror}): set runs=... to a folder of yours") from error
         try:
@@ -42,12 +42,12 @@ class RunFolder:
         saved = path / "config.yaml"
         begun = (path / "result.json").exists() or any((path / "checkpoint").glob("step_*"))
         if begun and not saved.exists():
-            raise UserError(f"{path} holds a run without its config.yaml: put that back, or move the run folder away to start anew")
-        if begun:  # a run that never came to a save binds nobody
-            changed = differences(plain(read_config(path)), self.config, FREE)
+            raise UserError(f"{path} holds a run without its config.yaml: restore that file, or move the run folder away to start anew")
+        if begun:  # without a save, the run starts anew and its settings may change
+            changed = differences(plain(read_config(path)), self.config, CHANGEABLE)
             if changed:
                 raise UserError(
-                    f"{path} holds a run with other settings: {', '.join(changed)}; take them back, choose another seed, or set name=..."
+                    f"{path} holds a run with other settings: {', '.join(changed)}; undo the change, choose another seed, or set name=..."
                 )
         else:
             try:
@@ -57,7 +57,7 @@ class RunFolder:
                 raise UserError(f"the run folder {path} cannot be written ({file_trouble(error)})") from error
 
     def _begin_anew(self) -> None:
-        """What an attempt without a save left behind would show up twice."""
+        """Remove the events of an attempt without a save; TensorBoard would show them beside the new ones."""
         for old in self.path.glob("events.out.tfevents.*"):
             old.unlink()
 
@@ -77,22 +77,22 @@ class RunFolder:
         return found
 
     def begin(self, precision: Precision, step: int) -> None:
-        """Note in origin.json what works on this run from this step on: a run that is cut off has a source too."""
+        """Append the provenance from this step on to origin.json, so that an unfinished run has it too."""
         self.precision = precision
-        for left in self.path.glob("*.tmp"):  # by a write that was killed
+        for left in self.path.glob("*.tmp"):  # a killed write leaves these
             left.unlink(missing_ok=True)
         file = self.path / "origin.json"
         before = json.loads(file.read_text()) if step > 0 and file.exists() else []
         write_whole(file, json.dumps([*before, {"step": step, **self._provenance()}], indent=1))
 
     def finish(self, result: dict[str, Any]) -> None:
-        """Write result.json: scores with all that is needed to know where they come from."""
+        """Write result.json: the scores and their provenance."""
         write_whole(self.path / "result.json", json.dumps({**result, **self._provenance()}, indent=1))
 
     def _provenance(self) -> dict[str, Any]:
         hardware = machine.describe(self.precision.device) + (", bf16" if self.precision.dtype == torch.bfloat16 else "")
         return {
-            "config_hash": digest(self.config, (*FREE, "seed", "name")),
+            "config_hash": digest(self.config, (*CHANGEABLE, "seed", "name")),
             "commit": commit(),
             "hardware": hardware,
             "python": sys.version.split()[0],
@@ -115,9 +115,9 @@ def read_config(path: Path) -> Config:
 
 
 class Stop:
-    """Ctrl-C or SIGTERM ask for a stop: the loop saves and ends. A second one ends at once."""
+    """Ctrl-C or SIGTERM ask the loop to save and end. A second signal ends the process at once."""
 
-    signals: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)  # a job of a cluster listens to others (multirun.py)
+    signals: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)  # multirun.py changes them for cluster jobs
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -130,7 +130,7 @@ class Stop:
         self.signal = number
         text = f"\n{signal.Signals(number).name}: saving, then stopping (once more to stop at once)\n"
         with contextlib.suppress(OSError):
-            os.write(2, text.encode())  # print() must not be entered twice, and the signal may have come inside it
+            os.write(2, text.encode())  # print() is not reentrant, and the signal may have interrupted one
 
     def asked(self) -> bool:
         return self.signal is not None
@@ -141,7 +141,7 @@ class Stop:
 
 
 def commit() -> str:
-    """The commit of the code that runs, with a + where files differ from it."""
+    """The commit of the running code, with a + if tracked files differ from it."""
     root = Path(__file__).resolve().parents[3]
     try:
         head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=root, capture_output=True, text=True, check=True)

@@ -1,4 +1,4 @@
-"""Arguments of the commands that read a run and train nothing: key=value with defaults, and words that stand alone."""
+"""Arguments of the commands that do not train: key=value with defaults, and words without an equals sign."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,7 @@ from ..errors import UserError, nearest
 
 
 class Options:
-    """What was typed over the defaults; `words` are the arguments without an equals sign, refused where none are asked for."""
+    """The defaults, updated by the arguments. Arguments without an equals sign go to `words`, or are an error if words=False."""
 
     def __init__(self, arguments: Iterable[str], defaults: dict[str, str], words: bool = False) -> None:
         self.values, self.words = dict(defaults), []

@@ -1,4 +1,4 @@
-"""The folder of a run, and what its path says. Imports no torch, so that the launchers can ask in a moment."""
+"""The path of a run's folder. This file does not import torch, so that launchers start quickly."""
 
 import re
 from pathlib import Path
@@ -35,7 +35,7 @@ def parse_path(path: Path) -> RunPath:
 
 
 def safe_folder(root: str, *parts: str) -> Path:
-    """root/part/part/...: each part a plain name, so that nothing is written elsewhere."""
+    """root/part/part/...; each part must be a plain name, so that the path stays below root."""
     if not root.strip():
         raise UserError("runs= is empty: name a folder")
     for part in parts:

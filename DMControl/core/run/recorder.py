@@ -1,23 +1,22 @@
-"""An update recorded once as a CUDA graph: from then on the GPU plays it without Python, launches or waits in between."""
+"""Records an update as a CUDA graph, which the GPU replays without Python or kernel launches in between."""
 
 from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..errors import UserError
+from ..method.objective import Metrics
 
-Metrics = dict[str, Tensor]
-PLAIN_FIRST = 3  # plain updates of a phase before it is recorded: libraries choose their kernels, memory is laid out
+WARMUP = 3  # plain updates of a phase before it is recorded, in which libraries choose kernels and allocate memory
 
 
 class Recorder:
-    """Calls `work`, or plays what it recorded of the same phase. Off a GPU, and where not wanted, it only calls.
+    """Calls `update`, or replays the graph of its phase. Without a GPU, or with wanted=False, it always calls.
 
-    Updates of one phase are the same operations with the same numbers from the host: what changes from one to the next stands in
-    tensors on the device (a test compares the operations). The generators' streams go on through the recording. All phases share
-    one stream and one pool of memory: they are played one after another, and what outlives an update is kept alive here.
+    Updates of one phase run the same operations with the same Python numbers. Whatever changes between them must be in tensors on
+    the device; a test compares the operations. Replays advance the random streams of the generators. All phases share one stream
+    and one memory pool, since they run one after another; the recorder keeps the outputs alive.
     """
 
     def __init__(self, device: torch.device, generators: list[torch.Generator], wanted: bool) -> None:
@@ -28,49 +27,49 @@ class Recorder:
         if self.active:
             self.stream, self.pool = torch.cuda.Stream(device), torch.cuda.graph_pool_handle()
 
-    def __call__(self, phase: int, work: Callable[[], tuple[Metrics, dict[str, Any]]]) -> tuple[Metrics, dict[str, Any]]:
-        """Metrics, and what else `work` returns: tensors that hold the numbers of the newest update of this phase."""
+    def __call__(self, phase: int, update: Callable[[], tuple[Metrics, dict[str, Any]]]) -> tuple[Metrics, dict[str, Any]]:
+        """The metrics and the samples of an update. The next replay of this phase overwrites the samples."""
         if not self.active:
-            return work()
+            return update()
         if phase not in self.recorded:
             self.plain[phase] = self.plain.get(phase, 0) + 1
-            if self.plain[phase] <= PLAIN_FIRST:
-                return self._aside(work)
-            reason = self._record(phase, work)
+            if self.plain[phase] <= WARMUP:
+                return self._on_own_stream(update)
+            reason = self._record(phase, update)
             if reason is not None:
                 self.active = False
                 self.recorded.clear()
-                print(f"compile: an update cannot be recorded ({reason}), so updates run plainly", flush=True)
-                return work()
+                print(f"compile: an update cannot be recorded ({reason}), so updates run without recording", flush=True)
+                return update()
         graph, (metrics, rest) = self.recorded[phase]
         graph.replay()
-        return {name: value.clone() for name, value in metrics.items()}, dict(rest)  # what was recorded stays as it is
+        return {name: value.clone() for name, value in metrics.items()}, dict(rest)  # copies: the next replay overwrites the originals
 
     def forget(self) -> None:
-        """What was recorded reads tensors that are no longer in use."""
+        """Discard the graphs: they refer to tensors that are no longer in use."""
         self.plain.clear()
         self.recorded.clear()
 
-    def _aside(self, work: Callable[[], Any]) -> Any:
-        """On the stream of the recording."""
+    def _on_own_stream(self, update: Callable[[], Any]) -> Any:
+        """Run on the stream that records."""
         self.stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self.stream):
-            out = work()
+            out = update()
         torch.cuda.current_stream(self.device).wait_stream(self.stream)
         return out
 
-    def _record(self, phase: int, work: Callable[[], tuple[Metrics, dict[str, Any]]]) -> str | None:
-        """Nothing runs yet. Returns why it cannot be done, where that was noticed in time."""
+    def _record(self, phase: int, update: Callable[[], tuple[Metrics, dict[str, Any]]]) -> str | None:
+        """Record the update without running it. Returns the reason if it cannot be recorded, else None."""
         graph, reason = torch.cuda.CUDAGraph(), None
         for generator in self.generators:
             graph.register_generator_state(generator)
         try:
             with torch.cuda.graph(graph, pool=self.pool, stream=self.stream):
                 try:
-                    self.recorded[phase] = graph, work()
+                    self.recorded[phase] = graph, update()
                 except RuntimeError as error:
                     reason = str(error).splitlines()[0]
-        except RuntimeError as error:  # CUDA broke it off: this process cannot go on in good order
+        except RuntimeError as error:  # CUDA aborted the recording, which leaves this process unusable
             first = reason or str(error).splitlines()[0]
-            raise UserError(f"compile=true: recording an update failed ({first}): give the same command with compile=false") from error
+            raise UserError(f"compile=true: recording an update failed ({first}): repeat the command with compile=false") from error
         return reason
