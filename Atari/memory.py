@@ -1,11 +1,9 @@
 """The memory that a run needs, in bytes, computed from its settings before anything large is built."""
 
-import copy
-
 from .agents.rainbow import Rainbow
 from .core.machine import Precision
 from .core.run.config import Config
-from .core.run.memory import META, agent_memory, without_kornia
+from .core.run.memory import META, agent_memory
 from .methods import make_agent
 from .replay import Replay
 
@@ -17,8 +15,6 @@ def capacity(config: Config) -> int:
 
 def memory(config: Config, n_actions: int, precision: Precision) -> dict[str, int]:
     env, n_step = config.env, config.rainbow.n_step
-    small = copy.deepcopy(config)
-    small["augment"]["order"] = without_kornia(config.augment.order)
 
     def replay(agent: Rainbow) -> Replay:
         window = 1 if agent.objective is None else agent.objective.window
@@ -30,5 +26,5 @@ def memory(config: Config, n_actions: int, precision: Precision) -> dict[str, in
         empty.added = enough
         return empty
 
-    networks = agent_memory(lambda on_meta: make_agent(small, n_actions, on_meta), replay, precision)
+    networks = agent_memory(lambda on_meta: make_agent(config, n_actions, on_meta), replay, precision)
     return {"replay": capacity(config) * env.size**2} | networks

@@ -5,7 +5,7 @@ import copy
 from .agents.sac import SAC, images_at_once
 from .core.machine import Precision
 from .core.run.config import Config
-from .core.run.memory import META, agent_memory, without_kornia
+from .core.run.memory import META, agent_memory
 from .methods import make_agent
 from .methods.strong_augmentation import BANK_SIDE
 from .replay import Replay
@@ -35,13 +35,9 @@ def memory(config: Config, action_dim: int, precision: Precision) -> dict[str, i
 
 
 def sketch(config: Config, precision: Precision) -> Config:
-    """Settings of an agent with the same memory, without augmentations and overlay images that are slow or fail on `meta`."""
+    """Settings of an agent with the same memory, without the overlay images, which take long to draw."""
     small = copy.deepcopy(config)
     small["chunk"] = images_at_once(config.chunk, precision.device)
-    small["augment"]["order"] = without_kornia(config.augment.order)
-    if "resized_crop" in config.augment.order:
-        small["image"]["crop"] = min(config.image.crop, config.image.size)
-        small["quirks"]["resampled_crop"] = False
     if "strong" in small:
         small["strong"]["images"] = 1
     return small

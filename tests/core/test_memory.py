@@ -29,14 +29,15 @@ TREES = {"dmcontrol": DMControl, "atari": Atari}
 PRECISION = {"dmcontrol": Precision, "atari": AtariPrecision}
 SIZES = {
     "dmcontrol": ["preset=debug", "encoder.filters=16", "sac.batch_size=64", "sac.hidden=256", "soda.batch_size=64", "mlr.batch_size=16"],
-    "atari": ["preset=debug", "encoder.filters=[16,32]", "rainbow.batch_size=32", "rainbow.hidden=64", "mlr.decoder.width=64"],
+    "atari": ["preset=debug", "encoder.filters=[16,32]", "rainbow.batch_size=64", "rainbow.hidden=16", "mlr.decoder.width=64"],
 }
 CASES = [
     *(("dmcontrol", method) for method in sorted(DMControl.methods.METHODS)),
     ("dmcontrol", "mlr", "mlr.target=pixels", "mlr.hidden=30", "quirks.one_mask_per_batch=false"),
     ("dmcontrol", "mlr", "chunk=16", "encoder.strides=[1,3]", "mlr.decoder.width=64", "mlr.action_tokens=false"),
     ("dmcontrol", "svea", "strong.augment=conv", "chunk=24"),
-    ("dmcontrol", "rad", "augment.order=[resized_crop,affine]"),
+    ("dmcontrol", "baseline", "augment.order=[resized_crop,affine]"),
+    ("dmcontrol", "baseline", "augment.order=[crop,intensity,blur]"),
     ("atari", "baseline"),
     ("atari", "mlr"),
     ("atari", "mlr", "mlr.target=pixels", "mlr.decoder.width=0", "mlr.chunk=8"),
@@ -81,11 +82,12 @@ def tensors_of(agent) -> int:
 
 
 def peak(work) -> int:
-    """The most bytes that the allocator of the CPU has handed out at once during the work."""
+    """The most bytes that the CPU's allocator has handed out at once during the work, above what stays: the new gradients."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         work()
     moves = [e for e in profiled.profiler.kineto_results.events() if e.name() == "[memory]"]
-    return int(np.cumsum([e.nbytes() for e in sorted(moves, key=lambda e: e.start_ns())]).max())
+    taken = np.cumsum([e.nbytes() for e in sorted(moves, key=lambda e: e.start_ns())])
+    return int(taken.max() - taken[-1])
 
 
 @pytest.mark.parametrize(("tree", "method", "settings"), [(t, m, s) for t, m, *s in CASES], ids=[" ".join(c) for c in CASES])
@@ -98,7 +100,7 @@ def test_an_update_takes_what_was_counted(tree, method, settings):
     assert counted["networks"] == pytest.approx(tensors_of(agent), rel=0.02)
     took = peak(lambda: agent.update(replay, 1))
     counted["activations"] /= SCATTERED
-    assert 0.75 < counted["activations"] / took < 1.33
+    assert 0.8 < counted["activations"] / took < 1.25
     del first
 
 
@@ -124,9 +126,8 @@ def test_a_new_method_is_counted(tree, monkeypatch):
     monkeypatch.setitem(TREES[tree].methods.METHODS, "baseline", build)
     wide, agent = needs(tree, config), real(tree, config)[0]
     layer = 50_000 * (agent.objective.layer.in_features + 1)
-    rows = 64 if tree == "dmcontrol" else 32
     assert wide["networks"] - plain["networks"] >= 16 * layer
-    assert wide["activations"] - plain["activations"] > 4 * rows * 50_000
+    assert wide["activations"] - plain["activations"] > 4 * 64 * 50_000
 
 
 @pytest.mark.parametrize("tree", TREES)

@@ -5,10 +5,12 @@ affine, resized_crop and blur come from kornia. `draw` makes the random choices 
 update can draw once and then read its images in parts.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..errors import UserError, nearest
 from ..machine import refuse_in_recording
@@ -38,7 +40,7 @@ class Gather:
 class Library:
     """An augmentation of kornia with its drawn parameters."""
 
-    layer: torch.nn.Module
+    layer: Callable[..., Tensor]
     parameters: dict[str, Tensor]
 
     def __getitem__(self, part: slice) -> "Library":
@@ -49,6 +51,20 @@ class Library:
             shape[0] = cut["batch_prob"].shape[0]
             cut["forward_input_shape"] = shape
         return Library(self.layer, cut)
+
+
+@dataclass(frozen=True)
+class MetaLayer:
+    """Stands for an augmentation of kornia on `meta`, where kornia cannot run: it allocates as much memory."""
+
+    side: int
+    copies: int  # of the images, in addition to grid and result
+
+    def __call__(self, image: Tensor, params: dict[str, Tensor]) -> Tensor:
+        out = (*image.shape[:2], self.side, self.side)
+        held = [torch.empty_like(image) for _ in range(self.copies)]  # noqa: F841  released on return
+        grid = F.affine_grid(image.new_empty(len(image), 2, 3), out, align_corners=False)
+        return F.grid_sample(image, grid, align_corners=False)
 
 
 @dataclass(frozen=True)
@@ -89,7 +105,8 @@ class Augmentation:
                 f"augmentations {list(self.names)} leave {side} pixels where the encoder reads {self.out}: "
                 "add crop or resized_crop, or set image.size equal to image.crop"
             )
-        self.layers = {name: _kornia_layer(name, self.out) for name in self.names if name in KORNIA}
+        with torch.device("cpu"):  # kornia draws on the host even when the agent is built on `meta`
+            self.layers = {name: _kornia_layer(name, self.out) for name in self.names if name in KORNIA}
 
     def draw(self, n: int, channels: int, generator: torch.Generator) -> View:
         """The random choices for n images."""
@@ -150,6 +167,9 @@ class Augmentation:
         return image
 
     def _draw_kornia(self, name: str, shape: tuple[int, ...], generator: torch.Generator) -> Library:
+        if generator.device.type == "meta":
+            side = self.out if name == "resized_crop" else shape[-1]
+            return Library(MetaLayer(side, 2 if name == "blur" else 0), {"batch_prob": torch.empty(shape[0], device="meta")})
         # kornia draws from torch's global stream: seed it from our stream, and restore it afterwards
         refuse_in_recording(generator.device, f"augmentation {name} draws on the host")
         seed = int(torch.randint(0, 2**31, (1,), generator=generator, device=generator.device))

@@ -117,8 +117,3 @@ def _update(agent: Agent, replay: Any) -> None:
             raise
         reason = str(error).splitlines()[0]
         print(f"memory: an update cannot run without numbers ({reason}), so the estimate is incomplete", flush=True)
-
-
-def without_kornia(order: list[str]) -> list[str]:
-    """The augmentations, with crop or intensity in place of kornia's, which fail on `meta`. The peak of memory is not there."""
-    return [{"resized_crop": "crop"}.get(name, "intensity") if name in KORNIA else name for name in order]
