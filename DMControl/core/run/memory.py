@@ -16,7 +16,6 @@ from torch.utils._pytree import tree_iter, tree_map_only
 
 from ..errors import UserError
 from ..machine import Precision
-from ..method.augment import KORNIA
 from .agent import Agent
 
 META = torch.device("meta")
