@@ -136,10 +136,12 @@ def build(tree: str, config, thorough: bool) -> None:
     package = TREES[tree]
     device = machine.choose_device(config.device)
     precision = machine.choose_precision(config.precision, device)
+    if not thorough:
+        return
     need = package.memory.memory(config, 2, precision)
     package.train.require_disk(config.runs, package.settings.run_path(config), need["replay"], need["networks"])
     package.train.machine.require(device, need)
-    if sum(need.values()) > 2**24 or device.type != "cpu" or not thorough:
+    if sum(need.values()) > 2**24 or device.type != "cpu":
         return
     agent = package.methods.make_agent(config, 2, precision)
     generator = np.random.default_rng(0)
