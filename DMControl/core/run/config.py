@@ -131,7 +131,7 @@ def check_saved(config: Config, folder: Path, ranges: dict[str, tuple[float | No
     for key, value in flatten(config):
         declared = known.get(key, own.get(key))
         if key not in known and key not in own:
-            raise UserError(f"{file} has the unknown key {key}: undo the edit, or use the version of this code that wrote the file")
+            raise UserError(f"{file} has a key {key} that is unknown here: undo the edit, or use the version of the code that wrote it")
         _check_type(key, value, declared)
     check_ranges(config, ranges)
 
