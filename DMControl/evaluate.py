@@ -86,8 +86,8 @@ def load_agent(path: Path, config: Config, action_dim: int, precision: machine.P
 def for_acting(config: Config) -> Config:
     """Acting overlays nothing: the images that the training took may be gone."""
     config = Config(plain(config))
-    if "strong" in config:
-        config["strong"]["augment"] = "none"
+    if "strong_augmentation" in config:
+        config["strong_augmentation"]["kind"] = "none"
     return config
 
 
@@ -135,7 +135,7 @@ def main(arguments: list[str]) -> int:
 
 def title(config: Config) -> str:
     """The method; and where its overlay images came from, if it had any."""
-    overlay = "strong" in config and config.strong.augment == "overlay"
+    overlay = "strong_augmentation" in config and config.strong_augmentation.kind == "overlay"
     if not overlay:
         return config.method
     return f"{config.method} ({'overlay images of the user' if config.data.images else 'overlay images procedural'})"

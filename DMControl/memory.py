@@ -19,8 +19,8 @@ def capacity(config: Config) -> int:
 
 def memory(config: Config, action_dim: int, precision: Precision) -> dict[str, int]:
     image = config.image
-    overlay = "strong" in config and config.strong.augment == "overlay"
-    images = {"overlay images": 2 * config.strong.images * BANK_SIDE**2 * 3} if overlay else {}  # on the host and on the device
+    overlay = "strong_augmentation" in config and config.strong_augmentation.kind == "overlay"
+    images = {"overlay images": 2 * config.strong_augmentation.images * BANK_SIDE**2 * 3} if overlay else {}  # on host and device
     if precision.device.type == "cpu" and (kept := clips(config)):
         images["clips"] = kept
     small = sketch(config, precision)
@@ -38,8 +38,8 @@ def sketch(config: Config, precision: Precision) -> Config:
     """Settings of an agent with the same memory, without the overlay images, which take long to draw."""
     small = copy.deepcopy(config)
     small["chunk"] = images_at_once(config.chunk, precision.device)
-    if "strong" in small:
-        small["strong"]["images"] = 1
+    if "strong_augmentation" in small:
+        small["strong_augmentation"]["images"] = 1
     return small
 
 

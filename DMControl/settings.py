@@ -25,22 +25,25 @@ RANGES = {
     "mlr.hidden": (1, None), "mlr.mask.patch": (1, None), "mlr.mask.block": (1, None), "mlr.decoder.depth": (0, 64),
     "mlr.decoder.width": (1, None), "mlr.decoder.heads": (1, None), "mlr.decoder.mlp_ratio": (0.1, 64),
     "dmcgb.action_repeat": (1, 1000), "dmcgb.agent_steps": (1, 10**8), "sac.weight_decay": (0, 1),
-    "strong.alpha": (0, 1), "strong.images": (1, 10**5), "svea.alpha": (0, 100), "svea.beta": (0, 100), "masker.depth": (1, 32),
+    "strong_augmentation.alpha": (0, 1), "strong_augmentation.images": (1, 10**5),
+    "svea.alpha": (0, 100), "svea.beta": (0, 100), "masker.depth": (1, 32),
     "masker.width": (1, 1024), "masker.threshold": (0, 1), "masker.lr": (0, 1), "soda.batch_size": (2, None), "soda.lr": (0, 1),
     "soda.tau": (0, 1), "soda.every": (1, None), "sgqn.quantile": (0, 0.9999), "sgqn.weight": (0, None), "sgqn.lr": (0, 1),
     "sgqn.every": (1, None),
 }  # fmt: skip
 CHOICES = {
     "encoder.init": ("delta_orthogonal", "kaiming"), "mlr.target": ("latent", "pixels"), "mlr.decay": ("inverse_sqrt", "constant"),
-    "protocol": ("mlr", "dmcgb"), "strong.augment": ("overlay", "conv", "none"), "masker.type": ("soft", "hard", "mixed"),
+    "protocol": ("mlr", "dmcgb"), "strong_augmentation.kind": ("overlay", "conv", "none"), "masker.type": ("soft", "hard", "mixed"),
 }  # fmt: skip
 CONDITIONAL = {  # keys that have an effect only if another key has one of these values
     "dmcgb.action_repeat": ("protocol", ("dmcgb",)), "dmcgb.agent_steps": ("protocol", ("dmcgb",)),
     "intensity": ("world", ("distracting_cs",)), "masker.threshold": ("masker.type", ("hard", "mixed")),
-    "strong.alpha": ("strong.augment", ("overlay",)), "strong.images": ("strong.augment", ("overlay",)),
+    "strong_augmentation.alpha": ("strong_augmentation.kind", ("overlay",)),
+    "strong_augmentation.images": ("strong_augmentation.kind", ("overlay",)),
 }  # fmt: skip
 MOVED = {f"sac.{key}": f"train.{key}" for key in ("random_steps", "updates_per_step", "catch_up")}
-ALIASES = {"augment": "strong.augment"}  # arguments of the published code
+MOVED |= {f"strong.{old}": f"strong_augmentation.{new}" for old, new in (("augment", "kind"), ("alpha", "alpha"), ("images", "images"))}
+ALIASES = {"augment": "strong_augmentation.kind"}  # arguments of the published code
 
 
 def read_config(arguments: list[str]) -> Config:

@@ -32,7 +32,7 @@ CASES = {
         **{f"{method} in parts": ["chunk=3"] for method in ("baseline", "madi", "sgqn")},
         "mlr in parts": ["chunk=8", "quirks.one_mask_per_batch=false"],
         "mlr of pixels": ["mlr.target=pixels", "mlr.action_tokens=false"],
-        "svea in a video": ["world=video_hard", "strong.augment=conv"],
+        "svea in a video": ["world=video_hard", "strong_augmentation.kind=conv"],
         "mlr among colours": ["world=color_hard", "augment.order=[crop,intensity,affine]"],
     },
     "atari": {

@@ -82,8 +82,8 @@ class StrongAugmentation:
 
 
 def make(config: Config, device: torch.device) -> StrongAugmentation:
-    """As the `strong` block says; the overlay images wait on the device that trains."""
-    strong, bank = config.strong, None
-    if strong.augment == "overlay":
-        bank = torch.from_numpy(overlay_images(config.data.images, strong.images, BANK_SIDE)).to(device)
-    return StrongAugmentation(strong.augment, strong.alpha, bank)
+    """As the block `strong_augmentation` says; the overlay images wait on the device that trains."""
+    settings, bank = config.strong_augmentation, None
+    if settings.kind == "overlay":
+        bank = torch.from_numpy(overlay_images(config.data.images, settings.images, BANK_SIDE)).to(device)
+    return StrongAugmentation(settings.kind, settings.alpha, bank)

@@ -23,13 +23,13 @@ def dmcontrol_flops(config: Any, action_dim: int) -> float:
         b, t = config.mlr.batch_size, config.mlr.window
         blocks = config.mlr.decoder.depth * (16 * t * d**2 + 8 * t**2 * d)
         mlr = b * (t * e + 2 * t * e - t * first + t * e + 3 * blocks + 14 * t * d * config.mlr.hidden + 2 * t * action_dim * d)
-    if "svea" in config and config.strong.augment != "none":  # the augmented half
+    if "svea" in config and config.strong_augmentation.kind != "none":  # the augmented half
         critic += n * 3 * (e + 2 * q)
     if "masker" in config and config.masker.get("enabled", True):
         m, pixels = config.masker, config.image.stack * config.image.crop**2
         widths = [3] + [m.width] * (m.depth - 1) + [1]
         per_image = pixels * 9 * sum(i * o for i, o in itertools.pairwise(widths))
-        halves = 2 if "svea" in config and config.strong.augment != "none" else 1
+        halves = 2 if "svea" in config and config.strong_augmentation.kind != "none" else 1
         critic += n * per_image * (1 + 3 * halves)
         actor += n * per_image / config.sac.actor_every
         mlr += 2 * config.mlr.batch_size * config.mlr.window * per_image if "mlr" in config else 0

@@ -35,7 +35,7 @@ CASES = [
     *(("dmcontrol", method) for method in sorted(DMControl.methods.METHODS)),
     ("dmcontrol", "mlr", "mlr.target=pixels", "mlr.hidden=30", "quirks.one_mask_per_batch=false"),
     ("dmcontrol", "mlr", "chunk=16", "encoder.strides=[1,3]", "mlr.decoder.width=64", "mlr.action_tokens=false"),
-    ("dmcontrol", "svea", "strong.augment=conv", "chunk=24"),
+    ("dmcontrol", "svea", "strong_augmentation.kind=conv", "chunk=24"),
     ("dmcontrol", "baseline", "augment.order=[resized_crop,affine]"),
     ("dmcontrol", "baseline", "augment.order=[crop,intensity,blur]"),
     ("atari", "baseline"),

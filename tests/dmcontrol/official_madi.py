@@ -27,7 +27,8 @@ GROUPS = {  # labels of gradient norms that are not the beginning of a tensor's 
     "critic_proj": "critic.proj", "Q1": "critic.Q1", "Q2": "critic.Q2", "actor_proj": "actor.proj", "actor_mlp": "actor.mlp",
     "head": "soda.head", "predictor": "soda.predictor",
 }  # fmt: skip
-BLOCKS = {"sac": (), "svea": ("strong",), "madi": ("strong", "masker"), "soda": ("strong", "soda"), "sgqn": ("strong", "sgqn")}
+STRONG = "strong_augmentation"
+BLOCKS = {"sac": (), "svea": (STRONG,), "madi": (STRONG, "masker"), "soda": (STRONG, "soda"), "sgqn": (STRONG, "sgqn")}
 
 
 def make_agent_of(g: Golden, method: str, *settings: str) -> SAC:
@@ -41,7 +42,7 @@ def make_agent_of(g: Golden, method: str, *settings: str) -> SAC:
         "sac.batch_size": len(g["obs"]), "sac.discount": float(g["discount"]), "augment.order": "[]", "chunk": 2,
     }  # fmt: skip
     own = {
-        "strong": {"strong.alpha": float(g["overlay_alpha"]), "strong.images": 1},
+        "strong_augmentation": {"strong_augmentation.alpha": float(g["overlay_alpha"]), "strong_augmentation.images": 1},
         "masker": {"masker.depth": len(masks), "masker.width": len(g["w/masker.convs.0.weight"])},
         "soda": {"soda.batch_size": len(g["obs"])},
         "sgqn": {"sgqn.quantile": round(float(g["quantile"]), 6)},

@@ -77,7 +77,7 @@ MISTAKES = [
     (["preset=madi", "env_steps=80000", "dmcgb.agent_steps=7777"], "leave one of them out"),
     (["++intensity=0.5"], "eval.intensities"),
     (["method=madi", "masker.threshold=0.9"], "no effect with masker.type=soft: it takes masker.type=hard or mixed"),
-    (["method=svea", "augment=conv", "strong.alpha=0.3"], "no effect with strong.augment=conv"),
+    (["method=svea", "augment=conv", "strong_augmentation.alpha=0.3"], "no effect with strong_augmentation.kind=conv"),
 ]
 
 

@@ -34,7 +34,7 @@ def test_a_run_that_cannot_fit_says_so_before_it_starts(tmp_path, changes, says)
 
 
 def test_the_overlay_images_are_counted():
-    config = read_config(["preset=debug", "method=svea", "strong.images=100000"])
+    config = read_config(["preset=debug", "method=svea", "strong_augmentation.images=100000"])
     assert memory(config, 2, FP32)["overlay images"] >= 100_000 * 128 * 128 * 3
     assert "overlay images" not in memory(read_config(["preset=debug", "method=mlr"]), 2, FP32)
 

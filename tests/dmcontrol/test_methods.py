@@ -30,7 +30,7 @@ def test_methods_update_save_and_load(method):
     assert torch.equal(state(one), state(two)) and not torch.equal(state(one), before)
     assert all(torch.isfinite(v).all() for v in metrics.values())
     other, _ = make(method, "seed=5")
-    blocks = ("strong", "svea", "soda", "sgqn", "masker")
+    blocks = ("strong_augmentation", "svea", "soda", "sgqn", "masker")
     assert [k for k in config.unread() if k.split(".")[0] in blocks] == []  # no dead switches
     saved = copy.deepcopy((one.networks(), one.state_dict()))
     other.load_networks(saved[0])
@@ -54,7 +54,7 @@ def test_chunks_change_rounding_only(method):
 
 
 def test_sizes_of_the_published_agent():
-    agent, _ = make_agent(read_config(["method=madi", "preset=madi", "task=walker_walk", "strong.images=2"]), 6, FP32), None
+    agent, _ = make_agent(read_config(["method=madi", "preset=madi", "task=walker_walk", "strong_augmentation.images=2"]), 6, FP32), None
     count = lambda *ms: sum(p.numel() for m in ms for p in m.parameters())  # noqa: E731
     masker, trunk = agent.pixels, agent.critic.encoder.trunk
     assert count(masker) == 10_433 and count(trunk) == 95_104

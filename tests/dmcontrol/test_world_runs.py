@@ -86,7 +86,7 @@ def test_a_run_in_one_world_judged_in_others(tmp_path, capsys):
     gone = Config(plain(whole.config))
     gone["data"]["images"] = str(tmp_path / "gone")  # it judges without what it was trained with
     agent, _ = evaluation.load_agent(path, gone, whole.env.action_dim, machine.choose_precision("fp32", torch.device("cpu")))
-    assert torch.equal(agent.critic.q1[0].weight, whole.agent.critic.q1[0].weight) and gone.strong.augment == "overlay"
+    assert torch.equal(agent.critic.q1[0].weight, whole.agent.critic.q1[0].weight) and gone.strong_augmentation.kind == "overlay"
     with pytest.raises(UserError, match=r"data.video=/none is not a folder"):
         evaluation.main([f"run={path}", "worlds=video_easy", "data.video=/none"])
 
