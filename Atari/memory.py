@@ -1,7 +1,7 @@
 """The memory that a run needs, in bytes, computed from its settings before anything large is built."""
 
-from .agents.rainbow import Rainbow
 from .core.machine import Precision
+from .core.run.agent import Agent
 from .core.run.config import Config
 from .core.run.memory import META, agent_memory
 from .methods import make_agent
@@ -16,8 +16,8 @@ def capacity(config: Config) -> int:
 def memory(config: Config, n_actions: int, precision: Precision) -> dict[str, int]:
     env, n_step = config.env, config.rainbow.n_step
 
-    def replay(agent: Rainbow) -> Replay:
-        window = 1 if agent.objective is None else agent.objective.window
+    def replay(agent: Agent) -> Replay:
+        window = agent.window or 1
         enough = window + n_step + 2
         empty = Replay(
             enough, size=env.size, stack=env.stack, window=window, n_step=n_step, discount=config.rainbow.discount,

@@ -13,7 +13,6 @@ import sys
 import numpy as np
 
 from . import games
-from .agents.rainbow import Rainbow
 from .core import machine
 from .core.errors import UserError, run_main
 from .core.run import multirun
@@ -104,7 +103,7 @@ class Trainer(Base):
         self.write_result(chosen | {"frames": self.at}, {"human_normalized": games.human_normalized(self.config.game, mean)})
 
 
-def make_replay(config: Config, agent: Rainbow) -> Replay:
+def make_replay(config: Config, agent: Agent) -> Replay:
     """The Baseline samples sequences as MLR does, without using them, so that both draw the same transitions."""
     unused = config.baseline.window if "baseline" in config else 1
     return Replay(
@@ -115,7 +114,7 @@ def make_replay(config: Config, agent: Rainbow) -> Replay:
         n_step=config.rainbow.n_step,
         discount=config.rainbow.discount,
         alpha=config.replay.alpha,
-        device=agent.device,
+        device=agent.generator.device,
         generator=agent.generator,
         done_n_first_step=config.quirks.done_n_first_step,
     )

@@ -143,7 +143,7 @@ def title(config: Config) -> str:
 
 def report(path: Path, heading: str, step: int, found: list[tuple[str, np.ndarray]]) -> list[Path]:
     """A table and a bar plot of mean and standard deviation over the episodes of each world."""
-    import matplotlib
+    import matplotlib  # takes a second, and a run in training never draws
 
     matplotlib.use("Agg")
     from matplotlib import pyplot

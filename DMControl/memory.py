@@ -2,8 +2,9 @@
 
 import copy
 
-from .agents.sac import SAC, images_at_once
+from .agents.sac import images_at_once
 from .core.machine import Precision
+from .core.run.agent import Agent
 from .core.run.config import Config
 from .core.run.memory import META, agent_memory
 from .methods import make_agent
@@ -25,7 +26,7 @@ def memory(config: Config, action_dim: int, precision: Precision) -> dict[str, i
         images["clips"] = kept
     small = sketch(config, precision)
 
-    def replay(agent: SAC) -> Replay:
+    def replay(agent: Agent) -> Replay:
         empty = Replay(1, 1, image.stack, image.size, action_dim, META, agent.generator)
         empty.added = config.train.random_steps
         return empty

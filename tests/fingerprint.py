@@ -43,7 +43,7 @@ CASES = {
     },
 }
 CLOCKED = ("hours", "perf/", "time/")
-RENAMED = {"grad/front": ("grad/masker",), "loss/auxiliary": ("loss/soda", "loss/sgqn"), "grad/auxiliary": ("grad/objective",)}  # columns
+RENAMED = {"grad/front": ("grad/pixels",), "loss/auxiliary": ("loss/soda", "loss/sgqn"), "grad/auxiliary": ("grad/objective",)}  # columns
 
 
 def tensors(value: Any) -> Iterator[torch.Tensor]:

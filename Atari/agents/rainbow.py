@@ -99,6 +99,8 @@ class Rainbow:
 
     def attach(self, objective: Objective, weight: float = 1.0) -> None:
         """Add an objective to the loss, with this weight."""
+        if objective.batch_size is not None or objective.every != 1 or objective.after_targets:
+            raise ValueError("Rainbow takes an objective's gradient in each of its updates, from its own batch")
         self.objective, self.objective_weight = objective, weight
         own = {id(p) for p in self.network.parameters()}
         groups = {name: [p for p in group if id(p) not in own] for name, group in objective.clip_groups().items()}
@@ -182,7 +184,7 @@ class Rainbow:
 
     def objective_gradient(self, batch: Batch) -> Metrics:
         """Add the gradient of lambda * mean(w * objective)."""
-        weight = batch.weight / len(batch.weight)
+        weight = batch.sequence.valid * batch.weight / len(batch.weight)
         return add_gradient(self.objective, batch.sequence, weight, self.generator, scale=self.objective_weight)
 
     def take_step(self) -> Metrics:

@@ -10,18 +10,14 @@ from ..core.errors import UserError, nearest
 from ..core.machine import Precision
 from ..core.method.augment import Augmentation
 from ..core.method.encoder import Trunk
+from ..core.run.agent import Agent
 from ..core.run.config import Config
 from . import baseline, mlr
 
-METHODS: dict[str, Callable[[Config, Rainbow], None]] = {"baseline": baseline.build, "mlr": mlr.build}
+Maker = Callable[[Config, int, Precision, torch.Generator], Agent]  # settings, number of actions, precision, random stream -> agent
 
 
-def make_agent(config: Config, n_actions: int, precision: Precision) -> Rainbow:
-    """Build the agent, with weights drawn from the seed."""
-    if config.method not in METHODS:
-        raise UserError(f"method={config.method} has a YAML file but no entry in Atari/methods: {nearest(config.method, METHODS)}")
-    torch.manual_seed(config.seed)
-    generator = machine.make_generator(precision.device, config.seed)
+def make_rainbow(config: Config, n_actions: int, precision: Precision, generator: torch.Generator) -> Rainbow:
     r, env, encoder = config.rainbow, config.env, config.encoder
     settings = Settings(
         batch_size=r.batch_size,
@@ -40,7 +36,7 @@ def make_agent(config: Config, n_actions: int, precision: Precision) -> Rainbow:
         eval_epsilon=config.eval.epsilon,
         lagged_targets=config.quirks.targets_lag if "targets_lag" in config.quirks else True,
     )
-    agent = Rainbow(
+    return Rainbow(
         settings,
         n_actions=n_actions,
         trunk=Trunk(env.stack, env.size, encoder.filters, encoder.kernels, encoder.strides, precision),
@@ -49,5 +45,25 @@ def make_agent(config: Config, n_actions: int, precision: Precision) -> Rainbow:
         device=precision.device,
         compile=config.compile,
     )
-    METHODS[config.method](config, agent)
-    return agent
+
+
+def on_rainbow(build: Callable[[Config, Rainbow], None]) -> Maker:
+    """A method that adds to Rainbow. The row of an agent of its own is that agent's class."""
+
+    def make(config: Config, n_actions: int, precision: Precision, generator: torch.Generator) -> Rainbow:
+        agent = make_rainbow(config, n_actions, precision, generator)
+        build(config, agent)
+        return agent
+
+    return make
+
+
+METHODS: dict[str, Maker] = {"baseline": on_rainbow(baseline.build), "mlr": on_rainbow(mlr.build)}
+
+
+def make_agent(config: Config, n_actions: int, precision: Precision) -> Agent:
+    """Build the agent, with weights drawn from the seed."""
+    if config.method not in METHODS:
+        raise UserError(f"method={config.method} has a YAML file but no entry in Atari/methods: {nearest(config.method, METHODS)}")
+    torch.manual_seed(config.seed)
+    return METHODS[config.method](config, n_actions, precision, machine.make_generator(precision.device, config.seed))

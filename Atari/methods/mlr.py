@@ -45,7 +45,6 @@ def make(
     *,
     masks: Masks,
     augment: Augmentation,
-    batch_size: int,
     depth: int,
     width: int,
     heads: int,
@@ -66,7 +65,6 @@ def make(
     target_encoder, target_projection = copy.deepcopy(encoder), Projection(head)
     pixels = encoder.trunk.convs[0].in_channels * augment.out**2
     return Reconstruction(
-        batch_size=batch_size,
         masks=masks,
         augment=augment,
         encoder=_masked_encoder(encoder, masked_input_0_255),
@@ -95,7 +93,6 @@ def build(config: Config, agent: Rainbow) -> None:
         handles,
         masks=masks,
         augment=handles.augment,
-        batch_size=config.rainbow.batch_size,
         depth=m.decoder.depth,
         width=m.decoder.width,
         heads=m.decoder.heads,

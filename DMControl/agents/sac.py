@@ -113,6 +113,8 @@ class SAC:
 
     def attach(self, objective: Objective, *optimizers: Adam) -> None:
         """Also train the encoder by an auxiliary objective. All its optimisers take a step with the same gradient."""
+        if objective.batch_size is None and objective.window > 1:
+            raise ValueError(f"an objective with window={objective.window} needs a batch_size: SAC's own batch holds single transitions")
         self.objective, self.objective_optimizers = objective, list(optimizers)
 
     @property
@@ -192,7 +194,7 @@ class SAC:
             seen = {name: value * len(q1) / n for name, value in self.pixels.metrics().items()}
             return loss, {"loss/critic": loss.detach(), "agent/q": q1.detach().sum() / n, **seen}
 
-        optimizers = {"critic": self.critic_optimizer} | ({} if self.pixels.optimizer is None else {"masker": self.pixels.optimizer})
+        optimizers = {"critic": self.critic_optimizer} | ({} if self.pixels.optimizer is None else {"pixels": self.pixels.optimizer})
         for optimizer in optimizers.values():
             optimizer.zero_grad()
         metrics = backward_in_parts(rows_of(n, self.chunk), share)
@@ -220,7 +222,7 @@ class SAC:
         first, *more = self.objective_optimizers
         for optimizer in self.objective_optimizers:
             optimizer.zero_grad()
-        weight = sequence.valid / sequence.valid.sum().clamp_min(1.0)  # without any valid sequence the gradient is 0
+        weight = sequence.valid * sequence.weight / sequence.valid.sum().clamp_min(1.0)  # without any valid sequence the gradient is 0
         metrics = add_gradient(self.objective, sequence, weight, self.generator, view)
         norm = first.norm() if first.clip is None else None
         clipped = first.step()

@@ -8,29 +8,41 @@ from ..agents.sac import SAC
 from ..core import machine
 from ..core.errors import UserError, nearest
 from ..core.machine import Precision
+from ..core.run.agent import Agent
 from ..core.run.config import Config
 from . import baseline, drq, madi, mlr, mlr_madi, rad, sac, sgqn, soda, svea
 
-METHODS: dict[str, Callable[[Config, SAC], None]] = {
-    "baseline": baseline.build,
-    "mlr": mlr.build,
-    "mlr_madi": mlr_madi.build,
-    "sac": sac.build,
-    "drq": drq.build,
-    "rad": rad.build,
-    "svea": svea.build,
-    "soda": soda.build,
-    "sgqn": sgqn.build,
-    "madi": madi.build,
+Maker = Callable[[Config, int, Precision, torch.Generator], Agent]  # settings, action size, precision, random stream -> agent
+
+
+def on_sac(build: Callable[[Config, SAC], None]) -> Maker:
+    """A method that adds to SAC. The row of an agent of its own is that agent's class."""
+
+    def make(config: Config, action_dim: int, precision: Precision, generator: torch.Generator) -> SAC:
+        agent = SAC(config, action_dim, precision, generator)
+        build(config, agent)
+        return agent
+
+    return make
+
+
+METHODS: dict[str, Maker] = {
+    "baseline": on_sac(baseline.build),
+    "mlr": on_sac(mlr.build),
+    "mlr_madi": on_sac(mlr_madi.build),
+    "sac": on_sac(sac.build),
+    "drq": on_sac(drq.build),
+    "rad": on_sac(rad.build),
+    "svea": on_sac(svea.build),
+    "soda": on_sac(soda.build),
+    "sgqn": on_sac(sgqn.build),
+    "madi": on_sac(madi.build),
 }
 
 
-def make_agent(config: Config, action_dim: int, precision: Precision) -> SAC:
+def make_agent(config: Config, action_dim: int, precision: Precision) -> Agent:
     """Build the agent, with weights drawn from the seed."""
     if config.method not in METHODS:
         raise UserError(f"method={config.method} has a YAML file but no entry in DMControl/methods: {nearest(config.method, METHODS)}")
     torch.manual_seed(config.seed)
-    generator = machine.make_generator(precision.device, config.seed)
-    agent = SAC(config, action_dim, precision, generator)
-    METHODS[config.method](config, agent)
-    return agent
+    return METHODS[config.method](config, action_dim, precision, machine.make_generator(precision.device, config.seed))

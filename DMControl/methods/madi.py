@@ -25,7 +25,7 @@ class Masker(PixelPath):
     kind: soft; hard (a threshold, which passes no gradient); mixed (soft, but hard in worlds other than that of the training).
     """
 
-    columns = ("agent/mask", "grad/masker")
+    columns = ("agent/mask", "grad/pixels")
 
     def __init__(self, depth: int, width: int, kind: str, threshold: float, precision: Precision) -> None:
         super().__init__()

@@ -89,7 +89,7 @@ class Consistency(CriticLoss):
         return low + (high - low) * torch.rand((), generator=generator, device=generator.device)
 
     def loss(self, critic: Critic, part: Transitions, choices: Tensor) -> tuple[Tensor, Tensor]:
-        n, obs = len(part.action), part.obs.float()
+        n, obs = len(part.action), self.pixels(part.obs).float()  # what the networks see
         keep = salient(saliency(critic, obs, part.action), self.quantile)
         both = torch.cat([obs, obs * keep + choices * (1 - keep)])
         q1, q2 = critic(both, part.action.repeat(2, 1))  # the gradient goes through both sides of the difference
@@ -114,7 +114,7 @@ class Attribution(Objective):
 
     def __init__(self, decoder: Decoder, handles: SACHandles, strong: StrongAugmentation, quantile: float, every: int) -> None:
         super().__init__()
-        self.decoder, self.encoder = decoder, handles.encoder
+        self.decoder, self.encoder, self.encode, self.pixels = decoder, handles.encoder, handles.encode, handles.pixels
         self.saliency, self.chunk = functools.partial(saliency, handles.critic), handles.chunk
         self.augment, self.strong, self.quantile, self.every = handles.augment, strong, quantile, every
 
@@ -126,8 +126,8 @@ class Attribution(Objective):
     def loss(self, part: AttributionPart) -> tuple[Tensor, Metrics]:
         """The mean loss of the part, repeated for each observation."""
         obs, action = self.augment.view(part.sequence.obs, part.view), part.sequence.action[:, 0]
-        wanted = salient(self.saliency(obs, action), self.quantile)
-        state = self.encoder(self.strong.view(obs, part.choices))
+        wanted = salient(self.saliency(self.pixels(obs), action), self.quantile)
+        state = self.encode(self.strong.view(obs, part.choices))
         loss = F.binary_cross_entropy_with_logits(self.decoder(state, action), wanted)
         return loss.expand(len(action)), {"loss/sgqn": loss.detach()}
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..agents.sac import SAC
+from ..agents.sac import SAC, SACHandles
 from ..core.method.augment import Augmentation, View
-from ..core.method.encoder import Trunk, initialise
+from ..core.method.encoder import initialise
 from ..core.method.momentum import Momentum
 from ..core.method.objective import Metrics, Objective
 from ..core.method.optim import Adam
@@ -25,12 +25,13 @@ def head(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
 class Projector(nn.Module):
     """The critic's convolutions and SODA's head."""
 
-    def __init__(self, trunk: Trunk, dim: int) -> None:
+    def __init__(self, handles: SACHandles) -> None:
         super().__init__()
-        self.trunk, self.head = trunk, head(trunk.features, dim, dim)
+        self.trunk, self.pixels = handles.encoder.trunk, handles.pixels
+        self.head = head(self.trunk.features, handles.latent, handles.latent)
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.head(self.trunk(image).float().permute(0, 2, 3, 1).flatten(1))
+        return self.head(self.trunk(self.pixels(image)).float().permute(0, 2, 3, 1).flatten(1))
 
 
 class SODA(Objective):
@@ -72,7 +73,7 @@ class SODA(Objective):
 
 def build(config: Config, agent: SAC) -> None:
     soda, handles = config.soda, agent.handles
-    projector = Projector(handles.encoder.trunk, handles.latent)
+    projector = Projector(handles)
     strong = make(config, handles.device)
     objective = SODA(projector, handles.latent, handles.augment, strong, soda.batch_size, soda.tau, soda.every)
     agent.attach(objective, Adam(objective.trained(), soda.lr))

@@ -46,7 +46,7 @@ class Clock:
     def __init__(self, device: torch.device) -> None:
         self.cuda = device.type == "cuda"
         self.stack: list[str] = []
-        self.marks: list[tuple[str, Any]] = []
+        self.times: list[tuple[str, Any]] = []
 
     def now(self) -> Any:
         if not self.cuda:
@@ -69,21 +69,21 @@ class Clock:
         object.__setattr__(owner, name, timed)
 
     def enter(self, part: str) -> None:
-        self.marks.append((self.stack[-1] if self.stack else "", self.now()))
+        self.times.append((self.stack[-1] if self.stack else "", self.now()))
         self.stack.append(part)
 
     def leave(self) -> None:
-        self.marks.append((self.stack.pop(), self.now()))
+        self.times.append((self.stack.pop(), self.now()))
 
     def read(self) -> dict[str, float]:
         """Milliseconds per part since the last reading."""
         if self.cuda:
             torch.cuda.synchronize()
         spent: dict[str, float] = {}
-        for (_, before), (part, after) in zip(self.marks, self.marks[1:], strict=False):
+        for (_, before), (part, after) in zip(self.times, self.times[1:], strict=False):
             took = before.elapsed_time(after) if self.cuda else (after - before) * 1e3
             spent[part] = spent.get(part, 0.0) + took
-        self.marks = []
+        self.times = []
         return spent
 
 

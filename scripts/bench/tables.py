@@ -17,7 +17,7 @@ def show(result: dict[str, Any]) -> None:
     for part, ms in result["parts_ms"].items():
         if ms:
             print(f"    {part:18s}{ms:9.1f} ms   {100 * ms / sum(result['parts_ms'].values()):5.1f}%")
-    print(f"  work   {result['gflop_per_update']:12.1f} GFLOP as published -> {result['gflops']:.0f} GFLOP/s")
+    print(f"  FLOPs  {result['gflop_per_update']:12.1f} GFLOP as published -> {result['gflops']:.0f} GFLOP/s")
     print(
         f"  matrix products reach {result['matrix_gflops']:.0f} GFLOP/s here: ratio {result['ratio']:.2f}"
         f"   (their fastest form {result['fastest_form_gflops']:.0f}: {result['gflops'] / result['fastest_form_gflops']:.2f})"

@@ -249,7 +249,10 @@ def main(arguments: list[str]) -> int:
     machine.set_threads(options.whole("threads", 0, 1024))
     results = Path(options["results"])
     measurements.READOUT.read(results)  # so that an error in it comes before the measurement
-    for (tree, task, preset), members in groups([Path(word) for word in options.words]).items():
+    chosen = groups([Path(word) for word in options.words])
+    if results == ROOT / "results" and any(preset == "debug" for _, _, preset in chosen):
+        raise UserError("runs of preset debug learn nothing, so the project's table does not take them: add results=FOLDER")
+    for (tree, task, preset), members in chosen.items():
         precision = machine.choose_precision("fp32", machine.choose_device(options["device"]))
         source, rows = Source(tree, next(iter(members.values())), precision), []
         for row in compare(source, members):

@@ -53,8 +53,7 @@ def attach_mlr():
     def attach(agent, window=16, patch=12, block=8, weight=1.0, **settings):
         size = agent.augment.size
         masks = Masks(window, size, patch, block, 0.5, count_kept=True)
-        own = dict(masks=masks, augment=agent.augment, batch_size=agent.settings.batch_size)
-        objective = mlr.make(agent.handles, **own, **(MLR | settings))
+        objective = mlr.make(agent.handles, masks=masks, augment=agent.augment, **(MLR | settings))
         agent.attach(objective, weight)
         return objective
 

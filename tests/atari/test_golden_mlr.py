@@ -66,7 +66,7 @@ class Case:
                 settings, n_actions=n_actions, trunk=trunk, augment=self.augment, generator=torch.Generator(), device=torch.device("cpu")
             )
             self.objective = mlr.make(
-                self.agent.handles, masks=Masks(self.t, size, 1, self.t, 0.5), augment=self.augment, batch_size=self.b,
+                self.agent.handles, masks=Masks(self.t, size, 1, self.t, 0.5), augment=self.augment,
                 depth=len(blocks), width=width, heads=1,
                 mlp_ratio=self.shape("transformer.0.mlp.fc1.weight")[0] / width, final_norm=False, tau=1.0,
                 action_tokens=True, one_mask=True, masked_input_0_255=masked_0_255,

@@ -123,7 +123,8 @@ def test_a_new_method_is_counted(tree, monkeypatch):
 
     config = make(tree, "baseline")
     plain = needs(tree, config)
-    monkeypatch.setitem(TREES[tree].methods.METHODS, "baseline", build)
+    methods = TREES[tree].methods
+    monkeypatch.setitem(methods.METHODS, "baseline", (methods.on_rainbow if tree == "atari" else methods.on_sac)(build))
     wide, agent = needs(tree, config), real(tree, config)[0]
     layer = 50_000 * (agent.objective.layer.in_features + 1)
     assert wide["networks"] - plain["networks"] >= 16 * layer

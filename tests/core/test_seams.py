@@ -11,11 +11,13 @@ from torch import nn
 import Atari.methods
 import Atari.settings
 import Atari.train
+import DMControl.evaluate
 import DMControl.methods
 import DMControl.settings
 import DMControl.train
 from Atari.core.method.objective import Objective as AtariObjective
 from DMControl.core.errors import UserError
+from DMControl.core.machine import Precision
 from DMControl.core.method.objective import Objective
 from DMControl.core.method.optim import Adam
 from DMControl.core.run.agent import Update
@@ -57,7 +59,8 @@ def columns(run):
 
 
 def trainer_of(tree, tmp_path, monkeypatch, build, *arguments):
-    monkeypatch.setitem(tree.methods.METHODS, "baseline", build)
+    on_agent = tree.methods.on_sac if tree is DMControl else tree.methods.on_rainbow
+    monkeypatch.setitem(tree.methods.METHODS, "baseline", on_agent(build))
     common = ["preset=debug", "method=baseline", f"runs={tmp_path}", "eval.video=false"]
     return tree.train.make_trainer(tree.settings.read_config([*common, *arguments]), "test")
 
@@ -69,11 +72,33 @@ def test_a_minimal_objective_trains(name, tmp_path, monkeypatch):
     before = [p.clone() for p in run.agent.objective.head.parameters()]
     assert run.train() == 0
     assert all(not torch.equal(a, b) for a, b in zip(before, run.agent.objective.head.parameters(), strict=True))
+    with open(run.folder.path / "train.csv") as file:
+        header = file.readline().strip().split(",")
+    assert len(header) == len(set(header))
     assert all(float(row["loss/reward"]) >= 0 and float(row["grad/objective"]) > 0 for row in columns(run)[1:])
     if name == "atari":
         head, encoder = run.agent.objective.head.weight, next(run.agent.network.encoder.parameters())
         groups = {group: {id(p) for p in members} for group, members in run.agent.clipped.items()}
-        assert id(head) in groups["objective"] and id(encoder) in groups["network"] and id(encoder) not in groups["objective"]
+        assert id(head) in groups["auxiliary"] and id(encoder) in groups["network"] and id(encoder) not in groups["auxiliary"]
+
+
+@pytest.mark.parametrize(
+    ("name", "wish", "says"),
+    [
+        ("dmcontrol", {"window": 5}, "needs a batch_size"),
+        ("atari", {"every": 2}, "each of its updates"),
+        ("atari", {"batch_size": 8}, "own batch"),
+    ],
+)
+def test_what_an_agent_does_not_heed_is_refused(name, wish, says, tmp_path, monkeypatch):
+    tree, build, length = TREES[name]
+
+    def wishful(config, agent):
+        monkeypatch.setattr(Objective if name == "dmcontrol" else AtariObjective, *next(iter(wish.items())))
+        build(config, agent)
+
+    with pytest.raises(ValueError, match=says):
+        trainer_of(tree, tmp_path, monkeypatch, wishful, length)
 
 
 @pytest.mark.parametrize("name", TREES)
@@ -94,9 +119,8 @@ class Remembering:
 
     period, window, columns, diagnostics = 1, 0, ("loss/colour",), ()
 
-    def __init__(self, seed):
-        torch.manual_seed(seed)
-        self.generator, self.updates = torch.Generator().manual_seed(seed), 0
+    def __init__(self, config, action_dim, precision, generator):
+        self.generator, self.updates = generator, 0
         self.cell, self.action, self.colour = nn.GRUCell(3, 4), nn.Linear(4, 1), nn.Linear(3, 3)
         self.optimizer = Adam(self.colour.parameters(), 1e-2)
 
@@ -148,7 +172,7 @@ class Remembering:
 
 def test_an_agent_with_a_memory_trains_saves_and_resumes(tmp_path, monkeypatch, drawn_frames):
     """A stop in mid-episode changes nothing: what the agent remembers of the episode is saved with the rest."""
-    monkeypatch.setattr(DMControl.train, "make_agent", lambda config, action_dim, precision: Remembering(config.seed))
+    monkeypatch.setitem(DMControl.methods.METHODS, "baseline", Remembering)
 
     def run(folder, stop_at=None):
         arguments = ["preset=debug", "method=baseline", f"runs={tmp_path / folder}", "eval.video=false", "env_steps=1600", "eval.every=800"]
@@ -174,6 +198,8 @@ def test_an_agent_with_a_memory_trains_saves_and_resumes(tmp_path, monkeypatch, 
     assert torch.equal(second.acting, whole.acting) and torch.equal(second.agent.colour.weight, whole.agent.colour.weight)
     told = [[(row["env_step"], row["episode_return"], row["loss/colour"]) for row in columns(run)] for run in (whole, second)]
     assert told[0] == told[1] and any(loss for _, _, loss in told[0])
+    again, step = DMControl.evaluate.load_agent(whole.folder.path, whole.config, 1, Precision(torch.device("cpu"), torch.float32))
+    assert step == whole.step and torch.equal(again.colour.weight, whole.agent.colour.weight)
     forgetful = np.abs(whole.agent.act(whole.replay.newest(), whole.agent.begin(1), False)[0])
     assert not np.array_equal(forgetful, np.abs(whole.agent.act(whole.replay.newest(), whole.acting, False)[0]))
 

@@ -47,11 +47,11 @@ def test_rad_crops_both_and_acts_on_the_middle():
     agent, config = make("rad")
     assert (config.image.size, config.image.crop) == (40, 36)
     batch, obs, next_obs = views_of(agent, config)
-    places = []
+    corners = []
     for view, whole in ((obs, batch.obs.whole()), (next_obs, batch.next_obs.whole())):
         assert view.shape[-1] == 36
         for v, w in zip(view, whole, strict=True):
             fits = [(y, x) for y in range(5) for x in range(5) if torch.equal(v, w[:, y : y + 36, x : x + 36])]
             assert len(fits) == 1 and max(fits[0]) < 4  # never the last offset
-            places.append(fits[0])
-    assert places[:8] != places[8:]
+            corners.append(fits[0])
+    assert corners[:8] != corners[8:]

@@ -37,7 +37,6 @@ class Reconstruction(Objective):
     def __init__(
         self,
         *,
-        batch_size: int,
         masks: Masks,
         augment: Augmentation,
         encoder: Callable[[Tensor], Tensor],
@@ -52,6 +51,7 @@ class Reconstruction(Objective):
         clip_heads: bool = False,
         one_mask: bool = True,
         pixel_targets: bool = False,
+        batch_size: int | None = None,
         chunk: int | None = None,
     ) -> None:
         super().__init__()

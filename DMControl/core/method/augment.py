@@ -210,7 +210,7 @@ def _take(frames: Frames, stage: Gather, rows: Tensor, columns: Tensor, hidden: 
 
 
 def _kornia_layer(name: str, out: int) -> torch.nn.Module:
-    import kornia.augmentation as K
+    import kornia.augmentation as K  # takes seconds, and few runs use it
 
     if name == "affine":
         return K.RandomAffine(5.0, (0.14, 0.14), (0.9, 1.1), (-5.0, 5.0), p=1.0)

@@ -62,7 +62,7 @@ class Objective(nn.Module):
 
     def clip_groups(self) -> dict[str, list[nn.Parameter]]:
         """Groups of parameters; Rainbow clips the gradient norm of each. Parameters in no group are not clipped."""
-        return {"objective": list(self.trained())}
+        return {"auxiliary": list(self.trained())}
 
     def move_targets(self) -> None:
         if self.targets is not None:

@@ -30,6 +30,8 @@ class Logger:
         self.folder, self.config, self.command, self.fps, self.seed = folder, config, command, fps, config["seed"]
         episode = ("step", "episode", "episode_return", "episode_length", "hours", "perf/updates_per_second")
         self.columns = (self.AXIS, *episode, *agent.columns, "env/restarts", *TIMES)
+        if len(self.columns) > len(set(self.columns)):
+            raise ValueError(f"{self.columns}: a column is named twice")
         self.diagnostics = agent.diagnostics
 
     def open(self, resumed_at: int | None) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
@@ -92,8 +93,6 @@ class TensorBoard:
 
     def animation(self, name: str, frames: list[np.ndarray], step: int, fps: int) -> None:
         """Add a GIF, which the Images tab plays."""
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
         height, width = frames[0].shape[:2]
         encoded = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif(frames, fps))
         summary = Summary(value=[Summary.Value(tag=name, image=encoded)])
@@ -116,7 +115,7 @@ def gif(frames: list[np.ndarray], fps: int) -> bytes:
 
 def video(path: Path, frames: list[np.ndarray], fps: int) -> None:
     """Write an MP4 from frames (H, W, 3) uint8."""
-    import imageio.v2 as imageio
+    import imageio.v2 as imageio  # takes half a second, and few runs get here
 
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name("tmp_" + path.name)
