@@ -146,7 +146,7 @@ def test_every_choice_trains(tmp_path, drawn_frames, changes):
     trainer = train(tmp_path, "env_steps=600", "eval.episodes=1", *changes)
     assert trainer.code == 0 and torch.isfinite(parameters(trainer)).all()
     last = rows(trainer, "eval.csv")[-1]
-    assert int(last["env_step"]) == trainer.env_step and trainer.agent.updates > 0
+    assert int(last["env_step"]) == trainer.at and trainer.agent.updates > 0
 
 
 def test_chunks_change_nothing_but_rounding(tmp_path, drawn_frames):

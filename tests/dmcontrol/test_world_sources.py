@@ -131,7 +131,7 @@ def test_mistakes_with_footage_are_named(tmp_path):
         (["eval.worlds=[clean,colour_easy]"], "did you mean color_easy"),
         (["world=distracting_cs", "intensity=0.25"], "intensity 0.25 does not exist"),
         (["eval.worlds=[distracting_cs]", "eval.intensities=[0.1,0]"], "intensity 0 does not exist"),
-        (["eval.worlds=[clean,distracting_cs]", "eval.intensities=[]"], "without an intensity"),
+        (["eval.worlds=[clean,distracting_cs]", "eval.intensities=[]"], "an intensity with distracting_cs"),
         (["data.video=/no/such/folder"], "data.video=/no/such/folder is not a folder"),
         (["data.images=/no/such/folder"], "is not a folder"),
         (["data.davis=/no/such/folder"], "is not a folder"),
