@@ -2,6 +2,8 @@
 
 import csv
 import signal
+import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -202,6 +204,16 @@ def test_an_agent_with_a_memory_trains_saves_and_resumes(tmp_path, monkeypatch, 
     assert step == whole.step and torch.equal(again.colour.weight, whole.agent.colour.weight)
     forgetful = np.abs(whole.agent.act(whole.replay.newest(), whole.agent.begin(1), False)[0])
     assert not np.array_equal(forgetful, np.abs(whole.agent.act(whole.replay.newest(), whole.acting, False)[0]))
+
+
+def test_a_failed_write_in_tensorboards_thread_leaves_no_traceback(tmp_path, monkeypatch):
+    """The loop raises it again, in one line. Other errors of threads are still shown."""
+    shown = []
+    monkeypatch.setattr(threading, "excepthook", shown.append)
+    trainer_of(DMControl, tmp_path, monkeypatch, build_in_dmcontrol, "env_steps=1400")
+    for error in (OSError("disk full"), ValueError("a mistake")):
+        threading.excepthook(SimpleNamespace(exc_value=error))
+    assert [type(hook.exc_value) for hook in shown] == [ValueError]
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def test_critic_of_sac(g):
     assert_steps(agent, g, "sac/after_step", CRITIC)
 
 
-def check_policy(agent, g, case):
+def assert_policy(agent, g, case):
     """Policy and Q functions at its actions, then a step of actor and temperature, which moves nothing else."""
     features = agent.critic.encoder.trunk(see(agent, g["obs"]))
     mean, action, log_pi, log_std = agent.actor(features, g["noise_actor"])
@@ -104,7 +104,7 @@ def check_policy(agent, g, case):
 
 
 def test_actor_of_sac(g):
-    check_policy(make_agent_of(g, "sac"), g, "sac")
+    assert_policy(make_agent_of(g, "sac"), g, "sac")
 
 
 def test_targets_of_sac(g):
@@ -183,7 +183,7 @@ def test_the_masker_steps_with_the_critic(g):
 
 def test_actor_of_madi(g):
     agent = make_agent_of(g, "madi")
-    check_policy(agent, g, "madi")
+    assert_policy(agent, g, "madi")
     assert all(p.grad is None for p in masker_of(agent).parameters())
 
 
