@@ -114,14 +114,24 @@ class Env:
         scaled = np.clip(scaled, self.low, self.high)
         reward = 0.0
         for _ in range(self.action_repeat):
-            time_step = self.inner.step(scaled)
+            one, discount = self._simulate(scaled)
             self.world.tick()
-            reward += float(time_step.reward or 0.0)
-            if time_step.last():
+            reward += one
+            if discount is not None:
                 self.over = True
                 break
         self.world.step()
-        return reward, self.over and time_step.discount == 0.0
+        return reward, discount == 0.0
+
+    def _simulate(self, action: np.ndarray) -> tuple[float, float | None]:
+        """dm_control's step without its observation of the true state, which nothing reads. Returns the discount at an episode's end."""
+        suite, task, physics = self.inner, self.inner.task, self.inner.physics
+        task.before_step(action, physics)
+        physics.step(suite._n_sub_steps)
+        task.after_step(physics)
+        reward = float(task.get_reward(physics) or 0.0)
+        suite._step_count += 1
+        return reward, 1.0 if suite._step_count >= suite._step_limit else task.get_termination(physics)
 
 
 class Stack:

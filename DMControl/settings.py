@@ -34,6 +34,7 @@ RANGES = {
 CHOICES = {
     "encoder.init": ("delta_orthogonal", "kaiming"), "mlr.target": ("latent", "pixels"), "mlr.decay": ("inverse_sqrt", "constant"),
     "protocol": ("mlr", "dmcgb"), "strong_augmentation.kind": ("overlay", "conv", "none"), "masker.type": ("soft", "hard", "mixed"),
+    "mlr.mask.fill": ("black", "mean"),
 }  # fmt: skip
 CONDITIONAL = {  # keys that have an effect only if another key has one of these values
     "dmcgb.action_repeat": ("protocol", ("dmcgb",)), "dmcgb.agent_steps": ("protocol", ("dmcgb",)),
@@ -76,6 +77,8 @@ def read_config(arguments: list[str]) -> Config:
         )
     if len(config["encoder"]["centre"]) not in (0, 3):
         raise UserError(f"encoder.centre={config['encoder']['centre']} must hold a value per colour, or be []")
+    if "mlr" in config and config["mlr"]["mask"]["fill"] == "mean" and not config["encoder"]["centre"]:
+        raise UserError("mlr.mask.fill=mean takes encoder.centre, which is []: set it, or mlr.mask.fill=black")
     low_high = config["sac"]["log_std"]
     if len(low_high) != 2 or low_high[0] >= low_high[1]:
         raise UserError(f"sac.log_std={low_high} must be two numbers, the smaller one first")

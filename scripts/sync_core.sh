@@ -12,6 +12,6 @@ case "$from" in
 esac
 mkdir -p "$to"
 rm -rf "$to/core.new" && mkdir "$to/core.new"
-(cd "$from/core" && find . -name '*.py' -exec cp --parents {} "../../$to/core.new/" \;)
+(cd "$from/core" && find . \( -name '*.py' -o -name '*.c' \) -exec cp --parents {} "../../$to/core.new/" \;)
 rm -rf "$to/core" && mv "$to/core.new" "$to/core"
 echo "$from/core -> $to/core"

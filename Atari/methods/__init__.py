@@ -40,7 +40,7 @@ def make_rainbow(config: Config, n_actions: int, precision: Precision, generator
         settings,
         n_actions=n_actions,
         trunk=Trunk(env.stack, env.size, encoder.filters, encoder.kernels, encoder.strides, precision),
-        augment=Augmentation(config.augment.order, env.size, env.size, config.augment.pad, config.augment.intensity),
+        augment=Augmentation(config.augment.order, env.size, env.size, config.augment.pad, config.augment.intensity, dtype=precision.dtype),
         generator=generator,
         device=precision.device,
         compile=config.compile,

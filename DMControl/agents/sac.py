@@ -80,11 +80,12 @@ class SAC:
         no_intensity = config.quirks.rl_without_intensity
         names = [n for n in config.augment.order if n != "intensity" or not no_intensity]
         self.augment = Augmentation(
-            names, image.size, image.crop, config.augment.pad, config.augment.intensity, not config.quirks.rl_crop_misses_last
-        )
+            names, image.size, image.crop, config.augment.pad, config.augment.intensity, not config.quirks.rl_crop_misses_last,
+            dtype=precision.dtype,
+        )  # fmt: skip
         self.next_augment = self.augment
         if not config.augment.next_obs:
-            self.next_augment = Augmentation([n for n in names if n == "crop"], image.size, image.crop)
+            self.next_augment = Augmentation([n for n in names if n == "crop"], image.size, image.crop, dtype=precision.dtype)
         self.pixels = PixelPath()
         self.critic_loss = CriticLoss(self.pixels)
         self.objective: Objective | None = None

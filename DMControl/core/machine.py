@@ -93,7 +93,8 @@ def set_threads(threads: int) -> int:
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = threads or min(available, 16)
     torch.set_num_threads(threads)
-    os.environ.setdefault("LP_NUM_THREADS", str(threads))  # Mesa's software renderer takes every core otherwise
+    # Mesa's software renderer takes every core otherwise; 0: it draws in the calling thread, which saves waking another
+    os.environ.setdefault("LP_NUM_THREADS", str(threads if threads > 1 else 0))
     return threads
 
 

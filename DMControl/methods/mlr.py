@@ -27,14 +27,15 @@ def build(config: Config, agent: SAC) -> None:
         mlr.mask.strategy,
         ratio_per_block=quirks.mask_ratio_per_block,
     )
+    pixels = mlr.target == "pixels"
     augment = Augmentation(
-        config.augment.order, image.size, image.crop, config.augment.pad, config.augment.intensity, resample=quirks.resampled_crop
-    )
+        config.augment.order, image.size, image.crop, config.augment.pad, config.augment.intensity, resample=quirks.resampled_crop,
+        dtype=torch.float32 if pixels else handles.precision.dtype,
+    )  # fmt: skip
     decoder = Decoder(
         dim, mlr.window, mlr.decoder.depth, mlr.decoder.width, mlr.decoder.heads, mlr.decoder.mlp_ratio,
         final_norm=not quirks.no_final_norm, precision=handles.precision,
     )  # fmt: skip
-    pixels = mlr.target == "pixels"
     projection = _two_layers(dim, mlr.hidden, dim)
     prediction = _two_layers(dim, mlr.hidden, 3 * image.stack * image.crop**2 if pixels else dim)
     embed_action = nn.Linear(handles.actions, dim) if mlr.action_tokens else None
@@ -65,6 +66,7 @@ def build(config: Config, agent: SAC) -> None:
         one_mask=quirks.one_mask_per_batch,
         pixel_targets=pixels,
         chunk=max(1, handles.chunk // mlr.window),
+        fill=torch.tensor(config.encoder.centre, device=handles.device) if mlr.mask.fill == "mean" else None,
     )
     lr = mlr.lr * (0.5 if quirks.half_mlr_lr else 1.0)
     agent.attach(objective, Adam(objective.trained(), lr, clip=mlr.clip, warmup=mlr.warmup, decay=mlr.decay))

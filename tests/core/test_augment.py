@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from DMControl.core.errors import UserError
+from DMControl.core.method import native
 from DMControl.core.method.augment import Augmentation, Gather, View, resampled
 from DMControl.core.method.frames import Frames, stack_index
 
@@ -41,13 +42,12 @@ def test_crop_is_kornias(seed, n, margin):
     f, a = frames(n, size + margin, seed=seed), Augmentation(("crop",), size + margin, size)
     view = a.draw(n, f.channels, torch.Generator().manual_seed(seed))
     ours = a.view(f, view)
-    assert ours.dtype == torch.uint8
     stage = view.stages[0]
     top, left = stage.rows[:, 0], stage.columns[:, 0]
     box = torch.stack([torch.stack([left, top], 1), torch.stack([left + size - 1, top], 1),
                        torch.stack([left + size - 1, top + size - 1], 1), torch.stack([left, top + size - 1], 1)], 1)  # fmt: skip
     theirs = kornia.geometry.transform.crop_by_indices(f.whole().float(), box.float(), (size, size))
-    assert torch.equal(ours.float(), theirs)
+    assert torch.equal(ours, theirs)
 
 
 def test_crop_offsets_cover_the_range_and_the_quirk_drops_the_last():
@@ -100,15 +100,17 @@ def test_intensity_is_kornias_multiplication():
     torch.testing.assert_close(a.view(f, view), theirs)
 
 
-def test_masked_pixels_are_black_before_the_crop():
+@pytest.mark.parametrize("fill", [None, torch.tensor([52, 78, 103], dtype=torch.uint8)])
+def test_masked_pixels_are_filled_before_the_crop(fill):
     f = frames(4, 10)
     hidden = torch.rand(4, 10, 10, generator=torch.Generator().manual_seed(2)) < 0.5
     inner = torch.arange(6)
     view = View((Gather(inner + torch.tensor([[0], [1], [2], [4]]), inner + torch.tensor([[4], [0], [3], [1]]), None),))
-    ours = Augmentation(("crop",), 10, 6).view(f, view, hidden)
-    dense = f.whole() * ~hidden[:, None]
+    ours = Augmentation(("crop",), 10, 6).view(f, view, hidden, fill)
+    colours = torch.zeros(9) if fill is None else fill.repeat(3)
+    dense = torch.where(hidden[:, None], colours[:, None, None], f.whole())
     for i, (y, x) in enumerate([(0, 4), (1, 0), (2, 3), (4, 1)]):
-        assert torch.equal(ours[i], dense[i, :, y : y + 6, x : x + 6])
+        assert torch.equal(ours[i], dense[i, :, y : y + 6, x : x + 6].float())
 
 
 NAMES = st.lists(st.sampled_from(["crop", "shift", "intensity", "affine", "resized_crop", "blur"]), min_size=0, max_size=4)
@@ -174,3 +176,40 @@ def test_resampled_crop_is_grid_sample_with_mixed_corners(hide):
     shift = resampled(torch.tensor([[16]]), size, out) - torch.arange(16, 100)
     assert shift.abs().max() == pytest.approx(0.16, abs=0.01)  # the size of the quirk
     torch.testing.assert_close(a.view(f[1:3], view[1:3], None if hidden is None else hidden[1:3]), ours[1:3])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 6), st.integers(1, 4), st.sampled_from([1, 3, 8]), st.integers(3, 40), st.data(), st.booleans(), st.booleans(),
+    st.booleans(), st.sampled_from([torch.float32, torch.bfloat16]), st.integers(0, 2**31),
+)  # fmt: skip
+def test_the_compiled_gather_is_torchs(n, stack, channels, size, data, hide, filled, factors, dtype, seed):
+    """Bit for bit, for any size and number of channels, columns in a run or not, hidden pixels and factors or not."""
+    if native.library() is None:
+        pytest.skip("no C compiler, or no AVX2")
+    f, g = frames(n, size, stack, channels, seed), torch.Generator().manual_seed(seed)
+    out = data.draw(st.integers(1, size))
+    a = Augmentation(("crop", "shift") if data.draw(st.booleans()) else ("crop",), size, out, pad=2, dtype=dtype)
+    view = a.draw(n, f.channels, g)
+    stage = view.stages[0]
+    factor = torch.rand(n, generator=g) * 3 if factors else None
+    hidden = torch.rand(n, size, size, generator=g) < 0.5 if hide else None
+    fill = torch.randint(0, 256, (channels,), generator=g, dtype=torch.uint8) if filled else None
+    view = View((Gather(stage.rows, stage.columns, factor, None, stage.run),))
+    ours = a.view(f, view, hidden, fill)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "library", lambda: None)
+        theirs = a.view(f, view, hidden, fill)
+    assert ours.dtype == theirs.dtype == dtype and torch.equal(ours, theirs)
+    assert ours.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_the_gather_is_compiled_where_a_compiler_is(tmp_path, monkeypatch):
+    """In an empty cache, and not at all without a compiler."""
+    if native.library() is None:
+        pytest.skip("no C compiler, or no AVX2")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert native.library.__wrapped__() is not None
+    assert [p.suffix for p in (tmp_path / "mlr").iterdir()] == [".so"]
+    monkeypatch.setattr(native.shutil, "which", lambda name: None)
+    assert native.library.__wrapped__() is None

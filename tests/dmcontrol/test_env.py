@@ -52,11 +52,29 @@ def test_reward_is_summed_over_the_repeat():
     assert np.array_equal(physics(one), physics(four))
 
 
+@pytest.mark.parametrize("task", (*SIX, "humanoid_stand", "stacker_stack_2", "quadruped_fetch"))
+def test_a_step_is_dm_controls(task):
+    """The same states, rewards and ends, though the observation of the true state is left out."""
+    env, theirs = make(task, 2), make(task, 2)
+    env._start(0), theirs._start(0)
+    draw = np.random.default_rng(0)
+    for inner in (env.inner, theirs.inner):
+        inner._step_limit = 12
+    for number in range(6):
+        action = draw.uniform(-1, 1, env.action_dim).astype(np.float32)
+        scaled = np.clip(env.low + (action.astype(np.float64) + 1) * 0.5 * (env.high - env.low), env.low, env.high)
+        found = [theirs.inner.step(scaled) for _ in range(2)]
+        reward, terminal = env._advance(action)
+        assert reward == sum(float(step.reward or 0) for step in found) and env.over == found[-1].last() == (number == 5)
+        assert terminal == (found[-1].last() and found[-1].discount == 0.0)
+        assert np.array_equal(physics(env), physics(theirs))
+
+
 def test_actions_are_scaled_to_the_task():
     env = make("finger_spin")
     env.low, env.high = np.array([-2.0, 0.0]), np.array([2.0, 4.0])
     seen = []
-    env.inner.step = lambda a: seen.append(a) or type("T", (), {"reward": 0.0, "last": lambda self: True, "discount": 1.0})()
+    env._simulate = lambda action: seen.append(action) or (0.0, 1.0)
     for action in ([-1, -1], [0, 0], [1, 1]):
         env._advance(np.array(action, np.float32))
     assert np.allclose(seen, [[-2, 0], [0, 2], [2, 4]])

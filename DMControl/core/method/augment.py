@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from ..errors import UserError, nearest
 from ..machine import refuse_in_recording
+from . import native
 from .frames import Frames
 
 INDEXED = ("crop", "shift", "intensity")
@@ -86,6 +87,7 @@ class Augmentation:
     strength: float = 0.05  # of intensity
     last_offset: bool = True  # whether the crop may lie at the far edge
     resample: bool = False  # crop as kornia 0.4.1 did: bilinear, up to 0.16 pixels off
+    dtype: torch.dtype = torch.float32  # of the views; the encoder's format saves it a conversion
     layers: dict[str, torch.nn.Module] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -152,18 +154,18 @@ class Augmentation:
             stages.append(Gather(rows, columns, factor, between, run))
         return View(tuple(stages))
 
-    def view(self, frames: Frames, view: View, hidden: Tensor | None = None) -> Tensor:
-        """The augmented frames, (N, C, out, out), values 0..255; uint8 where pixels are only moved, else float.
+    def view(self, frames: Frames, view: View, hidden: Tensor | None = None, fill: Tensor | None = None) -> Tensor:
+        """The augmented frames, (N, C, out, out), values 0..255.
 
-        hidden: (N, size, size) bool; these pixels are set to black before the augmentation.
+        hidden: (N, size, size) bool; before the augmentation these pixels become black, or fill, a uint8 value per colour of a frame.
         """
         first, *rest = view.stages
-        image = _read(frames, first, hidden)
+        image = _read(frames, first, torch.float32 if rest else self.dtype, hidden, fill)
         for stage in rest:
             if isinstance(stage, Library):
-                image = stage.layer(image.float() / 255, params=stage.parameters) * 255
+                image = stage.layer(image / 255, params=stage.parameters) * 255
             else:
-                image = _read(Frames.of_images(image), stage, None)
+                image = _read(Frames.of_images(image), stage, torch.float32)
         return image
 
     def _draw_kornia(self, name: str, shape: tuple[int, ...], generator: torch.Generator) -> Library:
@@ -185,28 +187,37 @@ def resampled(offset: Tensor, size: int, out: int) -> Tensor:
     return ((inner + offset) * size / (size - 1) - 0.5).clamp(0, size - 1)
 
 
-def _read(frames: Frames, stage: Gather, hidden: Tensor | None) -> Tensor:
+def _read(frames: Frames, stage: Gather, dtype: torch.dtype, hidden: Tensor | None = None, fill: Tensor | None = None) -> Tensor:
+    """The pixels of a stage times its factors, (N, C, h, w) in channels_last."""
     if stage.between is None:
-        image = _take(frames, stage, stage.rows, stage.columns, hidden)
+        image = native.gather(frames, stage.rows, stage.columns, stage.run, dtype, stage.factor, hidden, fill)
+        if image is not None:
+            return image
+        image = _take(frames, stage, stage.rows, stage.columns, hidden, fill)
     else:  # bilinear between four pixels
         down, right = stage.between[0][:, None, :, None], stage.between[1][:, None, None, :]
         below = (stage.rows + 1).clamp(max=frames.store.shape[2] - 1)
         beside = (stage.columns + 1).clamp(max=frames.store.shape[3] - 1)
-        corners = [_take(frames, stage, r, c, hidden) for r in (stage.rows, below) for c in (stage.columns, beside)]
+        corners = [_take(frames, stage, r, c, hidden, fill) for r in (stage.rows, below) for c in (stage.columns, beside)]
         upper = corners[0] * (1 - right) + corners[1] * right
         lower = corners[2] * (1 - right) + corners[3] * right
         image = upper * (1 - down) + lower * down
-    if stage.factor is None:
-        return image
-    return image.to(torch.float32, copy=True).mul_(stage.factor[:, None, None, None])
+    if stage.factor is not None:
+        image = image * stage.factor[:, None, None, None]
+    return image.to(dtype, memory_format=torch.channels_last)
 
 
-def _take(frames: Frames, stage: Gather, rows: Tensor, columns: Tensor, hidden: Tensor | None) -> Tensor:
+def _take(frames: Frames, stage: Gather, rows: Tensor, columns: Tensor, hidden: Tensor | None, fill: Tensor | None) -> Tensor:
     def read(source: Frames) -> Tensor:
         return source.crop(rows, columns[:, :1], columns.shape[1]) if stage.run else source.gather(rows, columns)
 
     image = read(frames)  # (N, C, h, w)
-    return image if hidden is None else image.masked_fill_(read(Frames.of_images(hidden[:, None])), 0)
+    if hidden is None:
+        return image
+    covered = read(Frames.of_images(hidden[:, None]))
+    if fill is None:
+        return image.masked_fill_(covered, 0)
+    return torch.where(covered, fill.repeat(image.shape[1] // len(fill))[:, None, None], image)
 
 
 def _kornia_layer(name: str, out: int) -> torch.nn.Module:

@@ -50,7 +50,7 @@ class Trunk(nn.Module):
     def forward(self, image: Tensor, scale: float = 1 / 255) -> Tensor:
         planar = self.planar_gradients and torch.is_grad_enabled()
         layout = torch.contiguous_format if planar else torch.channels_last
-        x = image.contiguous(memory_format=layout).to(self.precision.dtype)
+        x = image.to(self.precision.dtype, memory_format=layout)
         first, *rest = self.convs
         weight = first.weight * scale  # (x - centre) * scale is part of the first convolution, which saves a pass over the pixels
         bias = first.bias - weight.sum((2, 3)) @ self.centre if self.centred else first.bias

@@ -53,7 +53,9 @@ class Reconstruction(Objective):
         pixel_targets: bool = False,
         batch_size: int | None = None,
         chunk: int | None = None,
+        fill: Tensor | None = None,
     ) -> None:
+        """fill: the colour of hidden pixels, a value per colour of a frame, 0..255; None: black."""
         super().__init__()
         self.window, self.batch_size, self.chunk = masks.window, batch_size, chunk
         self.masks, self.augment, self.one_mask, self.pixel_targets = masks, augment, one_mask, pixel_targets
@@ -61,6 +63,7 @@ class Reconstruction(Objective):
         self.projection, self.prediction = projection, prediction
         self.target_encoder, self.target_projection = target_encoder, target_projection
         self.targets, self.pixels, self.clip_heads = targets, pixels, clip_heads
+        self.register_buffer("fill", None if fill is None else fill.to(torch.uint8), persistent=False)
 
     def parts(self, sequence: Sequence, generator: torch.Generator, view: View | None = None) -> Iterator[MaskedSequence]:
         b, k = sequence.action.shape[:2]
@@ -85,7 +88,7 @@ class Reconstruction(Objective):
     def encode(self, part: MaskedSequence) -> tuple[Tensor, Tensor | None, Tensor]:
         """Masked states (B, K, d), action tokens (B, K, d), targets (B, K, p)."""
         b, k = part.sequence.action.shape[:2]
-        masked = self.augment.view(part.sequence.obs, part.masked_view, part.hidden)  # mask, then augment: (B*K, C, h, w)
+        masked = self.augment.view(part.sequence.obs, part.masked_view, part.hidden, self.fill)  # mask, then augment: (B*K, C, h, w)
         clear = self.augment.view(part.sequence.obs, part.target_view)
         states = self.encoder(self.pixels(masked)).view(b, k, -1)
         actions = None if self.embed_action is None else self.embed_action(part.sequence.action)
@@ -125,7 +128,8 @@ class Reconstruction(Objective):
         one = sequence[0:1]
         hidden = self.masks.pixels(self.masks.draw(1, generator))[0]  # (K, size, size)
         frames = Frames(one.obs.store, one.obs.index[:, -1:]).whole()
-        return {"frames": frames, "masked": frames * ~hidden[:, None]}
+        fill = torch.zeros_like(frames) if self.fill is None else self.fill[:, None, None]
+        return {"frames": frames, "masked": torch.where(hidden[:, None], fill, frames)}
 
     def dependence(self, sequence: Sequence, generator: torch.Generator) -> dict[str, float]:
         """Whether the prediction depends on the input. Three losses: with a sequence's own states and actions (own), with those of
