@@ -5,4 +5,4 @@
 #   scripts/ledger.sh --check             only check that rows, curves, readouts and published tables are as they were written
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
-exec .venv/bin/python -m scripts.ledger.collect "$@"
+exec "$project_python" -m scripts.ledger.collect "$@"

@@ -150,6 +150,32 @@ def test_setup_shares_a_gpu_build_of_torch(root, tmp_path, theirs, kept):
         assert "setup: installing" in done.stdout, "what was shared is gone"
 
 
+def test_every_script_takes_its_interpreter_from_setup(root):
+    for script in (root / "scripts").glob("*.sh"):
+        assert script.name == "setup.sh" or ".venv/" not in script.read_text(), script
+
+
+def test_an_interpreter_of_the_users_is_used_as_it_is(root, tmp_path):
+    """MLR_PYTHON: nothing is installed, also where there is no .venv."""
+    for name in ("scripts", "DMControl", "Atari", "configs", "results", "requirements.txt"):
+        (tmp_path / name).symlink_to(root / name)
+    (tmp_path / "scripts").unlink()
+    shutil.copytree(root / "scripts", tmp_path / "scripts")
+    environment = os.environ | {"MLR_PYTHON": sys.executable, "PYTHON": "/nowhere"}
+    done = subprocess.run([tmp_path / "scripts/ledger.sh", "--check"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and "unchanged" in done.stdout, done.stderr
+    words = ["pong", "--gpus", "none", "--dry-run"]
+    done = subprocess.run([tmp_path / "scripts/run_atari.sh", *words], env=environment, capture_output=True, text=True)
+    assert done.stdout.startswith(f"+ {sys.executable} -u -m Atari.train game=pong"), done.stderr
+    assert not (tmp_path / ".venv").exists()
+    without_torch = tmp_path / "python"
+    without_torch.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S "$@"\n')
+    without_torch.chmod(0o755)
+    for python in (without_torch, "/nowhere/python3"):
+        done = subprocess.run([tmp_path / "scripts/ledger.sh"], env=environment | {"MLR_PYTHON": python}, capture_output=True, text=True)
+        assert done.returncode == 2 and f"MLR_PYTHON={python} must be" in done.stderr, done.stderr
+
+
 def test_sync_core_copies(root, tmp_path):
     for tree in ("DMControl", "Atari"):
         (tmp_path / tree / "core").mkdir(parents=True)
