@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from DMControl.settings import read_config
@@ -106,6 +108,25 @@ def test_bench_finds_each_method_that_it_times():
         subjects = [Subject(tree, [*arguments[tree], f"method={method}"]) for method in methods]
         found = {path for subject in subjects for _, path, _ in subject.timed_methods()}
         assert found == {path for paths in PARTS[tree.name].values() for path in paths}
+
+
+def test_bench_fills_the_replay_as_a_run_does():
+    subject = Subject(DMCONTROL, ["preset=debug", "replay.capacity=600"])  # two episodes of 250 steps, and a part of a third
+    env, filled = subject.env, subject.replay
+    added = DMCONTROL.make_replay(subject.config, env, subject.agent)
+    frame = filled.store.frames[0].permute(1, 2, 0).numpy()
+    for step in range(600):
+        if step % 250 == 0:
+            added.start(frame)
+        added.add(np.zeros(env.action_dim, np.float32), 0.0, False, step % 250 == 249, frame)
+    assert env.episode_length == 250 and len(filled) == len(added) == 600
+    for name in ("frame", "age", "ends", "not_done", "reward", "bounds"):
+        assert torch.equal(getattr(filled, name), getattr(added, name)), name
+    assert torch.equal(filled.store.frames, added.store.frames) and (filled.host == added.host).all()
+    assert filled.action.std() > 0.5
+    for replay in (filled, added):  # both go on alike
+        replay.add(np.zeros(env.action_dim, np.float32), 1.0, False, False, frame)
+    assert len(filled) == len(added) and torch.equal(filled.frame, added.frame) and torch.equal(filled.age, added.age)
 
 
 def test_bench_writes_its_table(root, tmp_path):
