@@ -53,6 +53,13 @@ class Tree:
         """A run with everything it needs, at its first step."""
         return self.load("train").make_trainer(config, command)
 
+    def acting(self, networks: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """Of an agent's networks those that act and describe observations: without slow copies, objective and Q functions."""
+        found = {name: dict(part) for name, part in networks.items() if isinstance(part, Mapping) and name not in ("target", "objective")}
+        if "critic" in found:
+            found["critic"] = {key: value for key, value in found["critic"].items() if key.startswith("encoder.")}
+        return {name: part for name, part in found.items() if part}
+
     def updates(self, config: Any, steps: int) -> int:
         """Updates in that many agent steps."""
         return self.load("core.run.trainer").updates_until(config.train, steps)
