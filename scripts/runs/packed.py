@@ -19,8 +19,8 @@ from DMControl.core.errors import UserError
 from DMControl.core.run.checkpoint import Checkpoints
 from DMControl.core.run.evaluation import PACKED
 from DMControl.core.run.files import write_whole
-from scripts.runs.finished import run_folders
-from scripts.trees import TREES, Tree
+from DMControl.core.run.paths import parse_path
+from scripts.trees import TREES, tree_named
 
 FILES, FILE_BYTES, ALL_BYTES = 7, 15_900_000, 62_000_000
 RECORDS = ("config.yaml", "origin.json", "result.json", "train.csv", "eval.csv", "crash.log")
@@ -59,20 +59,24 @@ class Pack:
                 archive.addfile(member, io.BytesIO(data))
 
 
-def pack(runs: Path, folder: Path, more: Parts | None = None) -> Pack:
-    """All runs under `runs`, and other small files. Records come first, then the policies of the runs that went furthest."""
+def pack(runs: list[Path], folder: Path, more: Parts | None = None) -> Pack:
+    """These runs, and other small files. Records come first, then the policies of the runs that went furthest."""
     for old in folder.glob("packed-*.tar"):
         old.unlink()
     made = Pack(folder)
-    found = {run: tree for tree in TREES for run in run_folders(runs, tree, "config.yaml")}
     for name, data in (more or {}).items():
         made.add({name: data})
-    for run in found:
-        made.add({f"{run.relative_to(runs)}/{name}": (run / name).read_bytes() for name in RECORDS if (run / name).exists()})
-    for run in sorted(found, key=progress, reverse=True):
-        if policy := policy_of(run, found[run]):
-            made.add({f"{run.relative_to(runs)}/{name}": data for name, data in policy.items()})
+    for run in runs:
+        made.add({f"{short(run)}/{name}": (run / name).read_bytes() for name in RECORDS if (run / name).exists()})
+    for run in sorted(runs, key=progress, reverse=True):
+        if policy := policy_of(run):
+            made.add({f"{short(run)}/{name}": data for name, data in policy.items()})
     return made
+
+
+def short(run: Path) -> str:
+    """The path of a run below the folder of all runs."""
+    return "/".join(run.parts[-4:])
 
 
 def progress(run: Path) -> tuple[bool, int]:
@@ -81,12 +85,12 @@ def progress(run: Path) -> tuple[bool, int]:
     return (run / "result.json").exists(), rows
 
 
-def policy_of(run: Path, tree: Tree) -> Parts:
+def policy_of(run: Path) -> Parts:
     """The networks that act, from the newest save."""
     saved = Checkpoints(run / "checkpoint").load(("agent",), torch.device("cpu"))
     if saved is None:
         return {}
-    networks = tree.acting(saved[1]["agent"])
+    networks = tree_named(parse_path(run).benchmark).acting(saved[1]["agent"])
     halved = {name: {k: v.half() if v.is_floating_point() else v for k, v in part.items()} for name, part in networks.items()}
     with tempfile.TemporaryDirectory() as place:
         made = Checkpoints(Path(place) / PACKED).save(saved[0]["step"], halved, [])

@@ -12,7 +12,7 @@ from Atari.methods import METHODS, make_agent
 from Atari.settings import read_config
 from Atari.train import make_replay
 from tests import on_gpu, on_meta, plain
-from tests.dmcontrol.test_fast import Operations
+from tests.operations import Operations
 
 CPU = torch.device("cpu")
 

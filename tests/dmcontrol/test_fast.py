@@ -5,7 +5,6 @@ import copy
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from DMControl.agents import sac
 from DMControl.core.machine import HostNeeded, Precision
@@ -15,6 +14,7 @@ from DMControl.methods import METHODS, make_agent
 from DMControl.replay import Replay
 from DMControl.settings import read_config
 from tests import on_gpu, on_meta, plain
+from tests.operations import Operations
 
 CPU = torch.device("cpu")
 BATCHES = ("sac.batch_size=32", "mlr.batch_size=8")
@@ -89,21 +89,6 @@ def test_bf16_follows_plain_fp32(monkeypatch):
             assert losses[name] == pytest.approx(others[name], rel=0.03, abs=0.01)
     apart, moved = plain.apart(fast, expected)
     assert 0 < apart < 0.25 * moved
-
-
-class Operations(TorchDispatchMode):
-    """Each operation with the numbers that the host gives it."""
-
-    def __init__(self):
-        super().__init__()
-        self.seen = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        flat, _ = torch.utils._pytree.tree_flatten((args, kwargs or {}))
-        if "_fused_adam" not in str(func):  # on a CPU the host gives it the rate
-            tensors = [tuple(a.shape) for a in flat if isinstance(a, torch.Tensor)]
-            self.seen.append((str(func), tensors, [a for a in flat if isinstance(a, (bool, int, float, str))]))
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("method", METHODS)

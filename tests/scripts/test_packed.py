@@ -27,7 +27,7 @@ def pack(day, tmp_path):
     def make(name="out", **more):
         out = tmp_path / name
         out.mkdir()
-        made = packed.pack(day[0], out, **more)
+        made = packed.pack([day[0] / folder for folder in FOLDERS.values()], out, **more)
         return made, sorted(out.glob("packed-*.tar"))
 
     return make
@@ -78,7 +78,7 @@ def test_a_run_that_went_on_replaces_what_was_taken_in_before(day, ledger, pack,
     whole = (folder / "eval.csv").read_bytes()
     (folder / "eval.csv").write_bytes(b"".join(whole.splitlines(keepends=True)[:3]))
     (tmp_path / "early").mkdir()
-    packed.pack(parts, tmp_path / "early")
+    packed.pack([folder], tmp_path / "early")
     early, late = sorted((tmp_path / "early").glob("*.tar")), pack()[1]
     for files, count in ((early, 3), (late, 4), (early, 4)):
         assert not packed.unpack(files, runs)
