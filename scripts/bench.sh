@@ -2,4 +2,4 @@
 # Speed of an update, part by part: scripts/bench.sh [tree=dmcontrol|atari] [preset=...] [precision=...] [updates=N] [--json FILE] [key=value ...]
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
-exec .venv/bin/python -m scripts.bench.bench "$@"
+exec "$project_python" -m scripts.bench.bench "$@"

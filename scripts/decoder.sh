@@ -2,4 +2,4 @@
 # What MLR's decoder learns from a saved encoder that stands still: scripts/decoder.sh RUN_DIR [updates=600] [key=value ...]
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
-exec .venv/bin/python -m scripts.probes.decoder "$@"
+exec "$project_python" -m scripts.probes.decoder "$@"

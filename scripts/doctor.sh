@@ -5,4 +5,4 @@
 #   scripts/doctor.sh game=pong                checks the Atari tree
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
-exec .venv/bin/python -m scripts.runs.doctor "$@"
+exec "$project_python" -m scripts.runs.doctor "$@"

@@ -85,7 +85,7 @@ side_by_side() { # as many runs as fit into the GPU with the least free memory, 
     "and there are $cores cores (JOBS=... to choose)"
 }
 
-finished() { mapfile -t folders < <(.venv/bin/python -m scripts.runs.finished "$runs" "$@"); }
+finished() { mapfile -t folders < <("$project_python" -m scripts.runs.finished "$runs" "$@"); }
 
 judge() { # finished runs in every world; distracting_cs 0.5 comes last, so a run that has it was judged in all of them before
   local folder folders
@@ -93,7 +93,7 @@ judge() { # finished runs in every world; distracting_cs 0.5 comes last, so a ru
   finished benchmark=dmcontrol task=cartpole_swingup preset=madi_small name=
   for folder in "${folders[@]}"; do
     if ((signal)) || grep -q ",distracting_cs,0.5," "$folder/eval.csv"; then continue; fi
-    go .venv/bin/python -m DMControl.evaluate run="$folder" worlds=clean,color_easy,color_hard,video_easy,video_hard,distracting_cs
+    go "$project_python" -m DMControl.evaluate run="$folder" worlds=clean,color_easy,color_hard,video_easy,video_hard,distracting_cs
   done
 }
 
@@ -145,11 +145,11 @@ if ((${#dry[@]})); then all; exit 0; fi
 # ---- mistakes that would show only after hours
 source scripts/setup.sh
 if [[ " ${stages[*]} " == *" paper "* && $gpus != none ]]; then
-  .venv/bin/python -c 'import torch; exit(not torch.cuda.is_available())' ||
+  "$project_python" -c 'import torch; exit(not torch.cuda.is_available())' ||
     fail "paper is for a GPU, and torch sees none here: a run would take 50 to 330 hours; --gpus none does it all the same"
 fi
 listed=$(dry=(--dry-run) && all)
-.venv/bin/python -m scripts.ledger.conflicts "$results" <<<"$listed"
+"$project_python" -m scripts.ledger.conflicts "$results" <<<"$listed"
 
 mkdir -p "$runs"
 trap 'stop 2' INT

@@ -30,7 +30,7 @@ sets+=("$tasks" "$methods")
 name=""
 for setting in "${settings[@]}"; do [[ $setting == name=* ]] && name=${setting#name=}; done
 source scripts/setup.sh
-queue=$(.venv/bin/python -m scripts.runs.queue "$benchmark" "$runs" "$preset" "$name" "$seeds" "${sets[@]}") || exit 2
+queue=$("$project_python" -m scripts.runs.queue "$benchmark" "$runs" "$preset" "$name" "$seeds" "${sets[@]}") || exit 2
 mapfile -t queue <<<"$queue"
 
 # ---- slots: each GPU jobs times, or the CPU jobs times
@@ -48,7 +48,7 @@ declare -A run_of=() slot_of=() log_of=()
 
 start() { # task method seed folder log
   local run=${4##*"/$benchmark/"} slot=${slots[0]} log=$5
-  local command=(python -u -m "$module" "$key=$1" "method=$2" "preset=$preset" "seed=$3" "runs=$runs" "${settings[@]}")
+  local command=("$project_python" -u -m "$module" "$key=$1" "method=$2" "preset=$preset" "seed=$3" "runs=$runs" "${settings[@]}")
   # the training itself compares the user's own settings with those of a finished run
   if [ -f "$4/result.json" ] && [ ${#own[@]} -eq 0 ]; then
     echo "finished, skipped: $4"
@@ -58,12 +58,12 @@ start() { # task method seed folder log
   local device=(env "CUDA_VISIBLE_DEVICES=$slot") line
   if [ "$slot" = cpu ]; then device=() command+=(device=cpu); fi
   slots=("${slots[@]:1}")
-  printf -v line '%q ' "${device[@]}" .venv/bin/"${command[@]}"
+  printf -v line '%q ' "${device[@]}" "${command[@]}"
   printf '+ %s>> %q 2>&1\n' "$line" "$log"
   if $dry; then slots+=("$slot"); return; fi
   mkdir -p "${log%/*}"
   # setsid: Ctrl-C reaches this script alone, which asks each run once to save
-  setsid "${device[@]}" .venv/bin/"${command[@]}" >>"$log" 2>&1 </dev/null &
+  setsid "${device[@]}" "${command[@]}" >>"$log" 2>&1 </dev/null &
   run_of[$!]=$run slot_of[$!]=$slot log_of[$!]=$log
 }
 
@@ -88,9 +88,11 @@ collect() { # wait for a run to end, take its slot back
   unset "run_of[$pid]"
 }
 
-stop() { # ask every run to save and end; the second time each ends at once
+stop() { # ask every run to save and end; the second time each ends at once, even one that hangs in a driver
+  local how=TERM
+  if [ -n "$signal" ]; then how=KILL; fi
   signal=$1
-  ((${#run_of[@]})) && kill -TERM "${!run_of[@]}" 2>/dev/null
+  ((${#run_of[@]})) && kill "-$how" "${!run_of[@]}" 2>/dev/null
 }
 
 # ---- all of them

@@ -2,4 +2,4 @@
 # What a masking agent sees in every world: scripts/masks.sh RUN_DIR [worlds=clean,video_hard,...] [intensities=0.1,...] [steps=N] [data.video=DIR ...]
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
-exec .venv/bin/python -m scripts.media.masks "$@"
+exec "$project_python" -m scripts.media.masks "$@"

@@ -5,4 +5,4 @@
 # The options are those of run_dmcontrol.sh and run_atari.sh, but for --then.
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
-exec .venv/bin/python -m scripts.runs.plan "$@"
+exec "$project_python" -m scripts.runs.plan "$@"

@@ -2,4 +2,4 @@
 # Small animations of finished runs for README, under 1 MB each: scripts/policies.sh RUN_DIR ...
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
-exec .venv/bin/python -m scripts.media.policies "$@"
+exec "$project_python" -m scripts.media.policies "$@"

@@ -3,4 +3,4 @@
 # Further settings go through to the training: scripts/quickstart.sh env_steps=100000
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
-exec .venv/bin/python -m scripts.runs.quickstart "$@"
+exec "$project_python" -m scripts.runs.quickstart "$@"

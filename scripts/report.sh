@@ -3,4 +3,4 @@
 #   scripts/report.sh --readme README.md    its section Evidence as well
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
-exec .venv/bin/python -m scripts.report.report "$@"
+exec "$project_python" -m scripts.report.report "$@"

@@ -3,4 +3,4 @@
 #   scripts/screenshot.sh [--runs DIR]     needs Chromium: apt-get install chromium
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
-exec .venv/bin/python -m scripts.media.screenshot "$@"
+exec "$project_python" -m scripts.media.screenshot "$@"

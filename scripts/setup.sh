@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Make .venv and install requirements.txt, once; later calls return at once. Other scripts source this file.
+# Make .venv and install requirements.txt, once; later calls return at once. Other scripts source this file and use $project_python.
 #   PYTHON=python3.12 scripts/setup.sh      to choose the interpreter
+#   MLR_PYTHON=python3 scripts/...          every script uses this interpreter as it is, and nothing is installed
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 _torch() { # whether this interpreter has a torch that the code runs with
   "$1" -c 'from importlib.metadata import version as v; exit(v("torch").split(".")[:2] not in (["2", "11"], ["2", "12"], ["2", "13"]))' 2>/dev/null
@@ -34,4 +35,13 @@ END
   grep -v "$pin" requirements.txt | "$own" -m pip install -q --disable-pip-version-check -r /dev/stdin || return 1
   cp requirements.txt "$stamp"
 }
-_setup || exit $?
+if [ -n "${MLR_PYTHON:-}" ]; then
+  project_python=$MLR_PYTHON
+  if ! _python "$project_python" || ! _torch "$project_python"; then
+    echo "error: MLR_PYTHON=$MLR_PYTHON must be a Python 3.11 or 3.12 that has torch 2.11 to 2.13" >&2
+    exit 2
+  fi
+else
+  project_python=.venv/bin/python
+  _setup || exit $?
+fi

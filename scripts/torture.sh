@@ -5,4 +5,4 @@
 #   scripts/torture.sh 50 tree=atari faults=kill,nan
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
-exec .venv/bin/python -m scripts.torture.torture "$@"
+exec "$project_python" -m scripts.torture.torture "$@"

@@ -53,6 +53,13 @@ class Tree:
         """A run with everything it needs, at its first step."""
         return self.load("train").make_trainer(config, command)
 
+    def acting(self, networks: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        """Of an agent's networks those that act and describe observations: without slow copies, objective and Q functions."""
+        found = {name: dict(part) for name, part in networks.items() if isinstance(part, Mapping) and name not in ("target", "objective")}
+        if "critic" in found:
+            found["critic"] = {key: value for key, value in found["critic"].items() if key.startswith("encoder.")}
+        return {name: part for name, part in found.items() if part}
+
     def updates(self, config: Any, steps: int) -> int:
         """Updates in that many agent steps."""
         return self.load("core.run.trainer").updates_until(config.train, steps)
@@ -116,12 +123,24 @@ class DMControlTree(Tree):
         return replay(capacity, env.episode_length, image.stack, image.size, env.action_dim, agent.device, agent.generator)
 
     def fill(self, replay: Any, env: Any, rng: Any) -> None:
-        """Transitions of random actions, as many as fit; one frame stands for all, because rendering them would take hours."""
-        frame = env.reset()
-        while len(replay) < replay.capacity:
-            replay.start(frame)
-            for t in range(env.episode_length):
-                replay.add(self.random_action(env, rng), 0.0, False, t == env.episode_length - 1, frame)
+        """Transitions of random actions, as many as fit, loaded as from a save. One frame stands for all: rendering would take hours."""
+        import torch  # not at the top: launchers import this file and need no torch
+
+        count, length, step = replay.capacity, env.episode_length, torch.arange(replay.capacity)
+        arrays = {
+            "action": torch.from_numpy(rng.uniform(-1, 1, (count, env.action_dim))).float(),
+            "reward": torch.zeros(count, 1),
+            "not_done": torch.ones(count, 1),
+            "frame": step + step // length,  # an episode has one frame more than transitions
+            "age": step % length,
+            "ends": step % length == length - 1,
+        }
+        frames = count + -(-count // length)
+        counters = {"added": count, "frames_added": frames, "oldest": 0, "current_age": (count - 1) % length + 1}
+        state = {"arrays": arrays, "counters": counters | {"capacity": count, "slots": replay.slots}}
+        frame = env.reset().transpose(2, 0, 1).tobytes()
+        segments = [{"first": first, "count": min(length, frames - first)} for first in range(0, frames, length)]
+        replay.load_state_dict(state, segments, lambda segment: frame * segment["count"])
 
     def make_stack(self, config: Any, device: Any) -> Any:
         """What an agent sees of an episode. It begins with start(frame)."""

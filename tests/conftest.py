@@ -10,6 +10,10 @@ import torch
 GOLDEN = Path(os.environ.get("MLR_GOLDEN") or Path(__file__).parent / "golden")
 ROOT = Path(__file__).resolve().parents[1]
 
+# on a GPU numbers compare only if fp32 stays fp32, and if no sum depends on which thread is first
+torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+torch.backends.cudnn.deterministic = True
+
 
 @pytest.fixture(scope="session")
 def golden():
@@ -30,3 +34,19 @@ def root() -> Path:
 @pytest.fixture(autouse=True)
 def _threads():
     torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items):
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("cuda"):
+                item.add_marker(pytest.mark.skip(reason="needs a GPU"))
+
+
+@pytest.fixture(scope="module", params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def device(request):
+    """Tensors that a test makes without naming a device are on this one."""
+    before = torch.get_default_device()
+    torch.set_default_device(request.param)
+    yield torch.device(request.param)
+    torch.set_default_device(before)

@@ -16,6 +16,7 @@ import torch
 from .errors import UserError
 
 GIB = 2**30
+VECTOR_UNITS = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512-BF16", "avx512f": "AVX-512", "avx2": "AVX2"}  # of x86, best first
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,12 @@ def cpu_info(key: str) -> str:
 
 def cpu_flags() -> set[str]:
     return set(cpu_info("flags").split())
+
+
+def vector_units() -> list[str]:
+    """What the processor computes many numbers at once with, best first."""
+    flags = cpu_flags()
+    return [name for flag, name in VECTOR_UNITS.items() if flag in flags]
 
 
 def planar_gradients(precision: Precision, filters: int) -> bool:
@@ -198,7 +205,6 @@ def describe(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     name = cpu_info("model name") or platform.processor() or platform.machine()
-    known = (("amx_bf16", "AMX"), ("avx512_bf16", "AVX-512-BF16"), ("avx512f", "AVX-512"), ("avx2", "AVX2"))
-    flags, threads = cpu_flags(), torch.get_num_threads()
-    vectors = next((f" with {label}" for flag, label in known if flag in flags), "")  # virtual machines may hide the model name
+    threads = torch.get_num_threads()
+    vectors = "".join(f" with {unit}" for unit in vector_units()[:1])  # virtual machines may hide the model name
     return f"{name}{vectors}, {threads} thread{'s' * (threads > 1)}"

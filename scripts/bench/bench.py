@@ -3,7 +3,9 @@
 scripts/bench.sh                                both trees, presets paper and small, precision auto
 scripts/bench.sh tree=dmcontrol preset=small precision=fp32 updates=10
 scripts/bench.sh tree=dmcontrol preset=madi method=madi task=walker_walk     with method=svea beside it: what the Masker adds
-scripts/bench.sh --json results/bench/mine.json     keeps the measurements
+scripts/bench.sh --json mine.json                   writes the measurements into a file
+scripts/bench.sh --keep                             keeps them in results/bench/, in the file of this kind of hardware
+scripts/bench.sh tree=atari preset=paper --profile FILE     writes the slowest operations of an update into a file
 scripts/bench.sh --table                            writes the table in results/bench/README.md from all that is kept there
 
 Further key=value arguments go to the configuration of the tree (task=..., game=..., mlr.window=...).
@@ -28,8 +30,9 @@ import torch
 from DMControl.core import machine
 from DMControl.core.errors import UserError, run_main
 from DMControl.core.run.folder import commit
+from scripts.bench.profiles import profile
 from scripts.bench.subjects import Clock, Subject
-from scripts.bench.tables import show, write_table
+from scripts.bench.tables import keep, show, write_table
 from scripts.trees import TREES, Tree, tree_named
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -138,9 +141,9 @@ def result(subject: Subject, timings: dict[str, Any], product: float, fastest: f
     }
 
 
-def measure_here(tree: Tree, preset: str, updates: int, rest: list[str]) -> dict[str, Any]:
+def make_subject(tree: Tree, preset: str, rest: list[str]) -> Subject:
     own = [a for a in rest if not any(a.startswith(f"{other.task}=") for other in TREES if other is not tree)]
-    return measure(Subject(tree, [*own, f"preset={preset}"]), updates)
+    return Subject(tree, [*own, f"preset={preset}"])
 
 
 def measure_apart(tree: Tree, preset: str, updates: int, rest: list[str]) -> dict[str, Any]:
@@ -171,6 +174,14 @@ def option(arguments: list[str], name: str) -> Path | None:
     return file
 
 
+def hardware_here() -> str:
+    """What the processor can and cannot."""
+    units = machine.vector_units()
+    missing = [unit for unit in machine.VECTOR_UNITS.values() if unit not in units]
+    name = machine.cpu_info("model name") or platform.processor() or platform.machine()
+    return f"processor: {name} with {', '.join(units) or 'none of these'}" + (f", without {', '.join(missing)}" if missing else "")
+
+
 def main(arguments: list[str]) -> int:
     machine.keep_freed_memory()
     options, updates, rest = {"tree": ",".join(tree.name for tree in TREES), "preset": "paper,small"}, 6, []
@@ -180,7 +191,9 @@ def main(arguments: list[str]) -> int:
         print(f"written: {write_table(ROOT / 'results' / 'bench')}")
         return 0
     arguments = list(arguments)
-    target, one = option(arguments, "--json"), option(arguments, "--one")
+    target, one, profiled = (option(arguments, name) for name in ("--json", "--one", "--profile"))
+    kept = "--keep" in arguments
+    arguments = [argument for argument in arguments if argument != "--keep"]
     for argument in arguments:
         key, _, value = argument.partition("=")
         if key in options:
@@ -194,20 +207,29 @@ def main(arguments: list[str]) -> int:
     cases = [(tree_named(tree), preset) for tree in options["tree"].split(",") for preset in options["preset"].split(",")]
     context = {"date": date.today().isoformat(), "commit": commit(), "torch": torch.__version__, "python": platform.python_version()}
     results: list[dict[str, Any]] = []
+    if profiled is not None and len(cases) > 1:
+        raise UserError("--profile is for one tree and one preset: tree=atari preset=paper")
+    if one is None:
+        print(hardware_here())
     try:
         for tree, preset in cases:
-            result = (measure_here if len(cases) == 1 else measure_apart)(tree, preset, updates, rest)
+            alone = make_subject(tree, preset, rest) if len(cases) == 1 else None
+            result = measure(alone, updates) if alone else measure_apart(tree, preset, updates, rest)
             if one is not None:
                 one.write_text(json.dumps(result))
             results.append(result)
-            if len(cases) == 1:
+            if alone:
                 show(result)
+            if kept:
+                print(f"kept: {keep(ROOT / 'results' / 'bench', {**context, **result})}")
             if target is not None:
                 target.write_text(json.dumps({**context, "results": results}, indent=1) + "\n")
+            if profiled is not None:
+                profiled.write_text(profile(alone))
     except KeyboardInterrupt:
         if one is None:
-            kept = f", kept in {target}" if target is not None and results else ""
-            print(f"interrupted: {len(results)} of {len(cases)} measured{kept}", file=sys.stderr)
+            where = f", kept in {target}" if target is not None and results else ""
+            print(f"interrupted: {len(results)} of {len(cases)} measured{where}", file=sys.stderr)
         return 130
     if target is not None:
         print(f"\nwritten: {target}")

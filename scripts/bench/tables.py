@@ -1,10 +1,21 @@
 """How a measurement of bench is shown: at the terminal, and as a row of the table in results/bench/README.md."""
 
+import csv
 import json
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from DMControl.core.run.files import write_whole
 from scripts.report import sections
+
+OFFICIAL = "official.csv"  # seconds of an update of the official code, which were measured apart from this project
+IDENTITY = ("tree", "method", "preset", "task", "hardware", "precision")  # of measurements that agree in these the newest counts
+COLUMNS = ("run", "hardware", "format", "date", "ms per update", "GFLOP/s", "matrix products", "ratio", "official / ours")
+COLUMNS += ("overhead", "RSS GB", "GPU GB", "hours per 100k")
+
+Measurement = dict[str, Any]
 
 
 def show(result: dict[str, Any]) -> None:
@@ -28,30 +39,72 @@ def show(result: dict[str, Any]) -> None:
     print(f"  a run of 100k (env steps or agent steps) takes about {result['hours_per_100k']:.1f} hours, without evaluations")
 
 
-def row(context: dict[str, Any], r: dict[str, Any]) -> str:
-    gpu = f"{r['peak_gpu_gb']:.1f}" if r["peak_gpu_gb"] else "-"
-    overhead = f"{100 * r['overhead_share']:.0f}%"
+def keep(folder: Path, result: Measurement) -> Path:
+    """Put a measurement into the file of its hardware; it replaces an older one of the same run."""
+    file = folder / (re.sub(r"[^a-z0-9]+", "_", result["hardware"].lower()).strip("_") + ".json")
+    held = json.loads(file.read_text())["results"] if file.exists() else []
+    others = [r for r in held if any(r[k] != result[k] for k in IDENTITY)]
+    write_whole(file, json.dumps({"results": [*others, result]}, indent=1) + "\n")
+    return file
+
+
+def read(folder: Path) -> list[Measurement]:
+    """All measurements that count, run by run."""
+    newest: dict[tuple, Measurement] = {}
+    for file in sorted(folder.glob("*.json")):
+        context = json.loads(file.read_text())
+        for result in context.pop("results"):
+            found = {**context, **result}
+            key = tuple(found[k] for k in IDENTITY)
+            if key not in newest or newest[key]["date"] <= found["date"]:
+                newest[key] = found
+    return sorted(newest.values(), key=lambda r: (r["tree"] != "DMControl", *(r[k] for k in IDENTITY)))
+
+
+def kind(hardware: str) -> str:
+    """What speed depends on: "AMX, 2 threads" of a processor; a GPU as it is called."""
+    found = re.search(r" with (\S+, \d+ threads?)$", hardware)
+    return found[1] if found else hardware
+
+
+def against_official(r: Measurement, official: list[dict[str, str]]) -> str:
+    """The seconds of the official code over ours, where both were measured on hardware of the same kind."""
+    same = [
+        o
+        for o in official
+        if (o["tree"], o["method"], o["preset"], o["hardware"]) == (r["tree"], r["method"], r["preset"], kind(r["hardware"]))
+    ]
+    ratios = [f"{1e3 * float(o['seconds']) / r['ms_per_update']:.1f}" for o in same]
+    return f"{ratios[0]} ({', '.join(ratios[1:])})" if len(ratios) > 1 else ratios[0] if ratios else "-"
+
+
+def row(r: Measurement, official: list[dict[str, str]]) -> str:
     fastest = r.get("fastest_form_gflops")
     rate, ratio = f"{r['matrix_gflops']:,.0f}", f"{r['ratio']:.2f}"
     if fastest:
         rate, ratio = f"{rate} ({fastest:,.0f})", f"{ratio} ({r['gflops'] / fastest:.2f})"
-    return (
-        f"| {r['tree']} {r['method']} {r['preset']} | {r['hardware']}, {context['date']} | {r['precision']} | {r['ms_per_update']:,.1f} "
-        f"| {r['gflops']:,.0f} | {rate} | {ratio} | {overhead} | {r['peak_rss_gb']:.1f} | {gpu} "
-        f"| {r['hours_per_100k']:.1f} |"
-    )
+    cells = (
+        f"{r['tree']} {r['method']} {r['preset']}", r["hardware"], r["precision"], r["date"], f"{r['ms_per_update']:,.1f}",
+        f"{r['gflops']:,.0f}", rate, ratio, against_official(r, official), f"{100 * r['overhead_share']:.0f}%",
+        f"{r['peak_rss_gb']:.1f}", f"{r['peak_gpu_gb']:.1f}" if r["peak_gpu_gb"] else "-", f"{r['hours_per_100k']:.1f}",
+    )  # fmt: skip
+    return line(cells)
+
+
+def line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def write_table(folder: Path) -> Path:
-    """Write the table of all measurements in the folder into its README.md, between the marks."""
-    page = folder / "README.md"
-    columns = (
-        "run | hardware, date | format | ms per update | GFLOP/s | matrix products | ratio | overhead | RSS GB | GPU GB | hours per 100k"
-    )
-    head = [f"| {columns} |", "|" + "---|" * len(columns.split("|"))]
-    results = [(c, r) for c in (json.loads(f.read_text()) for f in sorted(folder.glob("*.json"))) for r in c["results"]]
-    worlds = [line for _, r in results if (line := worlds_line(r))]
-    sections.fill(page, "bench", [*head, *(row(c, r) for c, r in results), *(f"\n{line}" for line in worlds)])
+    """Write the tables of all measurements in the folder and of the official code into its README.md, between the marks."""
+    page, results = folder / "README.md", read(folder)
+    with open(folder / OFFICIAL, newline="") as file:
+        official = list(csv.DictReader(file))
+    worlds = [text for r in results if (text := worlds_line(r))]
+    rows = [line(COLUMNS), line(["---"] * len(COLUMNS)), *(row(r, official) for r in results)]
+    sections.fill(page, "bench", [*rows, *(f"\n{text}" for text in worlds)])
+    told = [line((f"{o['tree']} {o['method']} {o['preset']}", o["hardware"], o["format"], o["seconds"], o["remark"])) for o in official]
+    sections.fill(page, "official", [line(("run", "hardware", "format", "seconds an update", "remark")), line(["---"] * 5), *told])
     return page
 
 

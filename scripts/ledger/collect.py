@@ -1,7 +1,8 @@
 """The ledger: one row per run, sorted, each with a checksum. The report reads our runs nowhere else.
 
-scripts/ledger.sh [RUNS_FOLDER ...] [--results DIR] [--cut-off] [--debug] [--check]
+scripts/ledger.sh [RUNS_FOLDER ...] [--from FILE.tar ...] [--results DIR] [--cut-off] [--debug] [--check]
 
+--from      first take the runs that scripts/gpu.sh packed elsewhere into the first folder (runs/); all files of a pack together
 --cut-off   also runs that have not finished: the score of their last evaluation, and its step
 --debug     also runs of preset debug, which learn nothing
 --check     check what is there, collect nothing
@@ -19,6 +20,7 @@ from scripts.ledger.rows import ROOT, Row, table_file
 from scripts.ledger.runs import row_of
 from scripts.probes import measurements
 from scripts.runs.finished import run_folders
+from scripts.runs.packed import unpack
 from scripts.trees import TREES, Tree
 
 SAME = ("config_hash", "commit", "hours", "eval_returns")  # two rows that agree in these come from one run
@@ -109,9 +111,24 @@ def check(results: Path) -> None:
     print(f"{rows.PUBLISHED}: {rows.check_published(rows.PUBLISHED)} table(s), unchanged")
 
 
+def packed_files(words: list[str]) -> list[Path]:
+    """Take `--from FILE ...` out of the words."""
+    if "--from" not in words:
+        return []
+    start = words.index("--from")
+    end = next((i for i in range(start + 1, len(words)) if not words[i].endswith(".tar")), len(words))
+    files = [Path(word) for word in words[start + 1 : end]]
+    del words[start:end]
+    if not files or not all(file.is_file() for file in files):
+        raise UserError(f"--from needs files that scripts/gpu.sh packed: {' '.join(map(str, files)) or 'DIR/*.tar'}")
+    return files
+
+
 def main(arguments: list[str]) -> int:
     results, runs, flags = ROOT / "results", [], {"--cut-off": False, "--debug": False, "--check": False}
-    rest = iter(arguments)
+    words = list(arguments)
+    packed = packed_files(words)
+    rest = iter(words)
     for argument in rest:
         if argument == "--results":
             results = Path(next(rest, "-"))
@@ -120,17 +137,18 @@ def main(arguments: list[str]) -> int:
         elif argument in flags:
             flags[argument] = True
         elif argument.startswith("-"):
-            raise UserError(f"option {argument} is unknown: {nearest(argument, [*flags, '--results'])}")
-        elif not Path(argument).is_dir():
+            raise UserError(f"option {argument} is unknown: {nearest(argument, [*flags, '--results', '--from'])}")
+        elif Path(argument).is_file() or not (packed or Path(argument).is_dir()):
             raise UserError(f"{argument} is not a folder of runs")
         else:
             runs.append(Path(argument))
     if flags["--check"]:
         check(results)
         return 0
-    refused = []
+    runs = runs or [ROOT / "runs"]
+    refused = unpack(packed, runs[0])
     for tree in TREES:
-        refused += collect(runs or [ROOT / "runs"], results, tree, flags["--cut-off"], flags["--debug"])
+        refused += collect(runs, results, tree, flags["--cut-off"], flags["--debug"])
     for line in refused:
         print(f"refused: {line}", file=sys.stderr)
     return int(bool(refused))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from Atari.core.errors import UserError as AtariError
 from DMControl.core.errors import UserError, run_main
-from DMControl.renderer import BACKENDS, PACKAGES, choose_renderer, probe
+from DMControl.renderer import BACKENDS, PACKAGES, choose_renderer, find
 from scripts.trees import ATARI, DMCONTROL, Tree
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,7 +48,7 @@ def check_renderer(report: Report) -> None:
     chosen = os.environ.get("MUJOCO_GL")
     works = []
     for backend in [chosen] if chosen else BACKENDS:
-        reason = probe(backend)
+        _, reason = find(backend)
         if reason:
             package = PACKAGES.get(backend, "a backend MuJoCo knows: egl, osmesa or glfw")
             report.say(None, f"renderer {backend} does not work ({reason}); it needs {package}")

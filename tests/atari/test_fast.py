@@ -1,19 +1,20 @@
 """Each fast path against the plain fp32 computation, over six consecutive updates: losses, parameters, targets, priorities."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 
 from Atari.core.machine import Precision
 from Atari.env import Step
-from Atari.methods import make_agent
+from Atari.methods import METHODS, make_agent
 from Atari.settings import read_config
 from Atari.train import make_replay
-from tests import on_meta, plain
-from tests.dmcontrol.test_fast import Operations, gpu
+from tests import on_gpu, on_meta, plain
+from tests.operations import Operations
 
 CPU = torch.device("cpu")
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
 def make(*arguments, dtype=torch.float32, device=CPU):
@@ -41,9 +42,9 @@ def follow(agent, replay, updates=6):
     return plain.follow(agent, update, modules, updates)
 
 
-def plain_updates(patch, *arguments):
+def plain_updates(patch, *arguments, device=CPU):
     plain.make_plain(patch, "Atari")
-    agent, replay = make(*arguments, "mlr.chunk=0")
+    agent, replay = make(*arguments, "mlr.chunk=0", device=device)
     plain.plain_adam(agent.optimizer)
     return follow(agent, replay)
 
@@ -72,7 +73,7 @@ def test_bf16_follows_plain_fp32(monkeypatch):
     assert 0 < apart < 0.05 * moved
 
 
-@pytest.mark.parametrize("method", ["baseline", "mlr"])
+@pytest.mark.parametrize("method", METHODS)
 def test_updates_are_the_same_operations(method):
     """What a recorded update needs: all that changes between updates stands in tensors, and nothing is copied from the host."""
     agent, replay = make(f"method={method}")
@@ -88,7 +89,7 @@ def test_updates_are_the_same_operations(method):
     assert not [name for name, _, _ in seen[1] if any(word in name for word in ("_local_scalar_dense", "nonzero", "lift_fresh"))]
 
 
-@pytest.mark.parametrize("method", ["baseline", "mlr"])
+@pytest.mark.parametrize("method", METHODS)
 def test_an_update_stays_on_its_device(monkeypatch, method):
     agent, replay = make(f"method={method}", device=on_meta.use(monkeypatch, "Atari"))
     for _ in range(2):
@@ -98,8 +99,8 @@ def test_an_update_stays_on_its_device(monkeypatch, method):
     assert len(parameters) > 10 and all(p.device == on_meta.DEVICE for p in parameters)
 
 
-@needs_gpu
-@pytest.mark.parametrize("method", ["baseline", "mlr"])
+@pytest.mark.cuda
+@pytest.mark.parametrize("method", METHODS)
 def test_a_recorded_update_is_the_plain_one(method):
     """Twelve updates with new frames in between, recorded from the fourth on, against launching each kernel: fp32, the same draws.
 
@@ -107,7 +108,7 @@ def test_a_recorded_update_is_the_plain_one(method):
     """
     runs = []
     for compile in ("true", "false"):
-        agent, replay = make(f"method={method}", f"compile={compile}", device=gpu())
+        agent, replay = make(f"method={method}", f"compile={compile}", device=on_gpu.device())
         runs.append([])
         for number in range(12):
             runs[-1] += follow(agent, replay, 1)
@@ -117,19 +118,31 @@ def test_a_recorded_update_is_the_plain_one(method):
     plain.assert_agreement(*runs, loss=1e-2, parameter=5e-6)
 
 
-@needs_gpu
-def test_no_copy_and_no_wait_inside_an_update_on_a_gpu():
-    agent, replay = make("method=mlr", device=gpu(), dtype=torch.bfloat16)
-    for _ in range(10):
-        agent.update(replay, 100)
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        with torch.profiler.profile(activities=list(torch.profiler.supported_activities())) as profile:
-            for _ in range(4):
-                agent.update(replay, 100)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    names = [event.name for event in profile.events()]
-    assert any("cudaGraphLaunch" in name for name in names)
-    assert not [name for name in names if "Memcpy HtoD" in name or "Memcpy DtoH" in name or "StreamSynchronize" in name]
+@pytest.mark.cuda
+@pytest.mark.parametrize("method", METHODS)
+def test_no_copy_and_no_wait_inside_an_update_on_a_gpu(method):
+    agent, replay = make(f"method={method}", "compile=true", device=on_gpu.device(), dtype=torch.bfloat16)
+    on_gpu.assert_recorded_without_copy_or_wait(agent, replay, 100)
+
+
+@pytest.mark.cuda
+def test_updates_are_recorded_again_after_a_save_is_loaded():
+    """The gradients of the first recording are still alive when the second one begins."""
+    agent, replay = make("method=mlr", "compile=true", device=on_gpu.device())
+    follow(agent, replay, 6)
+    networks, state = copy.deepcopy(agent.networks()), copy.deepcopy(agent.state_dict())
+    priorities = copy.deepcopy(replay.state_dict())
+    before = follow(agent, replay, 6)
+    agent.load_networks(networks)
+    agent.load_state_dict(state)
+    replay.load_state_dict(priorities, [], None)
+    after = follow(agent, replay, 6)
+    assert agent.recorder.active and len(agent.recorder.recorded) == 1
+    plain.assert_agreement(after, before, loss=1e-2, parameter=5e-6)
+
+
+@pytest.mark.cuda
+def test_fast_is_plain_on_a_gpu(monkeypatch):
+    device = on_gpu.device()
+    fast = follow(*make("compile=false", device=device))
+    plain.assert_agreement(fast, plain_updates(monkeypatch, "compile=false", device=device), loss=1e-2, parameter=5e-6)

@@ -17,11 +17,16 @@ from Atari.core.method.reconstruction import MaskedSequence
 from Atari.core.method.sequence import Sequence
 from Atari.methods import mlr
 
-pytestmark = pytest.mark.golden
+pytestmark = [pytest.mark.golden, pytest.mark.usefixtures("device")]
 STRIDES = (4, 2, 1)  # of the published convolutions; their sizes are in the file
 NOISY = {"mean.weight": "weight_mu", "mean.bias": "bias_mu", "sigma_weight": "weight_sigma", "sigma_bias": "bias_sigma"}
 HEAD = {"value_hidden": "value.1", "value": "value.3", "advantage_hidden": "advantage_hidden.1", "advantage": "advantage_out"}
 CHUNK = 1 << 22
+
+
+def tensor(array):
+    """On the device of the test."""
+    return torch.from_numpy(array).to(torch.get_default_device())
 
 
 def fill(shape, seed, offset, scale):
@@ -37,7 +42,7 @@ def fill(shape, seed, offset, scale):
         h *= np.uint32(0x297A2D39)
         h ^= h >> 15
         out[start:stop] = offset + scale * (h / 2.0**32 * 2 - 1)
-    return torch.from_numpy(out.reshape(shape))
+    return tensor(out.reshape(shape))
 
 
 class Case:
@@ -57,13 +62,14 @@ class Case:
             hidden=self.shape("head.value.1.bias_mu")[0], noisy_std=0.1, beta=(0.4, 1.0), beta_steps=(0, 1),
         )  # fmt: skip
         self.augment = Augmentation((), size, size)
+        device = torch.get_default_device()
         with skip_initialisation():
             trunk = Trunk(
                 stack, size, [k[0] for k in kernels], [k[2] for k in kernels], STRIDES,
-                Precision(torch.device("cpu"), torch.float32),
+                Precision(device, torch.float32),
             )  # fmt: skip
             self.agent = Rainbow(
-                settings, n_actions=n_actions, trunk=trunk, augment=self.augment, generator=torch.Generator(), device=torch.device("cpu")
+                settings, n_actions=n_actions, trunk=trunk, augment=self.augment, generator=torch.Generator(device), device=device
             )
             self.objective = mlr.make(
                 self.agent.handles, masks=Masks(self.t, size, 1, self.t, 0.5), augment=self.augment,
@@ -72,15 +78,15 @@ class Case:
                 action_tokens=True, one_mask=True, masked_input_0_255=masked_0_255,
             )  # fmt: skip
         self.load()
-        obs = torch.from_numpy(g["obs"]).transpose(0, 1)[:, :, :, 0]  # (B, T, S, H, W)
+        obs = tensor(g["obs"]).transpose(0, 1)[:, :, :, 0]  # (B, T, S, H, W)
         store = obs.reshape(-1, 1, size, size).contiguous()
         frames = Frames(store, torch.arange(len(store)).view(-1, stack))
-        action = torch.from_numpy(g["action_used"]).t()
+        action = tensor(g["action_used"]).t()
         assert (g["prev_action"][1 : self.t + 1] == g["action_used"]).all()
         step, each = torch.zeros(action.shape), torch.ones(self.b)
         sequence = Sequence(frames, action, reward=step, done=step, valid=each, weight=each)
-        hidden = (1 - torch.from_numpy(g["mask"])[:, 0]).bool().repeat(self.b, 1, 1)
-        view = self.augment.draw(self.b * self.t, stack, torch.Generator())
+        hidden = (1 - tensor(g["mask"])[:, 0]).bool().repeat(self.b, 1, 1)
+        view = self.augment.draw(self.b * self.t, stack, self.agent.generator)
         self.part = MaskedSequence(sequence, hidden, view, view)
 
     def shape(self, name):
@@ -88,10 +94,10 @@ class Case:
 
     def value(self, name):
         i = self.row[name]
-        tensor = fill(self.shape(name), int(self.g["tensor_seeds"][i]), float(self.g["tensor_offset"][i]), float(self.g["scale"]))
+        filled = fill(self.shape(name), int(self.g["tensor_seeds"][i]), float(self.g["tensor_offset"][i]), float(self.g["scale"]))
         first = self.g["tensor_first4"][i]
-        assert np.array_equal(np.resize(tensor.flatten()[:4].numpy(), 4), first), name
-        return tensor
+        assert np.array_equal(np.resize(filled.flatten()[:4].cpu().numpy(), 4), first), name
+        return filled
 
     def pairs(self):
         """(our parameter, official name)."""
@@ -121,7 +127,7 @@ class Case:
             parameter.copy_(self.value(name))
         for layer, noise in (("value_hidden",) * 2, ("value", "value_out"), ("advantage_hidden",) * 2, ("advantage", "advantage_out")):
             for side in ("in", "out"):
-                getattr(getattr(self.agent.network.head, layer), f"noise_{side}").copy_(torch.from_numpy(self.g[f"noise/{noise}_{side}"]))
+                getattr(getattr(self.agent.network.head, layer), f"noise_{side}").copy_(tensor(self.g[f"noise/{noise}_{side}"]))
 
 
 @contextmanager
@@ -136,8 +142,8 @@ def skip_initialisation():
 
 def assert_close(ours, theirs, tolerance=1e-4):
     """Relative to the largest number of the array."""
-    theirs = torch.as_tensor(np.asarray(theirs)).double()
-    difference = (ours.detach().double() - theirs).abs().max()
+    theirs = torch.from_numpy(np.asarray(theirs)).double()
+    difference = (ours.detach().double().cpu() - theirs).abs().max()
     assert difference <= tolerance * theirs.abs().max(), f"off by {difference:.3e}, largest {theirs.abs().max():.3e}"
 
 
@@ -146,7 +152,7 @@ def norm(parameters):
 
 
 @pytest.fixture(scope="module")
-def case(golden):
+def case(golden, device):
     return Case(golden("atari_mlr"))
 
 

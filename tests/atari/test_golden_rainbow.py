@@ -6,12 +6,12 @@ import torch
 
 from Atari.agents.rainbow import distributional_loss, double_action, project
 
-pytestmark = pytest.mark.golden
+pytestmark = [pytest.mark.golden, pytest.mark.usefixtures("device")]
 
 
 @pytest.fixture
 def g(golden):
-    return {k: torch.from_numpy(np.asarray(v).copy()) for k, v in golden("rainbow_loss").items()}
+    return {k: torch.from_numpy(np.asarray(v).copy()).to(torch.get_default_device()) for k, v in golden("rainbow_loss").items()}
 
 
 def target(g):

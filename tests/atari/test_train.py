@@ -67,6 +67,21 @@ def test_a_stop_changes_nothing(tmp_path, game, stop_at):
         assert rows(whole, name) == rows(second, name)
 
 
+@pytest.mark.cuda
+@pytest.mark.parametrize("method", ["mlr", "baseline"])
+def test_a_stop_on_a_gpu_changes_no_more_than_rounding(tmp_path, method):
+    """Ten updates of fp32, a stop, and ten more: recorded before the stop, and recorded anew after it."""
+    settings = (f"method={method}", "game=breakout", "device=cuda", "precision=fp32", "steps=80")
+    whole = train(tmp_path / "whole", *settings)
+    first = train(tmp_path / "parts", *settings, stop_at=69)
+    second = train(tmp_path / "parts", *settings)
+    assert first.step == 70 and (whole.code, second.code, second.step) == (0, 0, whole.step)
+    assert [t.agent.updates for t in (whole, first, second)] == [20, 10, 20]
+    assert all(len(t.agent.recorder.recorded) == 1 for t in (whole, first, second))
+    assert torch.equal(whole.agent.generator.get_state(), second.agent.generator.get_state())
+    assert (parameters(whole) - parameters(second)).abs().mean() < 1e-5 < (parameters(whole) - parameters(first)).abs().mean()
+
+
 def test_evaluation_leaves_training_alone(tmp_path):
     few, many = train(tmp_path / "few", "eval.every=240"), train(tmp_path / "many", "eval.every=40")
     assert torch.equal(parameters(few), parameters(many)) and rows(few, "train.csv") == rows(many, "train.csv")

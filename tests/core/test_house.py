@@ -2,6 +2,8 @@
 
 import ast
 import filecmp
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -107,3 +109,10 @@ def test_imports_point_one_way(root, tree):
         name, found = module_name(file, root), imported_modules(file, root, known)
         assert f"{tree}.train" not in found, name
         assert not name.startswith(f"{tree}.agents") or not any(other.startswith(f"{tree}.methods") for other in found), name
+
+
+def test_installed_tests_of_another_project_do_not_stand_in_for_ours(root, tmp_path):
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests/__init__.py").write_text("")
+    code = f"import sys; sys.path[:0] = [{str(root)!r}, {str(tmp_path)!r}]; from tests import plain, on_meta, on_gpu"
+    assert subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=False).returncode == 0

@@ -2,6 +2,7 @@
 
 import contextlib
 import types
+import weakref
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ class Cuda:
     def __init__(self, monkeypatch):
         self.capturing = self.invalid = False
         self.noted = []  # the kernels of the recording being made
+        self.pools = {}  # the graphs in each pool of memory
         cuda, me = torch.cuda, self
         stream = types.SimpleNamespace(wait_stream=lambda other: None)
 
@@ -37,7 +39,10 @@ class Cuda:
 
         @contextlib.contextmanager
         def record(graph, pool, stream):
-            assert pool == "pool" and stream is me.stream
+            assert stream is me.stream
+            if pool in me.pools and not me.pools[pool]:
+                raise RuntimeError("it->second->use_count > 0 INTERNAL ASSERT FAILED")
+            me.pools.setdefault(pool, weakref.WeakSet()).add(graph)
             me.capturing, me.noted = True, graph.kernels
             try:
                 yield
@@ -51,7 +56,7 @@ class Cuda:
             "Stream": lambda device: stream,
             "current_stream": lambda device: stream,
             "stream": lambda s: contextlib.nullcontext(),
-            "graph_pool_handle": lambda: "pool",
+            "graph_pool_handle": object,
             "CUDAGraph": Graph,
             "graph": record,
             "is_current_stream_capturing": lambda: me.capturing,
@@ -97,11 +102,12 @@ def test_each_phase_is_recorded_after_some_plain_updates(monkeypatch):
     played = losses[2 * WARMUP :]
     assert len({loss.data_ptr() for loss in played}) == len(played)  # copies: the recording writes over its own
     assert [int(a) for a in played] == sorted({int(a) for a in played})
-    old = dict(recorder.recorded)
+    old = weakref.ref(recorder.recorded[0][0])
     recorder.forget()  # as a save is loaded
+    assert old() is None
     for number in range(2 * WARMUP):
         assert recorder(number % 2, update) and not recorder.recorded
-    assert recorder(0, update) and recorder.recorded[0] != old[0] and update.done == 6 * WARMUP + 1
+    assert recorder(0, update) and recorder.recorded and update.done == 6 * WARMUP + 1
 
 
 @pytest.mark.parametrize("reason", ["augmentation blur draws on the host", "CUDA out of memory"])

@@ -8,11 +8,14 @@ from DMControl.core.machine import Precision
 from DMControl.core.method.decoder import Decoder
 from DMControl.core.method.encoder import Encoder, Trunk
 
-FP32 = Precision(torch.device("cpu"), torch.float32)
+
+def fp32() -> Precision:
+    return Precision(torch.get_default_device(), torch.float32)
 
 
-def tensor(array: np.ndarray) -> Tensor:
-    return torch.from_numpy(np.asarray(array).copy())
+def tensor(array: np.ndarray | Tensor) -> Tensor:
+    """A copy on the device of the test."""
+    return (array.clone() if isinstance(array, Tensor) else torch.from_numpy(np.asarray(array).copy())).to(torch.get_default_device())
 
 
 def below(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, Tensor]:
@@ -29,7 +32,7 @@ def make_encoder(weights: dict[str, Tensor], size: int) -> Encoder:
         [weights[f"convs.{i}.weight"].shape[0] for i in convs],
         [weights[f"convs.{i}.weight"].shape[2] for i in convs],
         [2] + [1] * (len(convs) - 1),
-        FP32,
+        fp32(),
     )
     encoder = Encoder(trunk, weights["fc.weight"].shape[0])
     load_trunk(trunk, weights)
@@ -56,7 +59,7 @@ def make_decoder(weights: dict[str, Tensor], window: int) -> Decoder:
     depth = len({k.split(".")[0] for k in weights})
     width = weights["0.norm1.weight"].shape[0]
     ratio = weights["0.mlp.fc1.weight"].shape[0] / width
-    decoder = Decoder(width, window, depth, width, 1, ratio, False, FP32)
+    decoder = Decoder(width, window, depth, width, 1, ratio, False, fp32())
     renamed = {k.replace("attn.", "").replace("mlp.", ""): v for k, v in weights.items()}
     decoder.blocks.load_state_dict(renamed)
     return decoder
@@ -90,7 +93,7 @@ def norm(parameters) -> Tensor:
 
 def assert_close(ours: Tensor, theirs, relative: float) -> None:
     """Equal to `relative` of the size of the array: of each entry, and of the largest one where entries are near 0."""
-    theirs = tensor(theirs).to(ours.dtype)
+    theirs = tensor(theirs).to(ours)
     torch.testing.assert_close(ours.detach(), theirs, rtol=relative, atol=relative * float(theirs.abs().max()) * 0.1 + 1e-9)
 
 

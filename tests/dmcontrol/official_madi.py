@@ -7,7 +7,7 @@ insides is here. Tensors go by their official labels.
 from collections.abc import Iterable
 
 import torch
-from official import FP32, assert_close, assert_moved, below, norm, to_ours
+from official import assert_close, assert_moved, below, fp32, norm, to_ours
 from torch import Tensor, nn
 
 from DMControl.agents.sac import SAC
@@ -50,7 +50,7 @@ def make_agent_of(g: Golden, method: str, *settings: str) -> SAC:
     for block in BLOCKS[method]:
         size |= own[block]
     config = read_config(["task=walker_walk", f"method={method}", "preset=madi", *(f"{k}={v}" for k, v in size.items()), *settings])
-    agent = make_agent(config, g["action"].shape[1], FP32)
+    agent = make_agent(config, g["action"].shape[1], fp32())
     load(agent, g)
     if BLOCKS[method]:
         give_overlays(strong_of(agent), g)
@@ -124,7 +124,7 @@ def give_overlays(strong: StrongAugmentation, g: Golden) -> None:
 def overlaid(agent: SAC, g: Golden) -> Tensor:
     """obs_aug of the description."""
     strong = strong_of(agent)
-    return strong.view(g["obs"], strong.draw(len(g["obs"]), torch.Generator()))
+    return strong.view(g["obs"], strong.draw(len(g["obs"]), agent.generator))
 
 
 class OneBatch:
@@ -145,7 +145,7 @@ def give_noise(agent: SAC, *noises: Tensor) -> None:
 
 
 def no_view(agent: SAC, g: Golden) -> View:
-    return agent.augment.draw(len(g["obs"]), g["obs"].shape[1], torch.Generator())
+    return agent.augment.draw(len(g["obs"]), g["obs"].shape[1], agent.generator)
 
 
 def judge(agent: SAC, g: Golden) -> Tensor:
@@ -199,7 +199,7 @@ def attribution_step(agent: SAC, g: Golden) -> Tensor:
 
 def fill_colour(agent: SAC, g: Golden) -> Tensor:
     """What SGQN hides pixels behind."""
-    return agent.critic_loss.draw(OneBatch(g).batch, no_view(agent, g), torch.Generator())
+    return agent.critic_loss.draw(OneBatch(g).batch, no_view(agent, g), agent.generator)
 
 
 def assert_gradients(agent: SAC, g: Golden, case: str, only: Iterable[str] = ("",)) -> None:

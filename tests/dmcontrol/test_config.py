@@ -1,9 +1,12 @@
 """Settings: the paper's values, the names a user may type, and one clear line for a mistake."""
 
+import os
 import re
 import shutil
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -150,7 +153,7 @@ def test_no_renderer_names_the_package(tmp_path, monkeypatch):
     from DMControl import renderer
 
     monkeypatch.delenv("MUJOCO_GL", raising=False)
-    monkeypatch.setattr(renderer, "probe", lambda backend: "cannot load library")
+    monkeypatch.setattr(renderer, "probe", lambda backend, remedy: "cannot load library")
     with pytest.raises(UserError, match="apt-get install libosmesa6"):
         renderer.choose_renderer()
 
@@ -202,6 +205,39 @@ def test_a_renderer_of_the_users_that_does_not_work(monkeypatch):
     monkeypatch.setenv("MUJOCO_GL", "nonsense")
     with pytest.raises(UserError, match="MUJOCO_GL=nonsense does not render"):
         renderer.choose_renderer()
+
+
+MESA = Path("/usr/share/glvnd/egl_vendor.d/50_mesa.json")
+
+
+@pytest.mark.skipif(not MESA.exists(), reason="needs Mesa's EGL")
+def test_a_driver_that_egl_does_not_look_for_is_named_to_it(tmp_path, monkeypatch):
+    """In a container with NVIDIA's driver its description may lie where libEGL does not look. The user's own choice stays."""
+    from DMControl import renderer
+
+    monkeypatch.setenv("__EGL_VENDOR_LIBRARY_DIRS", str(tmp_path))
+    monkeypatch.setenv("MUJOCO_GL", "egl")
+    for name in (renderer.PROBED, "__EGL_VENDOR_LIBRARY_FILENAMES"):  # to be as they were after the test
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    with pytest.raises(UserError, match="MUJOCO_GL=egl does not render"):
+        renderer.choose_renderer()
+    monkeypatch.setattr(renderer, "NVIDIA_VENDOR", MESA)
+    assert renderer.choose_renderer() == "egl" and os.environ["__EGL_VENDOR_LIBRARY_FILENAMES"] == str(MESA)
+    monkeypatch.delenv(renderer.PROBED)
+    monkeypatch.setenv("__EGL_VENDOR_LIBRARY_FILENAMES", str(tmp_path / "mine.json"))
+    with pytest.raises(UserError, match="MUJOCO_GL=egl does not render"):
+        renderer.choose_renderer()
+
+
+def test_a_renderer_that_hangs_is_given_up(monkeypatch):
+    from DMControl import renderer
+
+    monkeypatch.setattr(renderer, "PATIENCE", 1.0)
+    monkeypatch.setattr(renderer, "PROBE", "import time; time.sleep(60)")
+    before = time.monotonic()
+    assert renderer.probe("osmesa", together=2) == "rendered no frame within 1 seconds"
+    assert time.monotonic() - before < 5
 
 
 def test_a_folder_has_one_owner(tmp_path):

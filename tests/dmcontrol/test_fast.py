@@ -5,19 +5,18 @@ import copy
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from DMControl.agents import sac
-from DMControl.core.machine import HostNeeded, Precision, choose_device, choose_precision
+from DMControl.core.machine import HostNeeded, Precision
 from DMControl.core.method import frames
 from DMControl.core.method.optim import warmup_factor, warmup_factor_on_device
-from DMControl.methods import make_agent
+from DMControl.methods import METHODS, make_agent
 from DMControl.replay import Replay
 from DMControl.settings import read_config
-from tests import on_meta, plain
+from tests import on_gpu, on_meta, plain
+from tests.operations import Operations
 
 CPU = torch.device("cpu")
-METHODS = ["baseline", "mlr", "sac", "rad", "drq", "svea", "soda", "sgqn", "madi", "mlr_madi"]
 BATCHES = ("sac.batch_size=32", "mlr.batch_size=8")
 
 
@@ -92,21 +91,6 @@ def test_bf16_follows_plain_fp32(monkeypatch):
     assert 0 < apart < 0.25 * moved
 
 
-class Operations(TorchDispatchMode):
-    """Each operation with the numbers that the host gives it."""
-
-    def __init__(self):
-        super().__init__()
-        self.seen = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        flat, _ = torch.utils._pytree.tree_flatten((args, kwargs or {}))
-        if "_fused_adam" not in str(func):  # on a CPU the host gives it the rate
-            tensors = [tuple(a.shape) for a in flat if isinstance(a, torch.Tensor)]
-            self.seen.append((str(func), tensors, [a for a in flat if isinstance(a, (bool, int, float, str))]))
-        return func(*args, **(kwargs or {}))
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_updates_of_one_phase_are_the_same_operations(method):
     """What a recorded update needs: all that changes between updates stands in tensors, and nothing is copied from the host."""
@@ -170,16 +154,8 @@ def test_the_rate_on_the_device_is_the_hosts(warmup, decay):
         assert got.item() == pytest.approx(warmup_factor(step, warmup, decay), rel=1e-12)
 
 
-def gpu():
-    """With fp32 as fp32: no shortened formats."""
-    return choose_precision("fp32", choose_device("cuda")).device
-
-
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-
-
-@needs_gpu
-@pytest.mark.parametrize("method", ["baseline", "mlr", "sac", "drq", "rad", "svea", "soda", "sgqn", "madi", "mlr_madi"])
+@pytest.mark.cuda
+@pytest.mark.parametrize("method", METHODS)
 def test_a_recorded_update_is_the_plain_one(method):
     """Twelve updates with new frames in between, recorded from the seventh on, against launching each kernel: fp32, the same draws.
 
@@ -187,7 +163,7 @@ def test_a_recorded_update_is_the_plain_one(method):
     """
     runs = []
     for compile in ("true", "false"):
-        agent, replay = make(f"method={method}", f"compile={compile}", device=gpu())
+        agent, replay = make(f"method={method}", f"compile={compile}", device=on_gpu.device())
         agent.generator.manual_seed(5)
         runs.append([])
         for number in range(12):
@@ -198,55 +174,58 @@ def test_a_recorded_update_is_the_plain_one(method):
     plain.assert_agreement(*runs, loss=1e-2, parameter=2e-5)
 
 
-@needs_gpu
+@pytest.mark.cuda
 def test_what_goes_through_the_host_is_left_unrecorded_on_a_gpu(capsys):
-    agent, replay = make("augment.order=[crop,affine,intensity]", "compile=true", device=gpu())
+    agent, replay = make("augment.order=[crop,affine,intensity]", "compile=true", device=on_gpu.device())
     losses = [update["loss/critic"] for update, _ in follow(agent, replay, 10)]
     assert not agent.recorder.active and np.isfinite(losses).all()
     assert "compile: an update cannot be recorded (augmentation affine draws on the host)" in capsys.readouterr().out
 
 
-@needs_gpu
+@pytest.mark.cuda
 def test_a_save_moves_between_cpu_and_gpu():
     """On a GPU it goes on with the same numbers; on the other kind of device with the same weights and a new random stream."""
-    agent, replay = make("method=mlr", device=gpu())
+    agent, replay = make("method=mlr", device=on_gpu.device())
     follow(agent, replay, 4)
     networks, state = copy.deepcopy(agent.networks()), copy.deepcopy(agent.state_dict())
     expected = follow(agent, replay, 4)
-    for device in (gpu(), CPU):
+    for device in (on_gpu.device(), CPU):
         other, replay = make("method=mlr", device=device)
         other.load_networks(networks)
         other.load_state_dict(state)
         got = follow(other, replay, 4)
         if device.type == "cuda":
             assert [u["loss/critic"] for u, _ in got] == pytest.approx([u["loss/critic"] for u, _ in expected], rel=1e-2)
-        back, replay = make("method=mlr", device=gpu())
+        back, replay = make("method=mlr", device=on_gpu.device())
         back.load_networks(other.networks())
         back.load_state_dict(other.state_dict())
         assert back.updates == 8 and np.isfinite([u["loss/critic"] for u, _ in follow(back, replay, 8)]).all()
 
 
-@needs_gpu
-def test_no_copy_and_no_wait_inside_an_update_on_a_gpu():
-    agent, replay = make("method=mlr", "compile=true", device=gpu(), dtype=torch.bfloat16)
-    for _ in range(10):
-        agent.update(replay, 0)
-    torch.cuda.synchronize()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA, torch.profiler.ProfilerActivity.CPU]) as profile:
-            for _ in range(4):
-                agent.update(replay, 0)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    names = [event.name for event in profile.events()]
-    assert any("cudaGraphLaunch" in name for name in names)
-    assert not [name for name in names if "Memcpy HtoD" in name or "Memcpy DtoH" in name or "StreamSynchronize" in name]
+@pytest.mark.cuda
+def test_updates_are_recorded_again_after_a_save_is_loaded():
+    """The gradients of the first recordings are still alive when the second ones begin."""
+    agent, replay = make("method=mlr", "compile=true", device=on_gpu.device())
+    follow(agent, replay, 10)
+    networks, state = copy.deepcopy(agent.networks()), copy.deepcopy(agent.state_dict())
+    before = follow(agent, replay, 10)
+    agent.load_networks(networks)
+    agent.load_state_dict(state)
+    after = follow(agent, replay, 10)
+    assert agent.recorder.active and len(agent.recorder.recorded) == 2
+    plain.assert_agreement(after, before, loss=1e-2, parameter=2e-5)
 
 
-@needs_gpu
+@pytest.mark.cuda
+@pytest.mark.parametrize("method", METHODS)
+def test_no_copy_and_no_wait_inside_an_update_on_a_gpu(method):
+    agent, replay = make(f"method={method}", "compile=true", device=on_gpu.device(), dtype=torch.bfloat16)
+    on_gpu.assert_recorded_without_copy_or_wait(agent, replay, 0)
+
+
+@pytest.mark.cuda
 def test_fast_is_plain_on_a_gpu(monkeypatch):
-    device = gpu()
+    device = on_gpu.device()
     agent, replay = make(*BATCHES, "compile=false", device=device)
     assert agent.critic_optimizer.on_device
     fast = follow(agent, replay)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from official import FP32, assert_close, norm, tensor
+from official import assert_close, fp32, norm, tensor
 from official_madi import (
     actor_step,
     assert_gradients,
@@ -24,7 +24,7 @@ from DMControl.methods import make_agent
 from DMControl.methods.strong_augmentation import StrongAugmentation
 from DMControl.settings import read_config
 
-pytestmark = pytest.mark.golden
+pytestmark = [pytest.mark.golden, pytest.mark.usefixtures("device")]
 CRITIC, ACTOR = ("convs", "critic.", "masker"), ("actor.", "log_alpha")
 
 
@@ -63,7 +63,7 @@ def test_random_convolution(g):
 def test_rads_crops(g, monkeypatch):
     n, channels, size, _ = g["crop/frames"].shape
     crop = g["crop/out"].shape[-1]
-    agent = make_agent(read_config(["method=rad", "preset=madi", f"image.size={size}", f"image.crop={crop}"]), 1, FP32)
+    agent = make_agent(read_config(["method=rad", "preset=madi", f"image.size={size}", f"image.crop={crop}"]), 1, fp32())
     drawn, bounds = iter((g["crop/w1"], g["crop/h1"])), []  # rows, then columns
     monkeypatch.setattr(torch, "randint", lambda low, high, *a, **k: bounds.append((low, high)) or next(drawn).long()[:, None])
     view = agent.augment.draw(n, channels, agent.generator)
@@ -171,7 +171,7 @@ def test_hard_masks(g, threshold, rule):
     assert set(masks.unique().tolist()) == {0.0, 1.0}
     assert (masks.sum((2, 3)) - g[f"hard/{rule}_count"]).abs().max() <= 3
     if rule == "fix":
-        theirs = np.unpackbits(g["hard/fix_obs0_bits"].numpy())[: masks[0].numel()]
+        theirs = np.unpackbits(g["hard/fix_obs0_bits"].cpu().numpy())[: masks[0].numel()]
         assert (masks[0].flatten() != tensor(theirs)).sum() <= 3
 
 

@@ -13,7 +13,7 @@ from DMControl.core.method.optim import Adam, warmup_factor
 from DMControl.core.method.reconstruction import MaskedSequence, Reconstruction
 from DMControl.core.method.sequence import Sequence
 
-pytestmark = pytest.mark.golden
+pytestmark = [pytest.mark.golden, pytest.mark.usefixtures("device")]
 
 
 class Case:
@@ -185,7 +185,7 @@ def test_optimiser_step(case):
     loss.mean().backward()
     grad_norm = optimizer.step()
     assert_close(grad_norm, g["grad_norm_total"], 1e-3)
-    assert optimizer.inner.param_groups[0]["lr"] == pytest.approx(float(g["lr_first_step"]), rel=1e-6)
+    assert float(optimizer.inner.param_groups[0]["lr"]) == pytest.approx(float(g["lr_first_step"]), rel=1e-6)
     for key in (k for k in g if k.startswith("after_step/")):
         name = key.removeprefix("after_step/")
         before, after = case.as_ours(name, g["w/" + name]), case.as_ours(name, g[key])

@@ -2,16 +2,15 @@
 
 import pytest
 import torch
-from official import assert_close, below, load_head, make_encoder, make_mlp, norm, tensor
+from official import assert_close, below, fp32, load_head, make_encoder, make_mlp, norm, tensor
 from torch import nn
 
 from DMControl.agents.sac import SAC
-from DMControl.core.machine import Precision
 from DMControl.core.method.encoder import Head
 from DMControl.core.method.optim import Adam
 from DMControl.core.run.config import Config
 
-pytestmark = pytest.mark.golden
+pytestmark = [pytest.mark.golden, pytest.mark.usefixtures("device")]
 
 
 @pytest.fixture
@@ -38,8 +37,7 @@ def case(golden):
             "compile": False,
         }
     )  # fmt: skip
-    device = torch.device("cpu")
-    agent = SAC(config, action_dim, Precision(device, torch.float32), torch.Generator())
+    agent = SAC(config, action_dim, fp32(), torch.Generator(torch.get_default_device()))
     # every layer from the arrays, whatever their widths
     for ours, name in ((agent.critic, "critic"), (agent.target, "critic_target")):
         weights = below(g, f"w/{name}.encoder.")

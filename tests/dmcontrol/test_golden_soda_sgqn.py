@@ -20,7 +20,7 @@ from official_madi import (
 
 from DMControl.methods import sgqn
 
-pytestmark = pytest.mark.golden
+pytestmark = [pytest.mark.golden, pytest.mark.usefixtures("device")]
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def fill(shape, seed, scale):
     h *= np.uint32(0x297A2D39)
     h ^= h >> 15
     scale = round(scale, 6)  # stored in single precision, meant in double
-    return torch.from_numpy((scale * (h / 2.0**32 * 2 - 1)).astype(np.float32).reshape(shape))
+    return tensor((scale * (h / 2.0**32 * 2 - 1)).astype(np.float32).reshape(shape))
 
 
 def test_saliency(g):
@@ -86,7 +86,7 @@ def test_saliency(g):
     largest = corner.abs().unflatten(1, (-1, 3)).amax(2)
     assert_close(found[..., : corner.shape[-2], : corner.shape[-1]], largest, 1e-3)
     kept = sgqn.salient(found, sgqn_of(agent).quantile)
-    wanted = np.unpackbits(g["sgqn/mask_bits"].numpy())[: kept[:, ::3].numel()]
+    wanted = np.unpackbits(g["sgqn/mask_bits"].cpu().numpy())[: kept[:, ::3].numel()]
     assert torch.equal(kept[:, ::3].sum((2, 3)).int(), g["sgqn/mask_count"])
     assert torch.equal(kept[:, ::3].flatten(), tensor(wanted).float())
     assert torch.equal(kept, kept[:, ::3].repeat_interleave(3, 1))

@@ -91,6 +91,22 @@ def test_a_stop_changes_nothing(tmp_path, drawn_frames, stop_at):
         assert rows(whole, name) == rows(second, name)
 
 
+@pytest.mark.cuda
+@pytest.mark.parametrize("method", ["mlr", "baseline"])
+def test_a_stop_on_a_gpu_changes_no_more_than_rounding(tmp_path, drawn_frames, method):
+    """Fourteen updates of fp32, a stop, and ten more: recorded before the stop, and recorded anew after it."""
+    settings = ("device=cuda", "precision=fp32", "train.random_steps=126")
+    whole = train(tmp_path / "whole", *settings, method=method)
+    first = train(tmp_path / "parts", *settings, method=method, stop_at=139)
+    second = train(tmp_path / "parts", *settings, method=method)
+    assert first.step == 140 and (whole.code, second.code, second.step) == (0, 0, whole.step)
+    assert [t.agent.updates for t in (whole, first, second)] == [24, 14, 24]
+    assert all(len(t.agent.recorder.recorded) == 2 for t in (whole, first, second))
+    assert torch.equal(whole.agent.generator.get_state(), second.agent.generator.get_state())
+    assert (parameters(whole) - parameters(second)).abs().mean() < 1e-4 < (parameters(whole) - parameters(first)).abs().mean()
+    assert [r["env_step"] for r in rows(whole, "train.csv")] == [r["env_step"] for r in rows(second, "train.csv")]
+
+
 def test_a_stop_during_an_evaluation_leaves_no_trace(tmp_path, drawn_frames):
     whole = train(tmp_path / "whole")
     config = read_config(["preset=debug", f"runs={tmp_path / 'parts'}", "eval.video=false", "env_steps=1200", "eval.episodes=1"])

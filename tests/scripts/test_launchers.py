@@ -141,3 +141,28 @@ def test_launcher_stops_its_runs(root, tmp_path):
     assert launcher.returncode == 143 and "0 failed, 1 stopped" in said and "stopped pong/mlr-debug/seed1" in said
     assert "stopped at" in (tmp_path / "logs/atari/pong-mlr-debug-seed1.log").read_text()
     assert not (tmp_path / "atari/pong/mlr-debug/seed2").exists()
+
+
+def test_a_second_signal_ends_a_run_that_hangs(root, tmp_path):
+    """A run that the system has stopped sees no SIGTERM, as one that waits in a driver does not."""
+    arguments = ("pong", "--preset", "debug", "--gpus", "none", "--runs", str(tmp_path), "steps=100000")
+    launcher = subprocess.Popen(["scripts/run_atari.sh", *arguments], cwd=root, stdout=subprocess.PIPE, text=True)
+    log, runs = tmp_path / "logs/atari/pong-mlr-debug-seed1.log", []
+    try:
+        deadline = time.time() + 30
+        while not (log.exists() and "replay:" in log.read_text()) and time.time() < deadline:
+            time.sleep(0.05)
+        runs = [p for p in psutil.Process(launcher.pid).children() if "Atari.train" in p.cmdline()]
+        runs[0].suspend()
+        while runs[0].status() != psutil.STATUS_STOPPED and time.time() < deadline:
+            time.sleep(0.05)
+        for _ in range(2):
+            launcher.send_signal(signal.SIGTERM)
+            time.sleep(0.5)
+        said, _ = launcher.communicate(timeout=20)
+    finally:
+        launcher.kill()
+        for run in runs:
+            if run.is_running():
+                run.kill()
+    assert launcher.returncode == 143 and "1 stopped" in said

@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from DMControl.settings import read_config
@@ -108,6 +110,25 @@ def test_bench_finds_each_method_that_it_times():
         assert found == {path for paths in PARTS[tree.name].values() for path in paths}
 
 
+def test_bench_fills_the_replay_as_a_run_does():
+    subject = Subject(DMCONTROL, ["preset=debug", "replay.capacity=600"])  # two episodes of 250 steps, and a part of a third
+    env, filled = subject.env, subject.replay
+    added = DMCONTROL.make_replay(subject.config, env, subject.agent)
+    frame = filled.store.frames[0].permute(1, 2, 0).numpy()
+    for step in range(600):
+        if step % 250 == 0:
+            added.start(frame)
+        added.add(np.zeros(env.action_dim, np.float32), 0.0, False, step % 250 == 249, frame)
+    assert env.episode_length == 250 and len(filled) == len(added) == 600
+    for name in ("frame", "age", "ends", "not_done", "reward", "bounds"):
+        assert torch.equal(getattr(filled, name), getattr(added, name)), name
+    assert torch.equal(filled.store.frames, added.store.frames) and (filled.host == added.host).all()
+    assert filled.action.std() > 0.5
+    for replay in (filled, added):  # both go on alike
+        replay.add(np.zeros(env.action_dim, np.float32), 1.0, False, False, frame)
+    assert len(filled) == len(added) and torch.equal(filled.frame, added.frame) and torch.equal(filled.age, added.age)
+
+
 def test_bench_writes_its_table(root, tmp_path):
     for file in (root / "results/bench").glob("*"):
         shutil.copy(file, tmp_path)
@@ -148,6 +169,32 @@ def test_setup_shares_a_gpu_build_of_torch(root, tmp_path, theirs, kept):
         (packages / "torch").rename(packages / "gone")
         done = subprocess.run(["bash", "scripts/setup.sh"], cwd=tmp_path, env=offline, capture_output=True, text=True)
         assert "setup: installing" in done.stdout, "what was shared is gone"
+
+
+def test_every_script_takes_its_interpreter_from_setup(root):
+    for script in (root / "scripts").glob("*.sh"):
+        assert script.name == "setup.sh" or ".venv/" not in script.read_text(), script
+
+
+def test_an_interpreter_of_the_users_is_used_as_it_is(root, tmp_path):
+    """MLR_PYTHON: nothing is installed, also where there is no .venv."""
+    for name in ("scripts", "DMControl", "Atari", "configs", "results", "requirements.txt"):
+        (tmp_path / name).symlink_to(root / name)
+    (tmp_path / "scripts").unlink()
+    shutil.copytree(root / "scripts", tmp_path / "scripts")
+    environment = os.environ | {"MLR_PYTHON": sys.executable, "PYTHON": "/nowhere"}
+    done = subprocess.run([tmp_path / "scripts/ledger.sh", "--check"], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and "unchanged" in done.stdout, done.stderr
+    words = ["pong", "--gpus", "none", "--dry-run"]
+    done = subprocess.run([tmp_path / "scripts/run_atari.sh", *words], env=environment, capture_output=True, text=True)
+    assert done.stdout.startswith(f"+ {sys.executable} -u -m Atari.train game=pong"), done.stderr
+    assert not (tmp_path / ".venv").exists()
+    without_torch = tmp_path / "python"
+    without_torch.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S "$@"\n')
+    without_torch.chmod(0o755)
+    for python in (without_torch, "/nowhere/python3"):
+        done = subprocess.run([tmp_path / "scripts/ledger.sh"], env=environment | {"MLR_PYTHON": python}, capture_output=True, text=True)
+        assert done.returncode == 2 and f"MLR_PYTHON={python} must be" in done.stderr, done.stderr
 
 
 def test_sync_core_copies(root, tmp_path):

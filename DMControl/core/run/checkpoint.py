@@ -75,14 +75,15 @@ class Checkpoints:
         """The complete checkpoints, newest first."""
         return sorted((p for p in self.folder.glob("step_*") if (p / "manifest.json").exists()), key=_order, reverse=True)
 
-    def load(self, names: tuple[str, ...], device: torch.device) -> tuple[dict[str, Any], dict[str, dict[str, Any]]] | None:
-        """Manifest and parts of the newest intact checkpoint; None if there is none at all."""
+    def load(self, names: tuple[str, ...] | None, device: torch.device) -> tuple[dict[str, Any], dict[str, dict[str, Any]]] | None:
+        """Manifest and the named parts, or all, of the newest intact checkpoint; None if there is none at all."""
         broken = []
         for folder in self.complete():
             try:
                 manifest = read_manifest(folder)
-                parts = {name: load_file(folder / f"{name}.pt", manifest["files"][f"{name}.pt"], device) for name in names}
-                if "state" in names:
+                wanted = names or tuple(Path(file).stem for file in manifest["files"])
+                parts = {name: load_file(folder / f"{name}.pt", manifest["files"][f"{name}.pt"], device) for name in wanted}
+                if "state" in wanted:
                     for segment in manifest["segments"]:
                         if checksum(self.frames / Path(segment["file"]).name) != segment["sha256"]:
                             raise ValueError(f"frames {segment['file']} do not match their checksum")

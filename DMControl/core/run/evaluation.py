@@ -15,6 +15,7 @@ from .folder import read_config
 from .options import Options
 
 DEFAULTS = {"run": "", "episodes": "", "video": "false", "device": "auto", "seed": "", "threads": "0"}
+PACKED = "policy"  # the folder in which a packed run has the networks that act
 APART = 10_000  # added to the run's seed: initial states apart from those that its own evaluations used
 
 
@@ -48,11 +49,26 @@ def read_request(arguments: list[str], example: str, configs: Path, ranges: dict
 def load_policy(path: Path, make: Callable[[], Agent], precision: machine.Precision) -> tuple[Agent, int]:
     """The newest saved agent of a run, and its agent step."""
     saved = Checkpoints(path / "checkpoint").load(("agent",), precision.device)
+    if saved is None and (path / PACKED).exists():
+        return load_packed(path, make(), precision)
     if saved is None:
         raise UserError(f"{path} holds no saved policy yet: let the run reach its first checkpoint")
     manifest, parts = saved
     agent = make()
     agent.load_networks(parts["agent"])
+    return agent, manifest["step"]
+
+
+def load_packed(path: Path, agent: Agent, precision: machine.Precision) -> tuple[Agent, int]:
+    """The agent of a packed run. It has only the networks that act; the others keep their first weights, and the objective goes."""
+    saved = Checkpoints(path / PACKED).load(None, precision.device)
+    if saved is None:
+        raise UserError(f"{path / PACKED} is incomplete: its other files are in other files of the pack")
+    manifest, parts = saved
+    networks = agent.networks()
+    agent.load_networks(networks | {name: networks[name] | part for name, part in parts.items()})
+    agent.objective = None
+    print(f"{path}: its policy was packed at half precision")
     return agent, manifest["step"]
 
 

@@ -49,6 +49,8 @@ class Recorder:
         """Discard the graphs: they refer to tensors that are no longer in use."""
         self.plain.clear()
         self.recorded.clear()
+        if self.active:
+            self.pool = torch.cuda.graph_pool_handle()  # CUDA records nothing more into a pool whose graphs are gone
 
     def _on_own_stream(self, update: Callable[[], Any]) -> Any:
         """Run on the stream that records."""
