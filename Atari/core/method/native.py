@@ -65,13 +65,16 @@ def gather(
     run: the columns of each n are consecutive. hidden: (N, H, W) bool, pixels that become black, or fill, a value per colour.
     """
     store, channels = frames.store, frames.channels
-    on_cpu = store.device.type == frames.device.type == "cpu"
-    if not on_cpu or store.dtype != torch.uint8 or dtype not in FORMATS or library() is None:
+    device = frames.device
+    here = device == store.device and device.type in ("cpu", "meta")  # run.memory counts on meta what the result takes
+    if not here or store.dtype != torch.uint8 or dtype not in FORMATS or library() is None:
         return None
+    out = torch.empty(len(frames), rows.shape[1], columns.shape[1], channels, dtype=dtype, device=device)
+    if device.type == "meta":
+        return out.permute(0, 3, 1, 2)
     planes = (frames.index[:, :, None] * store.shape[1] + torch.arange(store.shape[1])).flatten(1)  # (N, C)
     if hidden is not None:
         fill = torch.zeros(channels, dtype=torch.uint8) if fill is None else fill.repeat(channels // len(fill))
-    out = torch.empty(len(frames), rows.shape[1], columns.shape[1], channels, dtype=dtype)
     given = [None if t is None else t.contiguous() for t in (store, planes, rows, columns, hidden, fill, factor)]
     at = [ctypes.c_void_p(None if t is None else t.data_ptr()) for t in (*given, out)]
     shape = (ctypes.c_int64 * 6)(len(frames), channels, *store.shape[2:], rows.shape[1], columns.shape[1])
