@@ -30,6 +30,7 @@ import torch
 from DMControl.core import machine
 from DMControl.core.errors import UserError, run_main
 from DMControl.core.run.folder import commit
+from scripts.bench.candidates import compare
 from scripts.bench.profiles import profile
 from scripts.bench.subjects import Clock, Subject
 from scripts.bench.tables import keep, show, write_table
@@ -225,7 +226,7 @@ def main(arguments: list[str]) -> int:
             if target is not None:
                 target.write_text(json.dumps({**context, "results": results}, indent=1) + "\n")
             if profiled is not None:
-                profiled.write_text(profile(alone))
+                profiled.write_text(profile(alone) + (compare(alone) if "sac" in alone.config else ""))
     except KeyboardInterrupt:
         if one is None:
             where = f", kept in {target}" if target is not None and results else ""
