@@ -30,7 +30,9 @@ RANGES = {
     "svea.alpha": (0, 100), "svea.beta": (0, 100), "masker.depth": (1, 32),
     "masker.width": (1, 1024), "masker.threshold": (0, 1), "masker.lr": (0, 1), "soda.batch_size": (2, None), "soda.lr": (0, 1),
     "soda.tau": (0, 1), "soda.every": (1, None), "sgqn.quantile": (0, 0.9999), "sgqn.weight": (0, None), "sgqn.lr": (0, 1),
-    "sgqn.every": (1, None),
+    "sgqn.every": (1, None), "drq.views": (1, 64), "drq.target_views": (1, 64), "curl.lr": (0, 1), "curl.weight": (0, None),
+    "sac_ae.encoder_lr": (0, 1), "sac_ae.decoder_lr": (0, 1), "sac_ae.weight_decay": (0, 1), "sac_ae.weight": (0, None),
+    "sac_ae.latent_weight": (0, None),
 }  # fmt: skip
 CHOICES = {
     "encoder.init": ("delta_orthogonal", "orthogonal", "kaiming"),
