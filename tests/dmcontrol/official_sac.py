@@ -26,12 +26,13 @@ def make_agent_of(g: Golden, method: str, *settings: str) -> SAC:
     fc = next(g[f"w/critic.encoder.{name}.weight"] for name in ("fc", "head.0") if f"w/critic.encoder.{name}.weight" in g)
     hidden = next(len(v) for k, v in g.items() if k.startswith("w/critic.Q1."))
     lr = float(g["lr"] if "lr" in g else g["critic_lr"])
+    taus = [float(g[name] if name in g else g["tau"]) for name in ("critic_tau", "encoder_tau")]
     values = {
         "image.size": g["obs"].shape[-1], "image.crop": g.get("anchor_image0", g["obs"]).shape[-1], "image.stack": g["obs"].shape[1] // 3,
         "encoder.filters": len(g["w/critic.encoder.convs.0.weight"]), "encoder.dim": len(fc), "sac.hidden": hidden,
         "encoder.strides": str([2] + [1] * (len(convs) - 1)).replace(" ", ""), "sac.batch_size": len(g["obs"]),
         "sac.discount": float(g["discount"]), "sac.lr": lr, "sac.alpha_lr": float(g.get("alpha_lr", lr)),
-        "sac.critic_tau": float(g.get("critic_tau", g.get("tau"))), "sac.encoder_tau": float(g.get("encoder_tau", g.get("tau"))), "chunk": 2,
+        "sac.critic_tau": taus[0], "sac.encoder_tau": taus[1], "chunk": 2,
     }  # fmt: skip
     words = [f"method={method}", "preset=paper", "task=walker_walk", *(f"{k}={v}" for k, v in values.items()), *settings]
     agent = make_agent(read_config(words), g["action"].shape[-1], FP32)

@@ -141,7 +141,7 @@ def test_log_prob_is_exact_close_to_one(case):
     _, _, rounded, _ = policy(values, exact=False)
     assert (rounded[:, 0] - values["value"]).abs().max() > 1
     u = values["mean"] + values["std"] * values["noise"]
-    normal = -values["noise"] ** 2 / 2 - values["std"].log() - math.log(2 * math.pi) / 2
+    normal = -(values["noise"] ** 2) / 2 - values["std"].log() - math.log(2 * math.pi) / 2
     assert_close(log_pi[:, 0], normal - 2 * (math.log(2) - u - F.softplus(-2 * u)), 1e-6)
 
 

@@ -15,6 +15,7 @@ from official_sac import (
     theirs,
 )
 
+from DMControl.agents.sac import rows_of
 from DMControl.methods.sac_ae import Part, target
 
 pytestmark = pytest.mark.golden
@@ -41,10 +42,10 @@ def whole_image(g):
 
 
 def give_noise(agent, g, update):
-    """The target's noise, in parts of two images."""
+    """The target's noise, in the agent's parts."""
     noise = g["target_noise_u8"][update].float() / 256
     agent.objective.parts = lambda sequence, generator, view: [
-        Part(agent.augment.view(sequence.obs[rows], view[rows]), noise[rows]) for rows in (slice(0, 2), slice(2, len(noise)))
+        Part(agent.augment.view(sequence.obs[rows], view[rows]), noise[rows]) for rows in rows_of(len(noise), agent.chunk)
     ]
 
 
