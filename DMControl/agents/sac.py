@@ -154,6 +154,8 @@ class SAC:
         return math.lcm(self.config.actor_every, self.config.target_every, 1 if self.objective is None else self.objective.every)
 
     def update(self, replay: Replay, step: int) -> Update:
+        if self.objective is not None:
+            self.objective.at_step(step)
         metrics, drawn = self.recorder(self.updates % self.period, lambda: self.update_parts(replay))
         self.updates += 1
         return Update(metrics, drawn)
