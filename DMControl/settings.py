@@ -18,6 +18,7 @@ RANGES = {
     "augment.pad": (0, 64), "augment.intensity": (0, 1), "encoder.filters": (1, 4096), "encoder.strides": (1, 4),
     "encoder.centre": (0, 255),
     "encoder.dim": (1, None), "sac.batch_size": (1, None), "sac.hidden": (1, None), "sac.lr": (0, 1), "sac.alpha_lr": (0, 1),
+    "sac.alpha_betas": (0, 0.999999),
     "sac.discount": (0, 1), "sac.init_temperature": (1e-8, None), "sac.critic_tau": (0, 1), "sac.encoder_tau": (0, 1),
     "sac.actor_every": (1, None), "sac.target_every": (1, None), "train.random_steps": (1, None), "train.updates_per_step": (0, 64),
     "train.update_every": (1, None), "train.catch_up": (0, 10**5),
@@ -35,7 +36,8 @@ RANGES = {
     "playvirtual.copies": (1, None), "playvirtual.weight": (0, None), "playvirtual.ramp": (0, 10**9),
 }  # fmt: skip
 CHOICES = {
-    "encoder.init": ("delta_orthogonal", "kaiming"), "mlr.target": ("latent", "pixels"), "mlr.decay": ("inverse_sqrt", "constant"),
+    "encoder.init": ("delta_orthogonal", "orthogonal", "kaiming"),
+    "mlr.target": ("latent", "pixels"), "mlr.decay": ("inverse_sqrt", "constant"),
     "protocol": ("mlr", "dmcgb"), "strong_augmentation.kind": ("overlay", "conv", "none"), "masker.type": ("soft", "hard", "mixed"),
     "spr.variant": ("A", "B", "C"),
 }  # fmt: skip
@@ -87,6 +89,8 @@ def read_config(arguments: list[str]) -> Config:
     low_high = config["sac"]["log_std"]
     if len(low_high) != 2 or low_high[0] >= low_high[1]:
         raise UserError(f"sac.log_std={low_high} must be two numbers, the smaller one first")
+    if len(config["sac"]["alpha_betas"]) != 2:
+        raise UserError(f"sac.alpha_betas={config['sac']['alpha_betas']} must be two numbers")
     random_steps = config["train"]["random_steps"]
     for key in window_keys(config):
         more = WINDOWS[key] + 2
@@ -109,7 +113,7 @@ def _follow_protocol(config: Config, typed: set[str]) -> None:
     repeat, agent_steps = config.dmcgb.action_repeat, config.dmcgb.agent_steps
     if config.protocol != "dmcgb":
         return
-    preset = configuration.keys_in(CONFIGS, "preset", config.preset)
+    preset = configuration.keys_in(CONFIGS, config.preset, config.method)
     for key, other in (("action_repeat", "dmcgb.action_repeat"), ("env_steps", "dmcgb.agent_steps")):
         if {key, other} <= typed:
             raise UserError(f"{key} and {other} set the same value: leave one of them out")

@@ -32,7 +32,7 @@ from .replay import Replay
 from .settings import CONFIGS, read_config, run_path, window_keys, worlds_of
 from .worlds.catalogue import WorldName, label
 
-MADI_METHODS = ("sac", "drq", "rad", "svea", "soda", "sgqn", "madi")  # methods in the comparison of MaDi's paper
+MADI_METHODS = ("sac", "rad", "svea", "soda", "sgqn", "madi")  # methods of MaDi's paper alone
 
 
 class Trainer(Base):

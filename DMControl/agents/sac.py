@@ -60,7 +60,7 @@ class SAC:
             encoder.last_relu,
         )
         self.critic = Critic(trunk, encoder.dim, action_dim, sac.hidden, encoder.tanh)
-        self.actor = Actor(trunk, encoder.dim, action_dim, sac.hidden, tuple(sac.log_std), encoder.tanh)
+        self.actor = Actor(trunk, encoder.dim, action_dim, sac.hidden, tuple(sac.log_std), encoder.tanh, sac.exact_log_prob)
         initialise(self.critic, encoder.init)
         initialise(self.actor, encoder.init)
         self.critic.to(self.device)
@@ -71,7 +71,7 @@ class SAC:
 
         self.critic_optimizer = Adam(self.critic.parameters(), sac.lr, weight_decay=sac.weight_decay)
         self.actor_optimizer = Adam(self.actor.parameters(), sac.lr)
-        self.alpha_optimizer = Adam([self.log_alpha], sac.alpha_lr, betas=(0.5, 0.999))
+        self.alpha_optimizer = Adam([self.log_alpha], sac.alpha_lr, betas=tuple(sac.alpha_betas))
         self.momentum = Momentum(
             (self.critic.encoder, self.target.encoder, sac.encoder_tau),
             (self.critic.q1, self.target.q1, sac.critic_tau),

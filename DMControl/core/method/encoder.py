@@ -101,13 +101,18 @@ def delta_orthogonal_(weight: Tensor) -> None:
 
 
 def initialise(module: nn.Module, conv: str = "delta_orthogonal") -> None:
-    """Linear layers: orthogonal. Convolutions: `conv`, delta_orthogonal or kaiming. Biases: zero."""
+    """Linear layers: orthogonal. Convolutions: `conv`, which is delta_orthogonal, orthogonal or kaiming. Biases: zero."""
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             nn.init.orthogonal_(layer.weight)
             nn.init.zeros_(layer.bias)
-        elif isinstance(layer, nn.Conv2d):
-            delta_orthogonal_(layer.weight) if conv == "delta_orthogonal" else nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        elif isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            if conv == "delta_orthogonal":
+                delta_orthogonal_(layer.weight)
+            elif conv == "orthogonal":
+                nn.init.orthogonal_(layer.weight, nn.init.calculate_gain("relu"))
+            else:
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
 
 
