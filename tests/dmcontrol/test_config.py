@@ -34,6 +34,8 @@ def test_the_papers_values_per_task(task):
 
 PUBLISHED = {  # filters, tanh, init; lr, lr of cheetah_run, of the temperature, its first beta; tau of the encoder, exact log pi
     "mlr": (64, False, "delta_orthogonal", 1e-3, 2e-4, 1e-4, 0.5, 0.05, False),
+    "spr": (64, False, "delta_orthogonal", 1e-3, 2e-4, 1e-4, 0.5, 0.05, False),
+    "playvirtual": (64, False, "delta_orthogonal", 1e-3, 2e-4, 1e-4, 0.5, 0.05, False),
     "drq": (32, True, "orthogonal", 1e-3, 1e-3, 1e-3, 0.9, 0.01, True),
 }
 
