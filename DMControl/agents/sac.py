@@ -160,6 +160,8 @@ class SAC:
         return max(0, self.updates - self.held)
 
     def update(self, replay: Replay, step: int) -> Update:
+        if self.objective is not None:
+            self.objective.at_step(step)
         metrics, drawn = self.recorder(self.counted % self.period, lambda: self.update_parts(replay))
         self.updates += 1
         return Update(metrics, drawn)

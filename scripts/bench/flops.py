@@ -33,7 +33,22 @@ def dmcontrol_flops(config: Any, action_dim: int) -> float:
         critic += n * per_image * (1 + 3 * halves)
         actor += n * per_image / config.sac.actor_every
         mlr += 2 * config.mlr.batch_size * config.mlr.window * per_image if "mlr" in config else 0
-    return 2 * (critic + mlr + actor) / 1e9
+    spr = spr_products(config, e, first, action_dim) if "spr" in config else 0
+    return 2 * (critic + mlr + spr + actor) / 1e9
+
+
+def spr_products(config: Any, e: float, first: float, action_dim: int) -> float:
+    """Multiply-adds of SPR and of PlayVirtual's cycle. e, first: of the encoder and of its first convolution, for one image."""
+    spr, d = config.spr, config.encoder.dim
+    copies = config.playvirtual.copies if "playvirtual" in config and config.playvirtual.weight else 0
+    if not spr.weight and not copies:
+        return 0
+    step, head = (d + action_dim) * spr.width + spr.width * d, 2 * d * spr.hidden
+    ahead = spr.steps + 1  # the official code also encodes, predicts and compares the step 0, and drops it
+    images = 3 * e - first + (ahead + copies) * e
+    steps = 3 * step * (spr.steps + 2 * copies * spr.steps)  # there and back
+    heads = 3 * 2 * head * (ahead + copies) + head * (ahead + copies)
+    return spr.batch_size * (images + steps + heads)
 
 
 def atari_flops(config: Any, n_actions: int) -> float:

@@ -34,6 +34,10 @@ def test_the_papers_values_per_task(task):
 
 PUBLISHED = {  # filters, tanh, init; lr, lr of cheetah_run, of the temperature, its first beta; tau of the encoder, exact log pi
     "mlr": (64, False, "delta_orthogonal", 1e-3, 2e-4, 1e-4, 0.5, 0.05, False),
+    "spr": (64, False, "delta_orthogonal", 1e-3, 2e-4, 1e-4, 0.5, 0.05, False),
+    "playvirtual": (64, False, "delta_orthogonal", 1e-3, 2e-4, 1e-4, 0.5, 0.05, False),
+    "curl": (32, False, "delta_orthogonal", 1e-3, 2e-4, 1e-4, 0.5, 0.05, False),
+    "sac_ae": (32, True, "delta_orthogonal", 1e-3, 1e-3, 1e-4, 0.5, 0.05, False),
     "drq": (32, True, "orthogonal", 1e-3, 1e-3, 1e-3, 0.9, 0.01, True),
 }
 
@@ -44,6 +48,9 @@ def test_the_published_setting_of_each_method(method):
     encoder, sac = c.encoder, c.sac
     found = (encoder.filters, encoder.tanh, encoder.init, sac.lr, cheetah.sac.lr, sac.alpha_lr, sac.alpha_betas[0], sac.encoder_tau)
     assert (*found, sac.exact_log_prob) == PUBLISHED[method]
+    ae = method == "sac_ae"
+    assert (sac.batch_size, c.replay.capacity, c.train.catch_up) == ((128, 1_000_000, 1000) if ae else (512, 100_000, 0))
+    assert cheetah.get("curl", {"lr": 2e-4})["lr"] == 2e-4 and cheetah.get("sac_ae", {"encoder_lr": 1e-3})["encoder_lr"] == 1e-3
     for preset in ("small", "debug"):  # the same SAC for every method
         ours, base = (read_config([f"method={m}", f"preset={preset}", "task=cheetah_run"]) for m in (method, "baseline"))
         assert all(ours[block] == base[block] for block in ("encoder", "sac", "replay", "train", "eval")), preset

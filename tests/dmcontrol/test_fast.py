@@ -17,7 +17,7 @@ from DMControl.settings import read_config
 from tests import on_meta, plain
 
 CPU = torch.device("cpu")
-METHODS = ["baseline", "mlr", "sac", "rad", "drq", "svea", "soda", "sgqn", "madi", "mlr_madi"]
+METHODS = ["baseline", "mlr", "sac", "rad", "drq", "svea", "soda", "sgqn", "madi", "mlr_madi", "spr", "playvirtual", "curl", "sac_ae"]
 BATCHES = ("sac.batch_size=32", "mlr.batch_size=8")
 
 
@@ -179,7 +179,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GP
 
 
 @needs_gpu
-@pytest.mark.parametrize("method", ["baseline", "mlr", "sac", "drq", "rad", "svea", "soda", "sgqn", "madi", "mlr_madi"])
+@pytest.mark.parametrize("method", METHODS)
 def test_a_recorded_update_is_the_plain_one(method):
     """Twelve updates with new frames in between, recorded from the seventh on, against launching each kernel: fp32, the same draws.
 

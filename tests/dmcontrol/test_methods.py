@@ -11,7 +11,7 @@ from DMControl.methods import METHODS, make_agent
 from DMControl.settings import CONFIGS, read_config
 from DMControl.train import Trainer
 
-FAMILY = ("sac", "drq", "rad", "svea", "soda", "sgqn", "madi", "mlr_madi", "curl", "sac_ae")
+FAMILY = ("sac", "drq", "rad", "svea", "soda", "sgqn", "madi", "mlr_madi", "curl", "sac_ae", "spr", "playvirtual")
 
 
 def test_every_method_has_a_file_and_an_entry():
@@ -30,7 +30,7 @@ def test_methods_update_save_and_load(method):
     assert torch.equal(state(one), state(two)) and not torch.equal(state(one), before)
     assert all(torch.isfinite(v).all() for v in metrics.values())
     other, _ = make(method, "seed=5")
-    blocks = ("strong_augmentation", "svea", "soda", "sgqn", "masker", "drq", "curl", "sac_ae", "quirks")
+    blocks = ("strong_augmentation", "svea", "soda", "sgqn", "masker", "drq", "curl", "sac_ae", "spr", "playvirtual", "quirks")
     assert [k for k in config.unread() if k.split(".")[0] in blocks] == []  # no dead switches
     saved = copy.deepcopy((one.networks(), one.state_dict()))
     other.load_networks(saved[0])

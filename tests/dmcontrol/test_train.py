@@ -72,13 +72,13 @@ def test_same_seed_same_curve(tmp_path, drawn_frames, method):
     assert rows(one, "eval.csv") != rows(other, "eval.csv")
 
 
-@pytest.mark.parametrize("stop_at", [30, 77, 124])
-def test_a_stop_changes_nothing(tmp_path, drawn_frames, stop_at):
+@pytest.mark.parametrize(("method", "stop_at"), [("mlr", 30), ("mlr", 77), ("mlr", 124), ("playvirtual", 77)])
+def test_a_stop_changes_nothing(tmp_path, drawn_frames, method, stop_at):
     """N steps, a stop, M more: parameters, moments, replay, random streams and rows are those of N + M steps."""
-    whole = train(tmp_path / "whole")
-    first = train(tmp_path / "parts", stop_at=stop_at)
+    whole = train(tmp_path / "whole", method=method)
+    first = train(tmp_path / "parts", stop_at=stop_at, method=method)
     assert first.code == 128 + signal.SIGTERM and first.step == stop_at + 1
-    second = train(tmp_path / "parts")
+    second = train(tmp_path / "parts", method=method)
     assert second.code == 0 and second.step == whole.step
     assert torch.equal(parameters(whole), parameters(second))
     for name, optimizer in whole.agent._optimizers().items():
@@ -116,9 +116,10 @@ def test_evaluation_leaves_training_alone(tmp_path, drawn_frames):
     assert torch.equal(parameters(few), parameters(many)) and rows(few, "train.csv") == rows(many, "train.csv")
 
 
-def test_every_key_is_read(tmp_path, drawn_frames):
+@pytest.mark.parametrize("method", ["mlr", "playvirtual"])
+def test_every_key_is_read(tmp_path, drawn_frames, method):
     """No dead switches."""
-    config = read_config(["preset=debug", f"runs={tmp_path}", "env_steps=1200"])
+    config = read_config(["preset=debug", f"method={method}", f"runs={tmp_path}", "env_steps=1200"])
     trainer = make_trainer(config, "test")
     trainer.train()
     trainer.folder.lock.close()
