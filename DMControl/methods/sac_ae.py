@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..agents.sac import SAC, SACHandles, rows_of
 from ..core.errors import UserError
@@ -19,7 +20,7 @@ from ..core.method.optim import Adam
 from ..core.method.sequence import Sequence
 from ..core.run.config import Config
 
-LEVELS = 32  # of a colour in the target
+BITS = 5  # of a colour in the target
 
 
 class Decoder(nn.Module):
@@ -50,7 +51,8 @@ class Decoder(nn.Module):
 
 def target(obs: Tensor, noise: Tensor) -> Tensor:
     """Images with values 0..255 and uniform noise in [0, 1) -> values in [-0.5, 0.5)."""
-    return (torch.floor(obs.float() / (256 / LEVELS)) + noise) / LEVELS - 0.5
+    level = (obs >> 8 - BITS).to(torch.float32, memory_format=torch.channels_last)
+    return level.add_(noise).mul_(2**-BITS).sub_(0.5)
 
 
 @dataclass(frozen=True)
@@ -74,14 +76,16 @@ class SACAE(Objective):
 
     def parts(self, sequence: Sequence, generator: torch.Generator, view: View | None = None) -> Iterator[Part]:
         obs = sequence.obs
-        noise = torch.rand(len(obs), obs.channels, self.size, self.size, generator=generator, device=generator.device)
+        noise = torch.rand(len(obs), self.size, self.size, obs.channels, generator=generator, device=generator.device)
+        noise = noise.permute(0, 3, 1, 2)  # channels_last, as the decoder's images
         for rows in rows_of(len(obs), self.chunk):
             yield Part(self.augment.view(obs[rows], view[rows]), noise[rows])
 
     def loss(self, part: Part) -> tuple[Tensor, Metrics]:
         """Mean squared error over the pixels, and the penalty on the description."""
         description = self.encode(part.obs)
-        error = (target(part.obs, part.noise) - self.decoder(description)).square().flatten(1).mean(1)  # (N,)
+        pixels = [image.permute(0, 2, 3, 1).flatten(1) for image in (self.decoder(description), target(part.obs, part.noise))]  # views
+        error = F.mse_loss(*pixels, reduction="none").sum(1) / pixels[0].shape[1]  # (N,)
         penalty = 0.5 * description.square().sum(1)
         losses = self.weight * (error + self.latent_weight * penalty)
         return losses, {"loss/reconstruction": error.detach().mean(), "loss/latent": penalty.detach().mean()}

@@ -1,6 +1,7 @@
 """How a measurement of bench is shown: at the terminal, and as a row of the table in results/bench/README.md."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,34 @@ def show(result: dict[str, Any]) -> None:
     print(f"  a run of 100k (env steps or agent steps) takes about {result['hours_per_100k']:.1f} hours, without evaluations")
 
 
+@dataclass(frozen=True)
+class Beside:
+    """The cost of a method's update, as a multiple of the Baseline's in the same run of bench."""
+
+    run: dict[str, Any]
+    measured: float
+    counted: float  # by image passes
+
+
+def beside_baseline(results: list[dict[str, Any]]) -> list[Beside]:
+    """All methods of the control suite that were measured with a Baseline of the same task, preset and hardware."""
+
+    def kind(r: dict[str, Any]) -> tuple:
+        return tuple(r[key] for key in ("tree", "task", "preset", "precision", "hardware"))
+
+    counted = [r for r in results if r.get("gflop_of_image_passes")]
+    bases = {kind(r): r for r in counted if r["method"] == "baseline"}
+    pairs = [(r, bases[kind(r)]) for r in counted if kind(r) in bases and r["method"] != "baseline"]
+    return [Beside(r, *(r[key] / base[key] for key in ("ms_per_update", "gflop_of_image_passes"))) for r, base in pairs]
+
+
+def says(b: Beside) -> str:
+    return (
+        f"{b.run['method']}, preset {b.run['preset']}: an update costs {b.measured:.2f} times the Baseline's, {b.counted:.2f} by its image "
+        f"passes: ratio {b.measured / b.counted:.2f}"
+    )
+
+
 def row(context: dict[str, Any], r: dict[str, Any]) -> str:
     gpu = f"{r['peak_gpu_gb']:.1f}" if r["peak_gpu_gb"] else "-"
     overhead = f"{100 * r['overhead_share']:.0f}%"
@@ -50,9 +79,24 @@ def write_table(folder: Path) -> Path:
     )
     head = [f"| {columns} |", "|" + "---|" * len(columns.split("|"))]
     results = [(c, r) for c in (json.loads(f.read_text()) for f in sorted(folder.glob("*.json"))) for r in c["results"]]
-    worlds = [line for _, r in results if (line := worlds_line(r))]
-    sections.fill(page, "bench", [*head, *(row(c, r) for c, r in results), *(f"\n{line}" for line in worlds)])
+    worlds = [f"\n{line}" for _, r in results if (line := worlds_line(r))]
+    sections.fill(page, "bench", [*head, *(row(c, r) for c, r in results), *worlds, *beside_table(results)])
     return page
+
+
+def beside_table(results: list[tuple[dict[str, Any], dict[str, Any]]]) -> list[str]:
+    """Methods beside the Baseline; runs that were kept in one file compare."""
+    rows = []
+    for context in {id(c): c for c, _ in results}.values():
+        rows += beside_baseline([r for c, r in results if c is context])
+    if not rows:
+        return []
+    columns = ("run", "hardware", "format", "update beside the Baseline's", "by image passes", "ratio")
+    lines = ["", f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    for b in rows:
+        numbers = " | ".join(f"{x:.2f}" for x in (b.measured, b.counted, b.measured / b.counted))
+        lines.append(f"| {b.run['method']} {b.run['preset']} | {b.run['hardware']} | {b.run['precision']} | {numbers} |")
+    return lines
 
 
 def worlds_line(r: dict[str, Any]) -> str:
