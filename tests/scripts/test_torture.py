@@ -8,7 +8,8 @@ import pytest
 
 
 @pytest.mark.parametrize(
-    ("tree", "faults", "method"), [("dmcontrol", "kill,crash", "mlr"), ("dmcontrol", "kill,crash", "playvirtual"), ("atari", "kill,stop", "mlr")]
+    ("tree", "faults", "method"),
+    [("dmcontrol", "kill,crash", "mlr"), ("dmcontrol", "kill,crash", "playvirtual"), ("atari", "kill,stop", "mlr")],
 )
 def test_nothing_is_lost(root, tree, faults, method):
     command = [sys.executable, "-m", "scripts.torture.torture", "4", f"tree={tree}", f"faults={faults}", f"method={method}"]
