@@ -174,6 +174,13 @@ def run(*arguments: str, env=None) -> subprocess.CompletedProcess:
         (["preset=debug", "mlr.mask.patch=7"], "does not divide"),
         (["preset=debug", "mlr.window=5"], "not a multiple"),
         (["preset=debug", "encoder.strides=[]"], "equally many"),
+        (["preset=debug", "method=spr", "mlr.window=5"], "key mlr.window has no effect with method=spr"),
+        (["preset=debug", "method=playvirtual", "playvirtual.copies=0"], "playvirtual.copies=0 must be at least 1"),
+        (
+            ["preset=debug", "method=playvirtual", "spr.steps=6", "action_repeat=200", "env_steps=20000"],
+            "has 5 steps with action_repeat=200: a window of 7 does not fit: lower spr.steps or action_repeat",
+        ),
+        (["preset=debug", "action_repeat=250", "env_steps=20000"], "a window of 4 does not fit: lower mlr.window or action_repeat"),
     ],
 )
 def test_the_user_sees_one_line_and_code_2(arguments, says, tmp_path):
