@@ -174,6 +174,9 @@ def run(*arguments: str, env=None) -> subprocess.CompletedProcess:
         (["preset=debug", "mlr.mask.patch=7"], "does not divide"),
         (["preset=debug", "mlr.window=5"], "not a multiple"),
         (["preset=debug", "encoder.strides=[]"], "equally many"),
+        (["preset=debug", "method=drq", "drq.views=0"], "drq.views=0 must be between 1 and 64"),
+        (["preset=debug", "method=drq", "drq.target_views=0"], "drq.target_views=0 must be between 1 and 64"),
+        (["preset=debug", "method=curl", "sac_ae.weight=2"], "key sac_ae.weight has no effect with method=curl"),
         (["preset=debug", "method=spr", "mlr.window=5"], "key mlr.window has no effect with method=spr"),
         (["preset=debug", "method=playvirtual", "playvirtual.copies=0"], "playvirtual.copies=0 must be at least 1"),
         (
