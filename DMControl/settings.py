@@ -1,6 +1,7 @@
 """Read the settings of a run from YAML and the command line, check them, and derive the path of its folder."""
 
 from pathlib import Path
+from typing import Any
 
 from .core.errors import UserError, nearest
 from .core.run import config as configuration
@@ -17,6 +18,7 @@ RANGES = {
     "augment.pad": (0, 64), "augment.intensity": (0, 1), "encoder.filters": (1, 4096), "encoder.strides": (1, 4),
     "encoder.centre": (0, 255),
     "encoder.dim": (1, None), "sac.batch_size": (1, None), "sac.hidden": (1, None), "sac.lr": (0, 1), "sac.alpha_lr": (0, 1),
+    "sac.alpha_betas": (0, 0.999999),
     "sac.discount": (0, 1), "sac.init_temperature": (1e-8, None), "sac.critic_tau": (0, 1), "sac.encoder_tau": (0, 1),
     "sac.actor_every": (1, None), "sac.target_every": (1, None), "train.random_steps": (1, None), "train.updates_per_step": (0, 64),
     "train.update_every": (1, None), "train.catch_up": (0, 10**5),
@@ -29,19 +31,29 @@ RANGES = {
     "svea.alpha": (0, 100), "svea.beta": (0, 100), "masker.depth": (1, 32),
     "masker.width": (1, 1024), "masker.threshold": (0, 1), "masker.lr": (0, 1), "soda.batch_size": (2, None), "soda.lr": (0, 1),
     "soda.tau": (0, 1), "soda.every": (1, None), "sgqn.quantile": (0, 0.9999), "sgqn.weight": (0, None), "sgqn.lr": (0, 1),
-    "sgqn.every": (1, None),
+    "sgqn.every": (1, None), "drq.views": (1, 64), "drq.target_views": (1, 64), "curl.lr": (0, 1), "curl.weight": (0, None),
+    "sac_ae.encoder_lr": (0, 1), "sac_ae.decoder_lr": (0, 1), "sac_ae.weight_decay": (0, 1), "sac_ae.weight": (0, None),
+    "sac_ae.latent_weight": (0, None),
+    "spr.batch_size": (1, None), "spr.steps": (1, 255), "spr.weight": (0, None), "spr.lr": (0, 1),
+    "spr.encoder_lr": (0, 1), "spr.clip": (1e-8, None), "spr.tau": (0, 1), "spr.width": (1, None), "spr.hidden": (1, None),
+    "playvirtual.copies": (1, None), "playvirtual.weight": (0, None), "playvirtual.ramp": (0, 10**9),
 }  # fmt: skip
 CHOICES = {
-    "encoder.init": ("delta_orthogonal", "kaiming"), "mlr.target": ("latent", "pixels"), "mlr.decay": ("inverse_sqrt", "constant"),
+    "encoder.init": ("delta_orthogonal", "orthogonal", "kaiming"),
+    "mlr.target": ("latent", "pixels"), "mlr.decay": ("inverse_sqrt", "constant"),
     "protocol": ("mlr", "dmcgb"), "strong_augmentation.kind": ("overlay", "conv", "none"), "masker.type": ("soft", "hard", "mixed"),
-    "mlr.mask.fill": ("black", "mean"),
+    "mlr.mask.fill": ("black", "mean"), "spr.variant": ("A", "B", "C"),
 }  # fmt: skip
-CONDITIONAL = {  # keys that have an effect only if another key has one of these values
-    "dmcgb.action_repeat": ("protocol", ("dmcgb",)), "dmcgb.agent_steps": ("protocol", ("dmcgb",)),
-    "intensity": ("world", ("distracting_cs",)), "masker.threshold": ("masker.type", ("hard", "mixed")),
-    "strong_augmentation.alpha": ("strong_augmentation.kind", ("overlay",)),
-    "strong_augmentation.images": ("strong_augmentation.kind", ("overlay",)),
-}  # fmt: skip
+CONDITIONAL = [  # keys that have an effect only if another key has one of these values
+    ("dmcgb.action_repeat", "protocol", ("dmcgb",)), ("dmcgb.agent_steps", "protocol", ("dmcgb",)),
+    ("intensity", "world", ("distracting_cs",)), ("masker.threshold", "masker.type", ("hard", "mixed")),
+    ("strong_augmentation.alpha", "strong_augmentation.kind", ("overlay",)),
+    ("strong_augmentation.images", "strong_augmentation.kind", ("overlay",)),
+    ("quirks.two_adams", "spr.variant", ("A",)), ("quirks.double_clip", "spr.variant", ("A",)),
+    ("quirks.half_spr_lr", "spr.variant", ("A", "C")), ("spr.clip", "spr.variant", ("A", "C")),
+    ("spr.encoder_lr", "spr.variant", ("A", "B")), ("spr.encoder_lr", "quirks.two_adams", (True,)),
+]  # fmt: skip
+WINDOWS = {"mlr.window": 0, "spr.steps": 1}  # keys that set the length of windows: it is the value plus this number
 MOVED = {f"sac.{key}": f"train.{key}" for key in ("random_steps", "updates_per_step", "catch_up")}
 MOVED |= {f"strong.{old}": f"strong_augmentation.{new}" for old, new in (("augment", "kind"), ("alpha", "alpha"), ("images", "images"))}
 ALIASES = {"augment": "strong_augmentation.kind"}  # arguments of the published code
@@ -58,11 +70,11 @@ def read_config(arguments: list[str]) -> Config:
     for key, words in CHOICES.items():
         if key in flat and flat[key] not in words:
             raise UserError(f"{key}={flat[key]} is unknown: {nearest(flat[key], words)}")
-    for key in sorted(typed & set(CONDITIONAL)):
-        other, words = CONDITIONAL[key]
-        if flat[other] not in words:
+    for key, other, words in CONDITIONAL:
+        if key in typed and flat[other] not in words:
             also = "; for evaluation set eval.intensities" if key == "intensity" else ""
-            raise UserError(f"key {key} has no effect with {other}={flat[other]}: it takes {other}={' or '.join(words)}{also}")
+            now, takes = _as_typed(flat[other]), " or ".join(map(_as_typed, words))
+            raise UserError(f"key {key} has no effect with {other}={now}: it takes {other}={takes}{also}")
     _follow_protocol(config, typed)
     if not {"crop", "resized_crop"} & set(config["augment"]["order"]) and "image.size" not in typed:
         config["image"]["size"] = config["image"]["crop"]
@@ -82,10 +94,23 @@ def read_config(arguments: list[str]) -> Config:
     low_high = config["sac"]["log_std"]
     if len(low_high) != 2 or low_high[0] >= low_high[1]:
         raise UserError(f"sac.log_std={low_high} must be two numbers, the smaller one first")
+    if len(config["sac"]["alpha_betas"]) != 2:
+        raise UserError(f"sac.alpha_betas={config['sac']['alpha_betas']} must be two numbers")
     random_steps = config["train"]["random_steps"]
-    if "mlr" in config and random_steps < config["mlr"]["window"] + 2:
-        raise UserError(f"train.random_steps={random_steps} must be at least mlr.window + 2 = {config['mlr']['window'] + 2}")
+    for key in window_keys(config):
+        more = WINDOWS[key] + 2
+        if random_steps < flat[key] + more:
+            raise UserError(f"train.random_steps={random_steps} must be at least {key} + {more} = {flat[key] + more}")
     return config
+
+
+def window_keys(config: Config) -> list[str]:
+    """The keys that set the length of this method's windows."""
+    return [key for key in WINDOWS if key.split(".")[0] in config]
+
+
+def _as_typed(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _follow_protocol(config: Config, typed: set[str]) -> None:
@@ -93,7 +118,7 @@ def _follow_protocol(config: Config, typed: set[str]) -> None:
     repeat, agent_steps = config.dmcgb.action_repeat, config.dmcgb.agent_steps
     if config.protocol != "dmcgb":
         return
-    preset = configuration.keys_in(CONFIGS, "preset", config.preset)
+    preset = configuration.keys_in(CONFIGS, config.preset, config.method)
     for key, other in (("action_repeat", "dmcgb.action_repeat"), ("env_steps", "dmcgb.agent_steps")):
         if {key, other} <= typed:
             raise UserError(f"{key} and {other} set the same value: leave one of them out")

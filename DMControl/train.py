@@ -29,10 +29,10 @@ from .memory import capacity, memory
 from .methods import make_agent
 from .renderer import choose_renderer
 from .replay import Replay
-from .settings import CONFIGS, read_config, run_path, worlds_of
+from .settings import CONFIGS, read_config, run_path, window_keys, worlds_of
 from .worlds.catalogue import WorldName, label
 
-MADI_METHODS = ("sac", "drq", "rad", "svea", "soda", "sgqn", "madi")  # methods in the comparison of MaDi's paper
+MADI_METHODS = ("sac", "rad", "svea", "soda", "sgqn", "madi")  # methods of MaDi's paper alone
 
 
 class Trainer(Base):
@@ -139,7 +139,7 @@ def make_trainer(config: Config, command: str) -> Trainer:
     if env.episode_length <= agent.window:
         raise UserError(
             f"an episode of {config.task} has {env.episode_length} steps with action_repeat={config.action_repeat}: "
-            f"a window of {config.method}.window={agent.window} does not fit: lower {config.method}.window or action_repeat"
+            f"a window of {agent.window} does not fit: lower {' or '.join([*window_keys(config), 'action_repeat'])}"
         )
     replay = Replay(capacity(config), env.episode_length, image.stack, image.size, env.action_dim, precision.device, agent.generator)
     folder = RunFolder(path, config)

@@ -26,12 +26,19 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = {"dmcontrol": "DMControl.train", "atari": "Atari.train"}
 EIGHT = {"dmcontrol": "env_steps=464", "atari": "steps=68"}  # debug's random steps and 8 updates
+METHODS = (  # of DMControl
+    *("baseline", "curl", "drq", "madi", "mlr", "mlr_madi", "playvirtual", "rad", "sac", "sac_ae", "sgqn", "soda", "spr", "svea"),
+)
 CASES = {
     "dmcontrol": {
-        **{method: [] for method in ("baseline", "drq", "madi", "mlr", "mlr_madi", "rad", "sac", "sgqn", "soda", "svea")},
+        **{method: [] for method in METHODS},
         **{f"{method} in parts": ["chunk=3"] for method in ("baseline", "madi", "sgqn")},
+        "drq of one view": ["drq.views=1", "drq.target_views=1"],
+        "sac_ae after updates at once": ["train.catch_up=4"],
         "mlr in parts": ["chunk=8", "quirks.one_mask_per_batch=false"],
         "mlr of pixels": ["mlr.target=pixels", "mlr.action_tokens=false"],
+        "playvirtual in parts": ["chunk=3", "quirks.double_clip=false"],
+        "spr as in variant B": ["spr.variant=B"],
         "svea in a video": ["world=video_hard", "strong_augmentation.kind=conv"],
         "mlr among colours": ["world=color_hard", "augment.order=[crop,intensity,affine]"],
     },

@@ -141,6 +141,8 @@ class Rainbow:
 
     def update(self, replay: Replay, step: int) -> Update:
         self.exponent.fill_(self.beta(step))
+        if self.objective is not None:
+            self.objective.at_step(step)
         metrics, drawn = self.recorder(0, lambda: self.update_parts(replay))
         self.updates += 1
         return Update(metrics, drawn)

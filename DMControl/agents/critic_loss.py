@@ -25,6 +25,8 @@ class Transitions:
 class CriticLoss:
     """The squared error of both Q functions. A method that changes the loss is a subclass."""
 
+    target_views = 1  # views of each next observation; the target is the mean over them
+
     def __init__(self, pixels: PixelPath) -> None:
         self.pixels = pixels
 

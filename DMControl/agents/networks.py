@@ -15,11 +15,14 @@ def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
 class Actor(nn.Module):
     """A head on the features of the critic's convolutions, then a tanh-Gaussian policy."""
 
-    def __init__(self, trunk: Trunk, dim: int, action_dim: int, hidden: int, log_std: tuple[float, float], tanh: bool = False) -> None:
+    def __init__(
+        self, trunk: Trunk, dim: int, action_dim: int, hidden: int, log_std: tuple[float, float], tanh: bool = False, exact: bool = False
+    ) -> None:
         super().__init__()
         self.head = Head(trunk, dim, tanh)
         self.policy = mlp(dim, hidden, 2 * action_dim)
         self.low, self.high = log_std
+        self.exact = exact  # whether log pi is exact for actions close to 1 and -1
 
     def forward(self, features: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Features -> tanh(mu), tanh(mu + sigma * noise), log pi of the latter (N, 1), log sigma (N, A)."""
@@ -27,10 +30,12 @@ class Actor(nn.Module):
         log_std = self.low + 0.5 * (self.high - self.low) * (torch.tanh(raw) + 1)
         if noise is None:
             noise = torch.zeros_like(mu)
-        action = torch.tanh(mu + log_std.exp() * noise)
+        u = mu + log_std.exp() * noise
+        action = torch.tanh(u)
         # log N(u; mu, sigma) - sum log(1 - tanh(u)^2)
         gaussian = (-0.5 * noise.square() - log_std).sum(-1, keepdim=True) - 0.5 * np.log(2 * np.pi) * noise.shape[-1]
-        log_pi = gaussian - torch.log(F.relu(1 - action.square()) + 1e-6).sum(-1, keepdim=True)
+        slope = 2 * (np.log(2) - u - F.softplus(-2 * u)) if self.exact else torch.log(F.relu(1 - action.square()) + 1e-6)
+        log_pi = gaussian - slope.sum(-1, keepdim=True)
         return torch.tanh(mu), action, log_pi, log_std
 
 

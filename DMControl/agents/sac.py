@@ -60,7 +60,7 @@ class SAC:
             encoder.last_relu,
         )
         self.critic = Critic(trunk, encoder.dim, action_dim, sac.hidden, encoder.tanh)
-        self.actor = Actor(trunk, encoder.dim, action_dim, sac.hidden, tuple(sac.log_std), encoder.tanh)
+        self.actor = Actor(trunk, encoder.dim, action_dim, sac.hidden, tuple(sac.log_std), encoder.tanh, sac.exact_log_prob)
         initialise(self.critic, encoder.init)
         initialise(self.actor, encoder.init)
         self.critic.to(self.device)
@@ -71,7 +71,7 @@ class SAC:
 
         self.critic_optimizer = Adam(self.critic.parameters(), sac.lr, weight_decay=sac.weight_decay)
         self.actor_optimizer = Adam(self.actor.parameters(), sac.lr)
-        self.alpha_optimizer = Adam([self.log_alpha], sac.alpha_lr, betas=(0.5, 0.999))
+        self.alpha_optimizer = Adam([self.log_alpha], sac.alpha_lr, betas=tuple(sac.alpha_betas))
         self.momentum = Momentum(
             (self.critic.encoder, self.target.encoder, sac.encoder_tau),
             (self.critic.q1, self.target.q1, sac.critic_tau),
@@ -92,6 +92,7 @@ class SAC:
         self.objective_optimizers: list[Adam] = []
         self.recorder = Recorder(self.device, [generator], config.compile)
         self.updates = 0
+        self.held = 0  # updates at the start that count as one with the next, so that actor and targets move in each
 
     @property
     def handles(self) -> SACHandles:
@@ -154,24 +155,31 @@ class SAC:
         """The parts of an update repeat after this many updates."""
         return math.lcm(self.config.actor_every, self.config.target_every, 1 if self.objective is None else self.objective.every)
 
+    @property
+    def counted(self) -> int:
+        """The number of the next update, as the periods of its parts count."""
+        return max(0, self.updates - self.held)
+
     def update(self, replay: Replay, step: int) -> Update:
-        metrics, drawn = self.recorder(self.updates % self.period, lambda: self.update_parts(replay))
+        if self.objective is not None:
+            self.objective.at_step(step)
+        metrics, drawn = self.recorder(self.counted % self.period, lambda: self.update_parts(replay))
         self.updates += 1
         return Update(metrics, drawn)
 
     def update_parts(self, replay: Replay) -> Update:
         """Critic and objective; every `actor_every` updates actor and temperature; every `target_every` updates the targets."""
         objective = self.objective
-        due = objective is not None and self.updates % objective.every == 0
+        due = objective is not None and self.counted % objective.every == 0
         batch = replay.sample(self.config.batch_size)
         drawn: dict[str, Any] = {"batch": batch}
         view = self.augment.draw(len(batch.action), batch.obs.channels, self.generator)
         metrics = self.update_critic(batch, view)
         if due and not objective.after_targets:
             metrics |= self.update_objective(*self.draw_sequences(replay, batch, view, drawn))
-        if self.updates % self.config.actor_every == 0:
+        if self.counted % self.config.actor_every == 0:
             metrics |= self.update_actor(batch.obs, view)  # the same crops
-        if self.updates % self.config.target_every == 0:
+        if self.counted % self.config.target_every == 0:
             self.momentum.step()
             if objective is not None and not objective.after_targets:
                 objective.move_targets()
@@ -182,14 +190,17 @@ class SAC:
 
     def update_critic(self, batch: Batch, view: View) -> Metrics:
         n = len(batch.action)
-        next_view = self.next_augment.draw(n, batch.next_obs.channels, self.generator)
-        noise = self._normal(n)
+        k = self.critic_loss.target_views
+        next_frames = batch.next_obs if k == 1 else batch.next_obs.repeat(k)
+        next_view = self.next_augment.draw(k * n, next_frames.channels, self.generator)
+        noise = self._normal(k * n)
         choices = self.critic_loss.draw(batch, view, self.generator)
 
         def share(rows: slice) -> tuple[Tensor, Metrics]:
             obs = self.augment.view(batch.obs[rows], view[rows])
-            next_obs = self.next_augment.view(batch.next_obs[rows], next_view[rows])
-            target = self.target_value(next_obs, batch.reward[rows], batch.not_done[rows], noise[rows])
+            views = slice(k * rows.start, k * rows.stop)
+            next_obs = self.next_augment.view(next_frames[views], next_view[views])
+            target = self.target_value(next_obs, batch.reward[rows], batch.not_done[rows], noise[views])
             losses, q1 = self.critic_loss.loss(self.critic, Transitions(obs, batch.action[rows], target, rows), choices)
             loss = losses.sum() / n
             seen = {name: value * len(q1) / n for name, value in self.pixels.metrics().items()}
@@ -206,11 +217,14 @@ class SAC:
 
     @torch.no_grad()
     def target_value(self, next_obs: Tensor, reward: Tensor, not_done: Tensor, noise: Tensor) -> Tensor:
-        """y = r + gamma * not_done * (min_i Q'_i(s', a') - alpha * log pi(a'|s')), a' ~ pi(s')."""
+        """y = r + gamma * not_done * (min_i Q'_i(s', a') - alpha * log pi(a'|s')), a' ~ pi(s'). The mean over the views of s'."""
         seen = self.pixels(next_obs)
         _, action, log_pi, _ = self.actor(self.critic.encoder.trunk(seen), noise)
         q1, q2 = self.target(seen, action)
-        return reward + not_done * self.config.discount * (torch.min(q1, q2) - self.log_alpha.exp() * log_pi)
+        value = torch.min(q1, q2) - self.log_alpha.exp() * log_pi
+        if len(value) > len(reward):
+            value = value.view(len(reward), -1).mean(1, keepdim=True)
+        return reward + not_done * self.config.discount * value
 
     def draw_sequences(self, replay: Replay, batch: Batch, view: View, drawn: dict[str, Any]) -> tuple[Sequence, View | None]:
         """The batch of the objective: its own sequences, or the critic's batch with the critic's view."""

@@ -10,7 +10,7 @@ from ..core.errors import UserError, nearest
 from ..core.machine import Precision
 from ..core.run.agent import Agent
 from ..core.run.config import Config
-from . import baseline, drq, madi, mlr, mlr_madi, rad, sac, sgqn, soda, svea
+from . import baseline, curl, drq, madi, mlr, mlr_madi, playvirtual, rad, sac, sac_ae, sgqn, soda, spr, svea
 
 Maker = Callable[[Config, int, Precision, torch.Generator], Agent]  # settings, action size, precision, random stream -> agent
 
@@ -30,6 +30,10 @@ METHODS: dict[str, Maker] = {
     "baseline": on_sac(baseline.build),
     "mlr": on_sac(mlr.build),
     "mlr_madi": on_sac(mlr_madi.build),
+    "curl": on_sac(curl.build),
+    "sac_ae": on_sac(sac_ae.build),
+    "spr": on_sac(spr.build),
+    "playvirtual": on_sac(playvirtual.build),
     "sac": on_sac(sac.build),
     "drq": on_sac(drq.build),
     "rad": on_sac(rad.build),

@@ -36,8 +36,8 @@ def build(config: Config, agent: SAC) -> None:
         dim, mlr.window, mlr.decoder.depth, mlr.decoder.width, mlr.decoder.heads, mlr.decoder.mlp_ratio,
         final_norm=not quirks.no_final_norm, precision=handles.precision,
     )  # fmt: skip
-    projection = _two_layers(dim, mlr.hidden, dim)
-    prediction = _two_layers(dim, mlr.hidden, 3 * image.stack * image.crop**2 if pixels else dim)
+    projection = two_layers(dim, mlr.hidden, dim)
+    prediction = two_layers(dim, mlr.hidden, 3 * image.stack * image.crop**2 if pixels else dim)
     embed_action = nn.Linear(handles.actions, dim) if mlr.action_tokens else None
     target_encoder = copy.deepcopy(encoder)
     redrawn = [projection, prediction, decoder] + ([embed_action] if embed_action else [])
@@ -72,7 +72,7 @@ def build(config: Config, agent: SAC) -> None:
     agent.attach(objective, Adam(objective.trained(), lr, clip=mlr.clip, warmup=mlr.warmup, decay=mlr.decay))
 
 
-def _two_layers(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+def two_layers(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
 
 

@@ -2,7 +2,8 @@
 
 scripts/bench.sh                                both trees, presets paper and small, precision auto
 scripts/bench.sh tree=dmcontrol preset=small precision=fp32 updates=10
-scripts/bench.sh tree=dmcontrol preset=madi method=madi task=walker_walk     with method=svea beside it: what the Masker adds
+scripts/bench.sh tree=dmcontrol preset=madi method=svea,madi task=walker_walk     what the Masker adds
+scripts/bench.sh tree=dmcontrol preset=small method=baseline,curl,drq     each method's cost beside the Baseline's
 scripts/bench.sh --json mine.json                   writes the measurements into a file
 scripts/bench.sh --keep                             keeps them in results/bench/, in the file of this kind of hardware
 scripts/bench.sh tree=atari preset=paper --profile FILE     writes the slowest operations of an update into a file
@@ -33,7 +34,7 @@ from DMControl.core.run.folder import commit
 from scripts.bench.candidates import compare
 from scripts.bench.profiles import profile
 from scripts.bench.subjects import Clock, Subject
-from scripts.bench.tables import keep, show, write_table
+from scripts.bench.tables import beside_baseline, keep, says, show, write_table
 from scripts.trees import TREES, Tree, tree_named
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -132,6 +133,7 @@ def result(subject: Subject, timings: dict[str, Any], product: float, fastest: f
         "hardware": machine.describe(subject.device),
         **timings,
         "gflop_per_update": subject.flops,
+        "gflop_of_image_passes": subject.passes,
         "gflops": achieved,
         "matrix_gflops": product,
         "fastest_form_gflops": fastest,
@@ -142,22 +144,22 @@ def result(subject: Subject, timings: dict[str, Any], product: float, fastest: f
     }
 
 
-def make_subject(tree: Tree, preset: str, rest: list[str]) -> Subject:
+def make_subject(tree: Tree, preset: str, method: str, rest: list[str]) -> Subject:
     own = [a for a in rest if not any(a.startswith(f"{other.task}=") for other in TREES if other is not tree)]
-    return Subject(tree, [*own, f"preset={preset}"])
+    return Subject(tree, [*own, f"preset={preset}", f"method={method}"])
 
 
-def measure_apart(tree: Tree, preset: str, updates: int, rest: list[str]) -> dict[str, Any]:
+def measure_apart(tree: Tree, preset: str, method: str, updates: int, rest: list[str]) -> dict[str, Any]:
     """In a process of its own, so that its memory is its own."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "one.json"
-        command = [sys.executable, "-m", "scripts.bench.bench", f"tree={tree.name}", f"preset={preset}", f"updates={updates}"]
-        command += ["--one", str(file), *rest]
+        chosen = [f"tree={tree.name}", f"preset={preset}", f"method={method}", f"updates={updates}"]
+        command = [sys.executable, "-m", "scripts.bench.bench", *chosen, "--one", str(file), *rest]
         code = subprocess.run(command, check=False).returncode
         if code in (130, -signal.SIGINT):
             raise KeyboardInterrupt
         if code:
-            raise UserError(f"tree={tree.name} preset={preset} could not be measured")
+            raise UserError(f"tree={tree.name} preset={preset} method={method} could not be measured")
         return json.loads(file.read_text())
 
 
@@ -185,7 +187,7 @@ def hardware_here() -> str:
 
 def main(arguments: list[str]) -> int:
     machine.keep_freed_memory()
-    options, updates, rest = {"tree": ",".join(tree.name for tree in TREES), "preset": "paper,small"}, 6, []
+    options, updates, rest = {"tree": ",".join(tree.name for tree in TREES), "preset": "paper,small", "method": "mlr"}, 6, []
     if "--table" in arguments:
         if len(arguments) > 1:
             raise UserError("--table stands alone: it writes the table in results/bench/README.md from what --json has kept there")
@@ -205,7 +207,8 @@ def main(arguments: list[str]) -> int:
             updates = int(value)
         else:
             rest.append(argument)
-    cases = [(tree_named(tree), preset) for tree in options["tree"].split(",") for preset in options["preset"].split(",")]
+    trees, presets, methods = (options[key].split(",") for key in ("tree", "preset", "method"))
+    cases = [(tree_named(tree), preset, method) for tree in trees for preset in presets for method in methods]
     context = {"date": date.today().isoformat(), "commit": commit(), "torch": torch.__version__, "python": platform.python_version()}
     results: list[dict[str, Any]] = []
     if profiled is not None and len(cases) > 1:
@@ -213,9 +216,9 @@ def main(arguments: list[str]) -> int:
     if one is None:
         print(hardware_here())
     try:
-        for tree, preset in cases:
-            alone = make_subject(tree, preset, rest) if len(cases) == 1 else None
-            result = measure(alone, updates) if alone else measure_apart(tree, preset, updates, rest)
+        for tree, preset, method in cases:
+            alone = make_subject(tree, preset, method, rest) if len(cases) == 1 else None
+            result = measure(alone, updates) if alone else measure_apart(tree, preset, method, updates, rest)
             if one is not None:
                 one.write_text(json.dumps(result))
             results.append(result)
@@ -232,6 +235,8 @@ def main(arguments: list[str]) -> int:
             where = f", kept in {target}" if target is not None and results else ""
             print(f"interrupted: {len(results)} of {len(cases)} measured{where}", file=sys.stderr)
         return 130
+    for compared in beside_baseline(results):
+        print(says(compared))
     if target is not None:
         print(f"\nwritten: {target}")
     return 0

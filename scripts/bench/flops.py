@@ -6,17 +6,13 @@ from typing import Any
 
 def dmcontrol_flops(config: Any, action_dim: int) -> float:
     """GFLOP of a mean update as published: convolutions and matrix products, multiply-add = 2."""
-    sides, side = [], config.image.crop
-    for stride in config.encoder.strides:
-        side = (side - 3) // stride + 1
-        sides.append(side)
-    f, d, hidden, n = config.encoder.filters, config.encoder.dim, config.sac.hidden, config.sac.batch_size
-    first = sides[0] ** 2 * f * 27 * config.image.stack  # 3 x 3 x 3S inputs of each of F filters
-    head = f * sides[-1] ** 2 * d
-    e = first + sum(s**2 for s in sides[1:]) * f * f * 9 + head
+    d, hidden, n = config.encoder.dim, config.sac.hidden, config.sac.batch_size
+    first, rest, head = encoder_products(config)
+    e = first + rest + head
     q = (d + action_dim) * hidden + hidden**2 + hidden
     p = d * hidden + hidden**2 + 2 * hidden * action_dim
-    critic = n * ((e + p) + (e + 2 * q) + (e + 2 * q) + 2 * (e + 2 * q) - first)
+    views, target_views = views_of(config)
+    critic = n * (target_views * ((e + p) + (e + 2 * q)) + views * (3 * (e + 2 * q) - first))
     actor = n * (2 * e + 2 * head + 3 * p + 6 * q) / config.sac.actor_every
     mlr = 0
     if "mlr" in config:
@@ -33,7 +29,59 @@ def dmcontrol_flops(config: Any, action_dim: int) -> float:
         critic += n * per_image * (1 + 3 * halves)
         actor += n * per_image / config.sac.actor_every
         mlr += 2 * config.mlr.batch_size * config.mlr.window * per_image if "mlr" in config else 0
-    return 2 * (critic + mlr + actor) / 1e9
+    own = spr_products(config, e, first, action_dim) if "spr" in config else 0
+    if "curl" in config:  # anchors and positives; positives get no gradient
+        own += n * (3 * e - first + e + 3 * d**2 + 3 * n * d)
+    if "sac_ae" in config:  # the decoder has the encoder's products, in reverse
+        own += n * (3 * e - first + 3 * e)
+    return 2 * (critic + mlr + own + actor) / 1e9
+
+
+def views_of(config: Any) -> tuple[int, int]:
+    """DrQ's views of an observation and of the next one."""
+    return (config.drq.views, config.drq.target_views) if "drq" in config else (1, 1)
+
+
+def image_passes(config: Any) -> float:
+    """GFLOP of the passes through an encoder in a mean update: a backward pass counts as two, a decoder's as an encoder's."""
+    n, (views, target_views) = config.sac.batch_size, views_of(config)
+    images = n * (2 * target_views + 3 * views + 2 / config.sac.actor_every)
+    if "mlr" in config:
+        images += 4 * config.mlr.batch_size * config.mlr.window
+    if "spr" in config:  # the online branch, and the targets of all steps
+        copies = config.playvirtual.copies if "playvirtual" in config else 0
+        images += config.spr.batch_size * (3 + config.spr.steps + 1 + copies)
+    if "curl" in config:
+        images += 4 * n
+    if "sac_ae" in config:
+        images += 6 * n
+    if "svea" in config and config.strong_augmentation.kind != "none":
+        images += 3 * n
+    return 2 * images * sum(encoder_products(config)) / 1e9
+
+
+def encoder_products(config: Any) -> tuple[int, int, int]:
+    """Multiply-adds of one image: the first convolution, the others, and the head."""
+    sides, side, f = [], config.image.crop, config.encoder.filters
+    for stride in config.encoder.strides:
+        side = (side - 3) // stride + 1
+        sides.append(side)
+    first = sides[0] ** 2 * f * 27 * config.image.stack  # 3 x 3 x 3S inputs of each of F filters
+    return first, sum(s**2 for s in sides[1:]) * f * f * 9, f * side**2 * config.encoder.dim
+
+
+def spr_products(config: Any, e: float, first: float, action_dim: int) -> float:
+    """Multiply-adds of SPR and of PlayVirtual's cycle. e, first: of the encoder and of its first convolution, for one image."""
+    spr, d = config.spr, config.encoder.dim
+    copies = config.playvirtual.copies if "playvirtual" in config and config.playvirtual.weight else 0
+    if not spr.weight and not copies:
+        return 0
+    step, head = (d + action_dim) * spr.width + spr.width * d, 2 * d * spr.hidden
+    ahead = spr.steps + 1  # the official code also encodes, predicts and compares the step 0, and drops it
+    images = 3 * e - first + (ahead + copies) * e
+    steps = 3 * step * (spr.steps + 2 * copies * spr.steps)  # there and back
+    heads = 3 * 2 * head * (ahead + copies) + head * (ahead + copies)
+    return spr.batch_size * (images + steps + heads)
 
 
 def atari_flops(config: Any, n_actions: int) -> float:

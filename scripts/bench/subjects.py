@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from DMControl.core import machine
-from scripts.bench.flops import atari_flops, dmcontrol_flops
+from scripts.bench.flops import atari_flops, dmcontrol_flops, image_passes
 from scripts.trees import DMCONTROL, Tree
 
 DEFAULTS = {"dmcontrol": ("task=cheetah_run", "env_steps=400000"), "atari": ("game=alien",)}
@@ -102,6 +102,7 @@ class Subject:
         self.rng = np.random.default_rng(0)
         tree.fill(self.replay, self.env, self.rng)
         self.flops = FLOPS[tree.name](config, tree.actions(self.env))
+        self.passes = image_passes(config) if tree is DMCONTROL else 0.0
         # a run of 100,000 env steps on DMControl, of 100,000 agent steps on Atari
         self.run_steps = -(-100_000 // tree.repeat(config)) if tree is DMCONTROL else 100_000
         self.run_updates = tree.updates(config, self.run_steps)

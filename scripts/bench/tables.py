@@ -4,6 +4,7 @@ import csv
 import json
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,34 @@ def against_official(r: Measurement, official: list[dict[str, str]]) -> str:
     return f"{ratios[0]} ({', '.join(ratios[1:])})" if len(ratios) > 1 else ratios[0] if ratios else "-"
 
 
+@dataclass(frozen=True)
+class Beside:
+    """The cost of a method's update, as a multiple of the Baseline's in the same run of bench."""
+
+    run: dict[str, Any]
+    measured: float
+    counted: float  # by image passes
+
+
+def beside_baseline(results: list[dict[str, Any]]) -> list[Beside]:
+    """All methods of the control suite that were measured with a Baseline of the same task, preset and hardware."""
+
+    def kind(r: dict[str, Any]) -> tuple:
+        return tuple(r[key] for key in ("tree", "task", "preset", "precision", "hardware"))
+
+    counted = [r for r in results if r.get("gflop_of_image_passes")]
+    bases = {kind(r): r for r in counted if r["method"] == "baseline"}
+    pairs = [(r, bases[kind(r)]) for r in counted if kind(r) in bases and r["method"] != "baseline"]
+    return [Beside(r, *(r[key] / base[key] for key in ("ms_per_update", "gflop_of_image_passes"))) for r, base in pairs]
+
+
+def says(b: Beside) -> str:
+    return (
+        f"{b.run['method']}, preset {b.run['preset']}: an update costs {b.measured:.2f} times the Baseline's, {b.counted:.2f} by its image "
+        f"passes: ratio {b.measured / b.counted:.2f}"
+    )
+
+
 def row(r: Measurement, official: list[dict[str, str]]) -> str:
     fastest = r.get("fastest_form_gflops")
     rate, ratio = f"{r['matrix_gflops']:,.0f}", f"{r['ratio']:.2f}"
@@ -102,10 +131,24 @@ def write_table(folder: Path) -> Path:
         official = list(csv.DictReader(file))
     worlds = [text for r in results if (text := worlds_line(r))]
     rows = [line(COLUMNS), line(["---"] * len(COLUMNS)), *(row(r, official) for r in results)]
-    sections.fill(page, "bench", [*rows, *(f"\n{text}" for text in worlds)])
+    sections.fill(page, "bench", [*rows, *(f"\n{text}" for text in worlds), *beside_table(results)])
     told = [line((f"{o['tree']} {o['method']} {o['preset']}", o["hardware"], o["format"], o["seconds"], o["remark"])) for o in official]
     sections.fill(page, "official", [line(("run", "hardware", "format", "seconds an update", "remark")), line(["---"] * 5), *told])
     return page
+
+
+def beside_table(results: list[Measurement]) -> list[str]:
+    """Methods beside the Baseline that was measured on the same day."""
+    days = sorted({r["date"] for r in results})
+    rows = [b for day in days for b in beside_baseline([r for r in results if r["date"] == day])]
+    if not rows:
+        return []
+    columns = ("run", "hardware", "format", "update beside the Baseline's", "by image passes", "ratio")
+    lines = ["", f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    for b in rows:
+        numbers = " | ".join(f"{x:.2f}" for x in (b.measured, b.counted, b.measured / b.counted))
+        lines.append(f"| {b.run['method']} {b.run['preset']} | {b.run['hardware']} | {b.run['precision']} | {numbers} |")
+    return lines
 
 
 def worlds_line(r: dict[str, Any]) -> str:

@@ -25,6 +25,11 @@ METHOD_NAMES = {
 OURS_FIRST = ("mlr", "baseline")
 
 
+def of_the_papers_table(method: str, preset: str) -> bool:
+    """Whether MLR's table means this method, if it has its name. MaDi's family is another one: DMControl-GB's DrQ is not DrQ's."""
+    return method in OURS_FIRST or not preset.startswith("madi")
+
+
 def method_name(method: str) -> str:
     return METHOD_NAMES.get(method, method.replace("_", " "))
 
@@ -115,7 +120,7 @@ class Published:
 def load_published(folder: Path, tree: Tree) -> Published:
     scores, stds, worlds, aggregates = {}, {}, {}, {}
     if tree is DMCONTROL:
-        for line in _lines(folder / "dmcontrol.csv"):
+        for line in [*_lines(folder / "dmcontrol.csv"), *_lines(folder / "dmcontrol_spr.csv")]:  # MLR's table lacks SPR
             key = (int(line["env_steps"]), line["task"], line["method"])
             scores[key], stds[key] = float(line["mean"]), float(line["std"])
         for line in _lines(folder / "worlds.csv"):
@@ -123,6 +128,9 @@ def load_published(folder: Path, tree: Tree) -> Published:
         for line in _lines(folder / "dmcontrol_aggregates.csv"):
             budget, name = int(line.pop("env_steps")), line.pop("aggregate")
             aggregates.update({(budget, name, m): float(v) for m, v in line.items() if v})
+        for budget in BUDGETS[tree.name]:  # SPR's paper gives the median alone
+            means = [score for (b, _, method), score in scores.items() if (b, method) == (budget, "spr")]
+            aggregates |= {(budget, "mean", "spr"): statistics.fmean(means), (budget, "median", "spr"): statistics.median(means)}
     else:
         budget = BUDGETS["atari"][0]
         for line in _lines(folder / "atari100k.csv"):

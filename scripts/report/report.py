@@ -30,9 +30,9 @@ def budgets(tree: Tree, preset: str, runs: list[Run]) -> list[int]:
     return sorted(published | {r.step for r in runs if r.finished and not any(b <= r.step < b * 1.01 for b in published)})
 
 
-def aggregate_table(page: Page, tree: Tree, published: Published, runs: list[Run], budget: int, name: str) -> None:
+def aggregate_table(page: Page, tree: Tree, published: Published, runs: list[Run], budget: int, preset: str) -> None:
     """The paper's aggregates, ours with intervals. Where we lack tasks, also the published ones over our tasks."""
-    digits = 1 if tree is DMCONTROL else 3
+    name, digits = f"{tree.name}_{preset}", 1 if tree is DMCONTROL else 3
     known = budget in data.BUDGETS[tree.name]
     kinds = AGGREGATES[tree.name]
     methods = data.ordered(["mlr", "baseline", *(r.method for r in runs)])
@@ -45,7 +45,7 @@ def aggregate_table(page: Page, tree: Tree, published: Published, runs: list[Run
         values[method] = {kind: aggregates.interval(matrix.scores, func) for kind, func in kinds.items()}
         own = [with_interval(*values[method][kind], digits) for kind in kinds]
         rows.append([f"**{method_name(method)}, ours**", f"{len(matrix.tasks)} of {total} {tree.task}s, {matrix.seeds()}", *own])
-        if known and len(matrix.tasks) < total and method in data.OURS_FIRST:
+        if known and len(matrix.tasks) < total and method in published.methods and data.of_the_papers_table(method, preset):
             same = [aggregates.published_on(tree, published, budget, method, matrix.tasks, kind) for kind in kinds]
             if None not in same:
                 source = "the same, from published means"
@@ -171,8 +171,8 @@ def section(page: Page, tree: Tree, published: Published, runs: list[Run]) -> No
             what = "MaDi's published setting" if preset == "madi" else "Not the published setting"
             page.say(f"{what}: the numbers of MLR's paper stand beside it for orientation.")
         for budget in budgets(tree, preset, chosen):
-            score_table(page, tree, published, chosen, budget)
-            aggregate_table(page, tree, published, chosen, budget, name)
+            score_table(page, tree, published, chosen, budget, preset)
+            aggregate_table(page, tree, published, chosen, budget, preset)
         worlds_table(page, tree, published, chosen, preset)
         curve_figures(page, tree, published, chosen, name)
     lead_table(page, {tree: runs})

@@ -6,11 +6,11 @@ from pathlib import Path
 from PIL import Image
 
 from scripts.report import sections
-from scripts.report.data import BUDGETS, OURS_FIRST, Published, Run, main_runs, method_name, mixed, ordered, preset_order
+from scripts.report.data import BUDGETS, Published, Run, main_runs, method_name, mixed, of_the_papers_table, ordered, preset_order
 from scripts.report.page import NO_RUN, Page, ours_text, published_text
 from scripts.trees import Tree
 
-ROWS = 12
+ROWS = 18  # seven methods on a task, and what else there is
 
 
 def chosen_runs(runs: dict[Tree, list[Run]]) -> list[tuple[Tree, list[Run]]]:
@@ -47,7 +47,9 @@ def summary_row(page: Page, tree: Tree, published: Published, runs: list[Run]) -
     """A task and a method at one step; the published number has its own step where that is another one."""
     first = runs[0]
     budget = next((b for b in BUDGETS[tree.name] if first.step < b * 1.01), BUDGETS[tree.name][-1])
-    theirs = published_text(published, budget, first.task, first.method, tree.digits) if first.method in OURS_FIRST else ""
+    theirs = (
+        published_text(published, budget, first.task, first.method, tree.digits) if of_the_papers_table(first.method, first.preset) else ""
+    )
     if theirs and not budget <= first.step < budget * 1.01:
         theirs += f" at {budget:,}"
     ours = ours_text([r.score for r in runs], tree.digits) + page.note(mixed(runs))

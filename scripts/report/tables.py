@@ -6,21 +6,20 @@ from scripts.report.page import NO_RUN, Page, number, ours_text, published_text
 from scripts.trees import Tree
 
 
-def score_table(page: Page, tree: Tree, published: Published, runs: list[Run], budget: int) -> None:
-    """Per task: ours with the published MLR and Baseline and the difference, then every other published method."""
+def score_table(page: Page, tree: Tree, published: Published, runs: list[Run], budget: int, preset: str) -> None:
+    """Per task: each method of ours with its published score and the difference, then every other published method."""
     found = data.groups(runs, budget)
     known = budget in data.BUDGETS[tree.name]
     theirs = data.BUDGETS[tree.name][0] if not known else budget
     digits = tree.digits
     ours = data.ordered(["mlr", "baseline", *(m for _, m in found)])
-    others = [
-        m for m in published.methods if m not in (*data.OURS_FIRST, "human", "random")
-    ]  # MLR's paper means another DrQ than DMControl-GB, from which ours comes
+    beside = [m for m in ours if m in published.methods and data.of_the_papers_table(m, preset)]
+    others = [m for m in published.methods if m not in (*beside, "human", "random")]
     references = [m for m in ("human", "random") if m in published.methods]
     head = [tree.task, *(method_name(m) for m in references)]
     for method in ours:
         head += [f"**{method_name(method)}, ours**"]
-        if method in data.OURS_FIRST:
+        if method in beside:
             head += [f"{method_name(method)}, published", "difference"]
     head += [f"{method_name(m)}, published" for m in others]
     rows = []
@@ -30,7 +29,7 @@ def score_table(page: Page, tree: Tree, published: Published, runs: list[Run], b
             scores = found.get((task, method))
             own = [r for r in runs if (r.task, r.method) == (task, method) and r.at(budget) is not None]
             row.append(ours_text(scores, digits) + page.note(data.mixed(own)))
-            if method in data.OURS_FIRST:
+            if method in beside:
                 score = published.scores.get((theirs, task, method))
                 row.append(published_text(published, theirs, task, method, digits))
                 comparable = known and scores and score is not None

@@ -1,6 +1,6 @@
 """Disturb and damage runs on purpose, and compare what they leave with what an undisturbed run leaves.
 
-scripts/torture.sh [COUNT] [tree=dmcontrol|atari] [faults=kill,nan,...] [seed=0]
+scripts/torture.sh [COUNT] [tree=dmcontrol|atari] [faults=kill,nan,...] [method=mlr] [seed=0]
 faults: kill, stop, disk, read_only, damage, two, nan, crash, crafted; crowd: eight runs at once; stall: seconds of a save at paper size
 
 COUNT (50) is the number of SIGKILLs, shared between the trees. The other faults are tried COUNT / 25 times each, at least once.
@@ -34,12 +34,12 @@ PAPER = ["preset=paper", "eval.video=false", "device=cpu"]
 LONG = {"dmcontrol": "env_steps=1000000", "atari": "steps=100000"}  # enough for a full replay
 
 
-def make_setup(tree: Tree) -> Setup:
+def make_setup(tree: Tree, method: str) -> Setup:
     """Import the tree once, for all trainings, with a renderer that gives the same pixels every time."""
     if tree.name == "dmcontrol" and "MUJOCO_GL" not in os.environ and not probe("osmesa"):
         os.environ["MUJOCO_GL"] = "osmesa"
     tree.load("train")
-    return Setup(tree, [*RUN, *SHORT[tree.name]])
+    return Setup(tree, [*RUN, *SHORT[tree.name], f"method={method}"])
 
 
 def print_table(results: dict[str, list[Result]]) -> None:
@@ -86,15 +86,17 @@ def try_faults(
 
 def main(arguments: list[str]) -> int:
     known = [*FAULTS, *EXTRA]
-    options = Options(arguments, {"tree": ",".join(t.name for t in TREES), "faults": ",".join(known), "seed": "0"}, words=True)
+    options = Options(
+        arguments, {"tree": ",".join(t.name for t in TREES), "faults": ",".join(known), "method": "mlr", "seed": "0"}, words=True
+    )
     trees, chosen, seed = [tree_named(n) for n in options["tree"].split(",")], options["faults"].split(","), options.whole("seed")
     if len(options.words) > 1 or not all(word.isdecimal() and int(word) > 0 for word in options.words):
-        raise UserError(f"{' '.join(options.words)}: give one count, and tree=, faults= or seed=")
+        raise UserError(f"{' '.join(options.words)}: give one count, and tree=, faults=, method= or seed=")
     if not set(chosen) <= set(known):
         raise UserError(f"faults={options['faults']} must be any of {', '.join(known)}")
     count, start = int(options.words[0]) if options.words else 50, time.monotonic()
     torch.set_num_threads(1)
-    setups = [make_setup(tree) for tree in trees]
+    setups = [make_setup(tree, options["method"]) for tree in trees]
     base = Path(tempfile.mkdtemp(prefix="torture"))
     base.chmod(0o755)
     try:

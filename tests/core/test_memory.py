@@ -28,13 +28,16 @@ CPU = torch.device("cpu")
 TREES = {"dmcontrol": DMControl, "atari": Atari}
 PRECISION = {"dmcontrol": Precision, "atari": AtariPrecision}
 SIZES = {
-    "dmcontrol": ["preset=debug", "encoder.filters=16", "sac.batch_size=64", "sac.hidden=256", "soda.batch_size=64", "mlr.batch_size=16"],
+    "dmcontrol": [
+        *("preset=debug", "encoder.filters=16", "sac.batch_size=64", "sac.hidden=256"),
+        *("soda.batch_size=64", "mlr.batch_size=16", "spr.batch_size=64"),
+    ],
     "atari": ["preset=debug", "encoder.filters=[16,32]", "rainbow.batch_size=64", "rainbow.hidden=16", "mlr.decoder.width=64"],
 }
 CASES = [
     *(("dmcontrol", method) for method in sorted(DMControl.methods.METHODS)),
     ("dmcontrol", "mlr", "mlr.target=pixels", "mlr.hidden=30", "quirks.one_mask_per_batch=false"),
-    ("dmcontrol", "mlr", "chunk=16", "encoder.strides=[1,3]", "mlr.decoder.width=64", "mlr.action_tokens=false"),
+    ("dmcontrol", "mlr", "chunk=32", "encoder.strides=[1,3]", "mlr.decoder.width=64", "mlr.action_tokens=false"),
     ("dmcontrol", "svea", "strong_augmentation.kind=conv", "chunk=24"),
     ("dmcontrol", "baseline", "augment.order=[resized_crop,affine]"),
     ("dmcontrol", "baseline", "augment.order=[crop,intensity,blur]"),
@@ -46,7 +49,8 @@ CASES = [
 
 
 def make(tree: str, method: str, *settings: str):
-    used = [s for s in SIZES[tree] if not s.startswith(("soda.", "mlr.")) or s.startswith(f"{method.split('_')[0]}.")]
+    own = "spr" if method == "playvirtual" else method.split("_")[0]  # the block of its own sizes
+    used = [s for s in SIZES[tree] if not s.startswith(("soda.", "mlr.", "spr.")) or s.startswith(f"{own}.")]
     return TREES[tree].settings.read_config([f"method={method}", *used, *settings])
 
 

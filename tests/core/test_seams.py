@@ -84,6 +84,22 @@ def test_a_minimal_objective_trains(name, tmp_path, monkeypatch):
         assert id(head) in groups["auxiliary"] and id(encoder) in groups["network"] and id(encoder) not in groups["auxiliary"]
 
 
+@pytest.mark.parametrize("name", TREES)
+def test_an_objective_hears_the_agent_step_of_each_update(name, tmp_path, monkeypatch):
+    tree, build, length = TREES[name]
+    heard = []
+
+    def listening(config, agent):
+        build(config, agent)
+        agent.objective.at_step = heard.append
+
+    run = trainer_of(tree, tmp_path, monkeypatch, listening, length)
+    heard.clear()  # its memory was measured by an update
+    run.train()
+    assert len(heard) == run.agent.updates and heard == sorted(heard)
+    assert set(heard) == set(range(run.config.train.random_steps + 1, run.step + 1))
+
+
 @pytest.mark.parametrize(
     ("name", "wish", "says"),
     [

@@ -35,6 +35,49 @@ def test_the_papers_values_per_task(task):
     assert (c.mlr.window, c.mlr.batch_size, c.sac.batch_size, c.encoder.filters) == (16, 128, 512, 64)
 
 
+PUBLISHED = {  # filters, tanh, init; lr, lr of cheetah_run, of the temperature, its first beta; tau of the encoder, exact log pi
+    "mlr": (64, False, "delta_orthogonal", 1e-3, 2e-4, 1e-4, 0.5, 0.05, False),
+    "spr": (64, False, "delta_orthogonal", 1e-3, 2e-4, 1e-4, 0.5, 0.05, False),
+    "playvirtual": (64, False, "delta_orthogonal", 1e-3, 2e-4, 1e-4, 0.5, 0.05, False),
+    "curl": (32, False, "delta_orthogonal", 1e-3, 2e-4, 1e-4, 0.5, 0.05, False),
+    "sac_ae": (32, True, "delta_orthogonal", 1e-3, 1e-3, 1e-4, 0.5, 0.05, False),
+    "drq": (32, True, "orthogonal", 1e-3, 1e-3, 1e-3, 0.9, 0.01, True),
+}
+
+
+@pytest.mark.parametrize("method", PUBLISHED)
+def test_the_published_setting_of_each_method(method):
+    c, cheetah = (read_config([f"method={method}", "preset=paper", f"task={task}"]) for task in ("walker_walk", "cheetah_run"))
+    encoder, sac = c.encoder, c.sac
+    found = (encoder.filters, encoder.tanh, encoder.init, sac.lr, cheetah.sac.lr, sac.alpha_lr, sac.alpha_betas[0], sac.encoder_tau)
+    assert (*found, sac.exact_log_prob) == PUBLISHED[method]
+    ae = method == "sac_ae"
+    assert (sac.batch_size, c.replay.capacity, c.train.catch_up) == ((128, 1_000_000, 1000) if ae else (512, 100_000, 0))
+    assert cheetah.get("curl", {"lr": 2e-4})["lr"] == 2e-4 and cheetah.get("sac_ae", {"encoder_lr": 1e-3})["encoder_lr"] == 1e-3
+    for preset in ("small", "debug"):  # the same SAC for every method
+        ours, base = (read_config([f"method={m}", f"preset={preset}", "task=cheetah_run"]) for m in (method, "baseline"))
+        assert all(ours[block] == base[block] for block in ("encoder", "sac", "replay", "train", "eval")), preset
+
+
+def test_the_published_setting_of_a_method_can_be_inherited_and_overridden(tmp_path, monkeypatch):
+    shutil.copytree(settings.CONFIGS, tmp_path / "dmcontrol")
+    monkeypatch.setattr(settings, "CONFIGS", tmp_path / "dmcontrol")
+    presets = tmp_path / "dmcontrol/preset"
+    (presets / "mine.yaml").write_text("# @package _global_\ndefaults: [paper]\nencoder: {filters: 7}\n")
+    mine = read_config(["method=drq", "preset=mine"])
+    assert (mine.preset, mine.encoder.filters, mine.encoder.tanh, mine.sac.alpha_lr) == ("mine", 7, True, 1e-3)
+    assert read_config(["method=drq", "sac.alpha_lr=0.5", "preset=paper"]).sac.alpha_lr == 0.5, "the user has the last word"
+    own = presets / "paper/drq.yaml"
+    own.write_text("# @package _global_\nprotocol: dmcgb\naction_repeat: 3\n")
+    assert read_config(["method=drq"]).action_repeat == 3, "the protocol leaves what the preset says for the method"
+    own.write_text("encoder: {filters: 9}\n")
+    with pytest.raises(UserError, match=r"preset/paper/drq.yaml must begin with the line '# @package _global_'"):
+        read_config(["method=drq"])
+    own.write_text("# @package _global_\nencoder: {filtres: 9}\n")
+    with pytest.raises(UserError, match=r"did you mean encoder\.filters"):
+        read_config(["method=drq"])
+
+
 def test_any_suite_task_by_name():
     c = read_config(["task=hopper_hop"])
     assert c.task == "hopper_hop" and c.action_repeat == 4
@@ -136,6 +179,16 @@ def run(*arguments: str, env=None) -> subprocess.CompletedProcess:
         (["preset=debug", "mlr.mask.patch=7"], "does not divide"),
         (["preset=debug", "mlr.window=5"], "not a multiple"),
         (["preset=debug", "encoder.strides=[]"], "equally many"),
+        (["preset=debug", "method=drq", "drq.views=0"], "drq.views=0 must be between 1 and 64"),
+        (["preset=debug", "method=drq", "drq.target_views=0"], "drq.target_views=0 must be between 1 and 64"),
+        (["preset=debug", "method=curl", "sac_ae.weight=2"], "key sac_ae.weight has no effect with method=curl"),
+        (["preset=debug", "method=spr", "mlr.window=5"], "key mlr.window has no effect with method=spr"),
+        (["preset=debug", "method=playvirtual", "playvirtual.copies=0"], "playvirtual.copies=0 must be at least 1"),
+        (
+            ["preset=debug", "method=playvirtual", "spr.steps=6", "action_repeat=200", "env_steps=20000"],
+            "has 5 steps with action_repeat=200: a window of 7 does not fit: lower spr.steps or action_repeat",
+        ),
+        (["preset=debug", "action_repeat=250", "env_steps=20000"], "a window of 4 does not fit: lower mlr.window or action_repeat"),
     ],
 )
 def test_the_user_sees_one_line_and_code_2(arguments, says, tmp_path):

@@ -28,6 +28,7 @@ def case(golden):
             },
             "sac": {
                 "hidden": critic["Q1.trunk.0.weight"].shape[0], "lr": 1e-3, "alpha_lr": 1e-4, "discount": float(g["discount"]),
+                "alpha_betas": [0.5, 0.999], "exact_log_prob": False,
                 "init_temperature": 0.1, "log_std": [float(g["log_std_min"]), float(g["log_std_max"])], "critic_tau": 0.01,
                 "encoder_tau": 0.05, "weight_decay": 0.0, "actor_every": 2, "target_every": 2, "batch_size": len(g["obs"]),
             },

@@ -11,7 +11,7 @@ from DMControl.methods import METHODS, make_agent
 from DMControl.settings import CONFIGS, read_config
 from DMControl.train import Trainer
 
-FAMILY = ("sac", "drq", "rad", "svea", "soda", "sgqn", "madi", "mlr_madi")
+FAMILY = ("sac", "drq", "rad", "svea", "soda", "sgqn", "madi", "mlr_madi", "curl", "sac_ae", "spr", "playvirtual")
 
 
 def test_every_method_has_a_file_and_an_entry():
@@ -30,7 +30,7 @@ def test_methods_update_save_and_load(method):
     assert torch.equal(state(one), state(two)) and not torch.equal(state(one), before)
     assert all(torch.isfinite(v).all() for v in metrics.values())
     other, _ = make(method, "seed=5")
-    blocks = ("strong_augmentation", "svea", "soda", "sgqn", "masker")
+    blocks = ("strong_augmentation", "svea", "soda", "sgqn", "masker", "drq", "curl", "sac_ae", "spr", "playvirtual", "quirks")
     assert [k for k in config.unread() if k.split(".")[0] in blocks] == []  # no dead switches
     saved = copy.deepcopy((one.networks(), one.state_dict()))
     other.load_networks(saved[0])
@@ -43,7 +43,7 @@ def test_methods_update_save_and_load(method):
     assert torch.equal(state(other), state(one))
 
 
-@pytest.mark.parametrize("method", ["svea", "sgqn", "madi"])
+@pytest.mark.parametrize("method", ["svea", "sgqn", "madi", "drq", "curl", "sac_ae"])
 def test_chunks_change_rounding_only(method):
     agents = [make(method, f"chunk={c}", "sac.lr=1e-4") for c in (3, 1000)]
     for agent, config in agents:
@@ -104,6 +104,18 @@ def test_catch_up_updates():
         (["method=madi", "masker.enabled=false"], "no effect with method=madi"),
         (["method=drq", "masker.width=8"], "no effect with method=drq"),
         (["method=madi", "svea.alfa=1"], "did you mean svea.alpha"),
+        (["method=curl", "drq.views=2"], "no effect with method=curl"),
+        (["method=drq", "sac_ae.decoder_lr=0.1"], "no effect with method=drq"),
+        (["method=baseline", "quirks.two_encoder_steps=false"], "no effect with method=baseline"),
+        (["method=drq", "drq.views=0"], "drq.views=0 must be between 1"),
+        (["method=drq", "drq.target_views=-1"], "drq.target_views=-1 must be between 1"),
+        (["method=drq", "drq.views=1.5"], "must be a whole number"),
+        (["method=curl", "augment.order=[]"], "two random views"),
+        (["method=sac_ae", "augment.order=[shift]"], "augments nothing"),
+        (["method=sac_ae", "sac_ae.weight=-1"], "at least 0"),
+        (["sac.alpha_betas=[0.5]"], "two numbers"),
+        (["sac.alpha_betas=[0.5,1]"], "between 0 and"),
+        (["encoder.init=ortogonal"], "did you mean orthogonal"),
     ],
 )
 def test_mistakes_are_named(arguments, says):

@@ -72,13 +72,20 @@ def test_same_seed_same_curve(tmp_path, drawn_frames, method):
     assert rows(one, "eval.csv") != rows(other, "eval.csv")
 
 
-@pytest.mark.parametrize("stop_at", [30, 77, 124])
-def test_a_stop_changes_nothing(tmp_path, drawn_frames, stop_at):
+@pytest.mark.parametrize(
+    ("method", "stop_at", "settings"),
+    [
+        *(("mlr", stop_at, []) for stop_at in (30, 77, 124)),
+        *((method, 77, []) for method in ("playvirtual", "curl", "drq")),
+        ("sac_ae", 77, ["train.catch_up=4"]),  # of which three count no phase: the count is kept
+    ],
+)
+def test_a_stop_changes_nothing(tmp_path, drawn_frames, method, stop_at, settings):
     """N steps, a stop, M more: parameters, moments, replay, random streams and rows are those of N + M steps."""
-    whole = train(tmp_path / "whole")
-    first = train(tmp_path / "parts", stop_at=stop_at)
+    whole = train(tmp_path / "whole", *settings, method=method)
+    first = train(tmp_path / "parts", *settings, stop_at=stop_at, method=method)
     assert first.code == 128 + signal.SIGTERM and first.step == stop_at + 1
-    second = train(tmp_path / "parts")
+    second = train(tmp_path / "parts", *settings, method=method)
     assert second.code == 0 and second.step == whole.step
     assert torch.equal(parameters(whole), parameters(second))
     for name, optimizer in whole.agent._optimizers().items():
@@ -132,13 +139,31 @@ def test_evaluation_leaves_training_alone(tmp_path, drawn_frames):
     assert torch.equal(parameters(few), parameters(many)) and rows(few, "train.csv") == rows(many, "train.csv")
 
 
-def test_every_key_is_read(tmp_path, drawn_frames):
+@pytest.mark.parametrize("method", ["mlr", "playvirtual", "curl", "drq", "sac_ae"])
+def test_every_key_is_read(tmp_path, drawn_frames, method):
     """No dead switches."""
-    config = read_config(["preset=debug", f"runs={tmp_path}", "env_steps=1200"])
+    config = read_config(["preset=debug", f"method={method}", f"runs={tmp_path}", "env_steps=1200"])
     trainer = make_trainer(config, "test")
     trainer.train()
     trainer.folder.lock.close()
     assert config.unread() == []
+
+
+@pytest.mark.parametrize(
+    ("method", "scalars", "picture"),
+    [("curl", ["curl/accuracy"], None), ("sac_ae", ["sac_ae/pixel_error"], "sac_ae/frames_and_reconstructions")],
+)
+def test_what_a_method_adds_is_seen_in_tensorboard(tmp_path, drawn_frames, method, scalars, picture):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    trainer = train(tmp_path, method=method)
+    assert [name in trainer.logger.charts()["diagnostics"] for name in scalars] == [True]
+    events = EventAccumulator(str(trainer.folder.path), size_guidance={"images": 0, "scalars": 0})
+    events.Reload()
+    assert all(np.isfinite([e.value for e in events.Scalars(name)]).all() for name in scalars)
+    if picture:
+        shown = events.Images(picture)[-1]
+        assert shown.width > shown.height  # sixteen frames in two rows
 
 
 VARIANTS = [

@@ -73,7 +73,7 @@ def test_an_empty_ledger_shows_no_number_of_ours(root, tmp_path):
 def test_published_aggregates_agree_with_the_published_scores(published):
     """DMControl's from the means per task, to the rounding of the table; IQM and gap of the human and the random policy."""
     dmcontrol = published[DMCONTROL]
-    assert len(dmcontrol.aggregates) == 2 * 2 * 9
+    assert len(dmcontrol.aggregates) == 2 * 2 * 10
     assert aggregates.recomputed(dmcontrol) <= 0.05 + 1e-9
     atari = published[ATARI]
     for who in ("human", "random"):
@@ -87,8 +87,13 @@ def test_the_copies_of_the_published_tables_hold_the_games_scores(root, publishe
 
     atari = published[ATARI]
     assert {g: (atari.scores[400_000, g, "human"], atari.scores[400_000, g, "random"]) for g in atari.tasks} == SCORES
-    with open(root / "results/published/dmcontrol.csv", newline="") as handle:
-        assert len(list(csv.DictReader(handle))) == len(published[DMCONTROL].scores)
+    rows = []
+    for name in ("dmcontrol", "dmcontrol_spr"):
+        with open(root / f"results/published/{name}.csv", newline="") as handle:
+            rows += list(csv.DictReader(handle))
+    dmcontrol = published[DMCONTROL]
+    assert len(rows) == len(dmcontrol.scores) and len(dmcontrol.tasks) == 6
+    assert dmcontrol.aggregates[100_000, "median", "spr"] == 718.5 and dmcontrol.aggregates[500_000, "median", "spr"] == 920
 
 
 def test_statistics_follow_rliable_and_one_seed():
@@ -231,6 +236,36 @@ def test_every_method_has_a_look_of_its_own(root, published):
         assert len(set(looks)) == len(looks) and figures.OTHER[:2] not in looks
         curves = [figures.style(m) for m in own]  # these meet in one panel: a colour each, and no line like that of a run cut off
         assert len({c for c, _, _ in curves}) == len(own) and not any(line == ":" for _, _, line in curves)
+
+
+TABLE = ("mlr", "baseline", "curl", "drq", "playvirtual", "sac_ae", "spr")  # the methods of the paper's table that are built here
+
+
+def test_every_method_of_the_papers_table_stands_beside_its_published_scores(root, invent, tmp_path):
+    rows = [
+        invent(tmp_path, DMCONTROL, "cartpole_swingup", m, s, preset="small", score=300.0 + 50 * n + s)
+        for n, m in enumerate(TABLE)
+        for s in (1, 2, 3, 4, 5)
+    ]
+    rows += [invent(tmp_path, DMCONTROL, "cartpole_swingup", "drq", s, preset="madi_small", score=200.0) for s in (1, 2)]
+    ledger.write(tmp_path, DMCONTROL, rows)
+    call = report(root, tmp_path, tmp_path / "figs")
+    assert call.wait(timeout=200) == 0, call.stderr.read()
+    small, other = re.split(r"### Preset `madi_small`", (tmp_path / "REPORT.md").read_text().split("### Preset `small`")[1])
+    heads = [
+        [c.strip() for c in next(line for line in text.splitlines() if line.startswith("| task |")).split("|")] for text in (small, other)
+    ]
+    names = [data.method_name(m) for m in TABLE]
+    assert heads[0][2:23] == [word for n in names for word in (f"**{n}, ours**", f"{n}, published", "difference")]
+    assert "**DrQ, ours**" in heads[1] and heads[1][heads[1].index("**DrQ, ours**") + 1] != "DrQ, published", "MaDi's DrQ is another one"
+    row = next(line for line in small.splitlines() if line.startswith("| cartpole_swingup |"))
+    assert "| 553 ± 2 (5 seeds) | 311 ± 11 | +242 |" in row and "| 603 ± 2 (5 seeds) | 799 ± 42 | -196 |" in row
+    published = [line for line in small.splitlines() if line.endswith("| 799.0 | 799.0 |")]
+    assert published == ["| SPR, published | the same, from published means | 799.0 | 799.0 |"]
+    for part in ("curves_steps", "aggregates_100000"):
+        assert (tmp_path / f"figs/dmcontrol_small_{part}.png").stat().st_size > 10_000
+    labels = re.findall(r"<!-- (.+?) -->", (tmp_path / "figs/dmcontrol_small_curves_steps.svg").read_text())
+    assert set(names) <= set(labels)
 
 
 def test_no_legend_is_wider_than_its_figure():

@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 
 from DMControl.settings import read_config
-from scripts.bench.flops import dmcontrol_flops
+from scripts.bench.flops import dmcontrol_flops, image_passes
 from scripts.bench.subjects import PARTS, Subject
-from scripts.bench.tables import write_table
+from scripts.bench.tables import beside_baseline, beside_table, write_table
 from scripts.trees import ATARI, DMCONTROL
 
 
@@ -73,10 +73,29 @@ def test_bench(root, tmp_path):
         assert r["fastest_form_gflops"] >= r["matrix_gflops"]
 
 
+def test_bench_compares_methods_with_the_baseline(root, tmp_path):
+    file = tmp_path / "bench.json"
+    arguments = ("tree=dmcontrol", "preset=debug", "method=baseline,curl,drq", "updates=2", "--json", str(file))
+    done = run(root, "-m", "scripts.bench.bench", *arguments)
+    assert done.returncode == 0, done.stderr
+    results = json.loads(file.read_text())["results"]
+    assert [r["method"] for r in results] == ["baseline", "curl", "drq"]
+    assert [(b.run["method"], round(b.counted, 2)) for b in beside_baseline(results)] == [("curl", 1.67), ("drq", 1.83)]
+    assert [b.measured for b in beside_baseline(results)] == [r["ms_per_update"] / results[0]["ms_per_update"] for r in results[1:]]
+    assert done.stdout.count(" times the Baseline's, 1.67 by its image passes") == 1
+    results[0]["preset"] = "small"
+    assert beside_baseline(results) == [], "of another preset"
+    one, other = {"date": "today"}, {"date": "yesterday"}
+    same = [r | {"preset": "small"} for r in results]
+    assert not beside_table([(one if n else other, r) for n, r in enumerate(same)]), "of another run of bench"
+    assert [line.split(" | ")[0] for line in beside_table([(one, r) for r in same])[3:]] == ["| curl small", "| drq small"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["tree=atari", "preset=debug", "game=pnog"], "did you mean pong"),
+        (["tree=dmcontrol", "preset=debug", "method=crul"], "did you mean curl"),
         (["tree=dmcontrol", "preset=papr"], "did you mean paper"),
         (["--table", "tree=atari"], "stands alone"),
         (["--json", "."], "that is a folder"),
@@ -143,6 +162,23 @@ def test_published_work_per_update():
     assert dmcontrol_flops(read_config(["task=cheetah_run"]), 6) == pytest.approx(3678, rel=1e-3)
     small = ["sac.batch_size=64", "mlr.batch_size=16", "mlr.window=8", "encoder.filters=32", "task=cheetah_run"]
     assert dmcontrol_flops(read_config(small), 6) == pytest.approx(79.8, rel=2e-3)
+
+
+IMAGE_PASSES = {  # of an update beside the Baseline's, as published: at equal encoder and batch, and at the method's own
+    "mlr": (3.67, 3.67), "spr": (1.42, 1.42), "playvirtual": (1.83, 1.83),
+    "curl": (1.67, 0.45), "drq": (1.83, 0.49), "sac_ae": (2.0, 0.135),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("method", IMAGE_PASSES)
+def test_image_passes_beside_the_baselines(method):
+    equal, own = IMAGE_PASSES[method]
+    base = image_passes(read_config(["method=baseline"]))
+    same = ["encoder.filters=64", "sac.batch_size=512"]
+    assert image_passes(read_config([f"method={method}", *same])) / base == pytest.approx(equal, abs=0.005)
+    assert image_passes(read_config([f"method={method}"])) / base == pytest.approx(own, abs=0.005)
+    work = [dmcontrol_flops(read_config([f"method={m}", *same]), 6) for m in (method, "baseline")]
+    assert work[0] / work[1] == pytest.approx(equal, rel=0.04), "most of the work is in the convolutions"
 
 
 @pytest.mark.parametrize(("theirs", "kept"), [("2.11.0+cu130", True), ("2.5.1+cu121", False), ("2.12.0+cpu", False)])

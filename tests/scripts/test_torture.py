@@ -7,9 +7,12 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize(("tree", "faults"), [("dmcontrol", "kill,crash"), ("atari", "kill,stop")])
-def test_nothing_is_lost(root, tree, faults):
-    command = [sys.executable, "-m", "scripts.torture.torture", "4", f"tree={tree}", f"faults={faults}"]
+@pytest.mark.parametrize(
+    ("tree", "faults", "method"),
+    [("dmcontrol", "kill,crash", "mlr"), ("dmcontrol", "kill,crash", "playvirtual"), ("atari", "kill,stop", "mlr")],
+)
+def test_nothing_is_lost(root, tree, faults, method):
+    command = [sys.executable, "-m", "scripts.torture.torture", "4", f"tree={tree}", f"faults={faults}", f"method={method}"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=root)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = re.findall(r"\| +(\d+) \| +(\d+) \| (.*)", done.stdout)

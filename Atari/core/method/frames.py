@@ -29,6 +29,10 @@ class Frames:
     def device(self) -> torch.device:
         return self.index.device
 
+    def repeat(self, times: int) -> "Frames":
+        """Each stack `times` times in a row; only their indices are copied."""
+        return Frames(self.store, self.index.repeat_interleave(times, 0))
+
     def gather(self, rows: Tensor, columns: Tensor) -> Tensor:
         """Pixels (rows[n, y], columns[n, x]) of stack n: (N, S*C, h, w). rows: (N, h), columns: (N, w)."""
         whole = self.crop(rows, torch.zeros_like(rows[:, :1]), self.store.shape[3])  # (N, S*C, h, W)

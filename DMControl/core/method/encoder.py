@@ -71,11 +71,14 @@ class Head(nn.Module):
         self.fc = nn.Linear(trunk.features, dim)
         self.ln = nn.LayerNorm(dim)
 
-    def forward(self, features: Tensor) -> Tensor:
+    def before_tanh(self, features: Tensor) -> Tensor:
         flat = features.permute(0, 2, 3, 1).flatten(1)  # (N, h*w*F), in memory order, so that nothing is copied
         with self.precision.autocast():
             x = self.fc(flat)
-        x = self.ln(x.float())
+        return self.ln(x.float())
+
+    def forward(self, features: Tensor) -> Tensor:
+        x = self.before_tanh(features)
         return torch.tanh(x) if self.tanh else x
 
 
@@ -101,13 +104,19 @@ def delta_orthogonal_(weight: Tensor) -> None:
 
 
 def initialise(module: nn.Module, conv: str = "delta_orthogonal") -> None:
-    """Linear layers: orthogonal. Convolutions: `conv`, delta_orthogonal or kaiming. Biases: zero."""
+    """Linear layers: orthogonal. Convolutions: `conv`, which is delta_orthogonal, orthogonal or kaiming. Biases: zero."""
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             nn.init.orthogonal_(layer.weight)
             nn.init.zeros_(layer.bias)
-        elif isinstance(layer, nn.Conv2d):
-            delta_orthogonal_(layer.weight) if conv == "delta_orthogonal" else nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        elif isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            if conv == "delta_orthogonal":
+                delta_orthogonal_(layer.weight)
+            elif conv == "orthogonal":
+                with torch.no_grad():  # torch's orthogonal_ needs contiguous weights
+                    layer.weight.copy_(nn.init.orthogonal_(torch.empty(layer.weight.shape), nn.init.calculate_gain("relu")))
+            else:
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
 
 

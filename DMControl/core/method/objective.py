@@ -64,6 +64,9 @@ class Objective(nn.Module):
         """Groups of parameters; Rainbow clips the gradient norm of each. Parameters in no group are not clipped."""
         return {"auxiliary": list(self.trained())}
 
+    def at_step(self, step: int) -> None:
+        """Called before each update with the agent step. What depends on it must be in a tensor on the device."""
+
     def move_targets(self) -> None:
         if self.targets is not None:
             self.targets.step()

@@ -61,9 +61,10 @@ def choices(folder: Path, group: str) -> list[str]:
     return sorted(p.stem for p in (folder / group).glob("*.yaml"))
 
 
-def keys_in(folder: Path, group: str, name: str) -> set[str]:
-    """The keys that group/name.yaml and the files in its defaults set."""
-    return {key for file in (name, *_bases(folder, name, group)) for key, _ in flatten(_read(folder / group / f"{file}.yaml"))}
+def keys_in(folder: Path, preset: str, method: str) -> set[str]:
+    """The keys that a preset sets: in its file, in the files in its defaults, and in their files for this method."""
+    names = [*_presets(folder, preset), *(f"{base}/{method}" for base in _presets_of_method(folder, preset, method))]
+    return {key for name in names for key, _ in flatten(_read(folder / "preset" / f"{name}.yaml"))}
 
 
 def load(
@@ -100,10 +101,14 @@ def load(
         if key not in groups and not _applies(folder, chosen["method"], key):
             raise UserError(f"key {key} has no effect with method={chosen['method']}")
     files = [f"{group}={stand_ins.get((group, name), name)}" for group, name in chosen.items()]
+    of_method = _presets_of_method(folder, chosen["preset"], chosen["method"])
+    files += [f"preset/{preset}={chosen['method']}" for preset in of_method]
     values = _compose(folder, files + [argument for argument, key, _ in typed if key not in groups])
     for group, name in chosen.items():
         if isinstance(values.get(group), dict):
             file = folder / group / f"{stand_ins.get((group, name), name)}.yaml"
+            if group == "preset" and (nested := [preset for preset in of_method if preset in values[group]]):
+                file = folder / group / nested[0] / f"{chosen['method']}.yaml"
             raise UserError(f"{file} must begin with the line '# @package _global_': add it, or its keys have no effect")
     values |= chosen  # a stand-in file cannot contain the chosen name
     for block in others_blocks:
@@ -199,8 +204,19 @@ def _schema(folder: Path) -> tuple[dict[str, Any], dict[str, list[str]]]:
 
 def _bases(folder: Path, name: str, group: str = "method") -> list[str]:
     """The files in the defaults of this one, and theirs."""
-    named = [str(e) for e in _read(folder / group / f"{name}.yaml").get("defaults", []) if str(e) != "_self_"]
+    listed = _read(folder / group / f"{name}.yaml").get("defaults", [])
+    named = [str(e) for e in listed if e != "_self_" and not isinstance(e, dict)]  # a dict chooses from another group
     return named + [base for other in named for base in _bases(folder, other, group)]
+
+
+def _presets(folder: Path, preset: str) -> tuple[str, ...]:
+    """The preset and those in its defaults."""
+    return (preset, *_bases(folder, preset, "preset"))
+
+
+def _presets_of_method(folder: Path, preset: str, method: str) -> list[str]:
+    """Those of them with a file for this method, such as preset/paper/curl.yaml."""
+    return [name for name in _presets(folder, preset) if method in choices(folder, f"preset/{name}")]
 
 
 def _defaults(folder: Path, groups: tuple[str, ...]) -> dict[str, str]:

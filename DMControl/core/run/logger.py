@@ -49,7 +49,8 @@ class Logger:
         """Groups of charts in the Custom Scalars tab."""
         losses = {name.removeprefix("loss/"): [name] for name in self.columns if name.startswith("loss/")}
         gradients = {"gradients": [name for name in self.columns if name.startswith("grad/")]}
-        diagnostics = {name: [name] for name in self.diagnostics}
+        own = [name for name in self.columns if name.startswith(f"{self.config['method']}/")]
+        diagnostics = {name: [name] for name in (*own, *self.diagnostics)}
         speed = {"updates per second": ["perf/updates_per_second"], "seconds per episode": list(TIMES)}
         groups = {"return": self.RETURNS, "losses": losses | gradients, "diagnostics": diagnostics, "speed": speed}
         return {group: charts for group, charts in groups.items() if charts}

@@ -1,0 +1,51 @@
+"""A world whose latents turn: a frame's colour tells the angle, an action adds to it, and the next latent is known exactly."""
+
+import numpy as np
+import torch
+from torch import nn
+
+from DMControl.replay import Replay
+
+CPU = torch.device("cpu")
+TURN = 2 * np.pi / 250  # of one grey level
+
+
+class Angle(nn.Module):
+    """Images of one colour -> (cos, sin, 0) of the angle that the newest frame's colour tells, (N, 3)."""
+
+    def forward(self, image):
+        angle = image.float()[:, -1].mean((1, 2)) * TURN
+        return torch.stack([angle.cos(), angle.sin(), 0 * angle], -1)
+
+
+def turn(latent, angle, axis=2):
+    """Turn (..., 3) about one of the axes by angles (...)."""
+    i, j = [n for n in range(3) if n != axis]
+    x, y, c, s, out = latent[..., i], latent[..., j], angle.cos(), angle.sin(), list(latent.unbind(-1))
+    out[i], out[j] = c * x - s * y, s * x + c * y
+    return torch.stack(out, -1)
+
+
+def know(objective, dynamics, **others) -> None:
+    """Give an objective the world's own encoder and dynamics, and heads that change nothing."""
+    objective.encoder = objective.target_encoder = Angle()
+    objective.projection = objective.prediction = objective.target_projection = nn.Identity()
+    for name, function in {"dynamics": dynamics, **others}.items():
+        getattr(objective, name).forward = function
+
+
+def walk(agent, config, steps=200, length=40, actions=2):
+    """A replay of episodes in which an action of a / 10 raises the colour by a levels; its frames are all of one colour."""
+    size, rng = config.image.size, np.random.default_rng(0)
+    replay = Replay(500, length, 3, size, actions, CPU, agent.generator)
+    frame = lambda colour: np.full((size, size, 3), colour, np.uint8)  # noqa: E731
+    for t in range(steps):
+        if t % length == 0:
+            colour = int(rng.integers(40, 210))
+            replay.start(frame(colour))
+        up = int(rng.integers(max(-10, -colour), min(10, 250 - colour) + 1))
+        colour += up
+        action = np.zeros(actions, np.float32)
+        action[0] = up / 10
+        replay.add(action, 0.0, False, t % length == length - 1, frame(colour))
+    return replay
