@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from official import FP32, assert_close, below, tensor
+from official import assert_close, below, fp32, tensor
 from official_sac import (
     OneBatch,
     assert_displaced,
@@ -126,7 +126,7 @@ def test_actor(case):
 
 def policy(values, exact):
     """An actor that says this mean and deviation whatever it sees, one action per row."""
-    actor = Actor(Trunk(3, 16, [2], [3], [1], FP32), 2, 1, 4, (-10.0, 2.0), exact=exact)
+    actor = Actor(Trunk(3, 16, [2], [3], [1], fp32()), 2, 1, 4, (-10.0, 2.0), exact=exact)
     raw = torch.atanh((values["std"].log() + 10) / 6 - 1)
     actor.policy.forward = lambda state: torch.stack([values["mean"], raw], 1)
     return actor(torch.zeros(len(raw), *(2, 14, 14)), values["noise"][:, None])
