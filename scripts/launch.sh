@@ -6,7 +6,7 @@ fail() { echo "error: $*" >&2; exit 2; }
 ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 501)) || fail "bash 5.1 or newer is needed, this is $BASH_VERSION"
 
 # ---- what the user wants
-tasks="" seeds=1 methods=mlr preset=paper jobs=1 gpus=all runs=runs dry=false settings=() sets=()
+tasks="" seeds=1 methods=mlr preset=paper jobs="" gpus=all runs=runs dry=false settings=() sets=()
 while (($#)); do
   case $1 in
     --seeds | --method | --preset | --jobs-per-gpu | --gpus | --runs) [[ -n ${2:-} && $2 != -* ]] || fail "$1 needs a value" ;;&
@@ -25,7 +25,7 @@ while (($#)); do
     *) tasks+=" $1"; shift ;;
   esac
 done
-[[ $jobs =~ ^[1-9][0-9]*$ ]] || fail "--jobs-per-gpu $jobs must be a whole number from 1 on"
+[[ ${jobs:-1} =~ ^[1-9][0-9]*$ ]] || fail "--jobs-per-gpu $jobs must be a whole number from 1 on"
 sets+=("$tasks" "$methods")
 name=""
 for setting in "${settings[@]}"; do [[ $setting == name=* ]] && name=${setting#name=}; done
@@ -37,9 +37,14 @@ mapfile -t queue <<<"$queue"
 if [ "$gpus" = all ]; then gpus=${CUDA_VISIBLE_DEVICES-$(nvidia-smi --query-gpu=index --format=csv,noheader 2>/dev/null | tr '\n' ' ')}; fi
 [[ $gpus == none || $gpus == -1 ]] && gpus=""
 read -ra gpus <<<"${gpus//,/ }"
+cores=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc)
+if [ -z "$jobs" ]; then
+  jobs=1 # small runs on a CPU do more side by side, one thread each, than one after the other; large ones need the RAM for themselves
+  if [ ${#gpus[@]} -eq 0 ] && [[ $preset != paper && $preset != madi ]]; then jobs=$((${#queue[@]} < cores ? ${#queue[@]} : cores)); fi
+fi
 slots=()
 for ((i = 0; i < jobs; i++)); do slots+=("${gpus[@]:-cpu}"); done
-threads=$(($(nproc) / ${#slots[@]}))
+threads=$((cores / ${#slots[@]}))
 if ((${#slots[@]} > 1)) && [[ " ${settings[*]:-} " != *" threads="* ]]; then settings+=("threads=$((threads > 0 ? threads : 1))"); fi
 
 # ---- one run: its command, its log

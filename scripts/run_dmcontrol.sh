@@ -9,7 +9,7 @@
 #   --seeds 1-3          or 1,2,5 (default 1)
 #   --method mlr         one or several (default mlr)
 #   --preset paper       (default paper)
-#   --jobs-per-gpu 4     runs at a time on each GPU, or on the CPU if there is no GPU (default 1)
+#   --jobs-per-gpu 4     runs at a time on each GPU, or on the CPU if there is no GPU (default 1; small presets on a CPU: one per core)
 #   --gpus 0,1           which GPUs (default all; none for the CPU)
 #   --then               more tasks with a --method of their own, after these in the same queue
 #   --runs runs          the folder of the runs and their logs

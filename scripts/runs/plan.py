@@ -1,6 +1,6 @@
 """What a set of runs will take on this machine: runs, steps, GB, hours.
 
-scripts/plan.sh SET [--seeds 1-3] [--method "mlr baseline"] [--preset paper] [--jobs-per-gpu 1] [--gpus 0,1] [--runs runs] [key=value ...]
+scripts/plan.sh SET [--seeds 1-3] [--method "mlr baseline"] [--preset paper] [--jobs-per-gpu 4] [--gpus 0,1] [--runs runs] [key=value ...]
 
 SET: all6, all26, or names of tasks or of games. For each method a few updates are timed, for each task some steps of the
 simulator, and one evaluation episode of the untrained policy: the hours are an estimate, above all where games grow longer.
@@ -35,7 +35,7 @@ from scripts.trees import ATARI, DMCONTROL, Tree
 STEPS, UPDATES = 150, 5  # that are timed
 EPISODES = {"dmcontrol": 1, "atari": 2}  # that are timed; games are played side by side
 BUDGET_S = 60.0  # after which no further update of a method is timed
-OPTIONS = {"--seeds": "1", "--method": "mlr", "--preset": "paper", "--jobs-per-gpu": "1", "--gpus": "all", "--runs": "runs"}
+OPTIONS = {"--seeds": "1", "--method": "mlr", "--preset": "paper", "--jobs-per-gpu": "", "--gpus": "all", "--runs": "runs"}
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,8 @@ def read_options(arguments: list[str]) -> tuple[dict[str, str], list[str], list[
             raise UserError(f"option {argument} is unknown: {nearest(argument, options)}")
         else:
             (settings if "=" in argument else words).append(argument)
-    if not options["--jobs-per-gpu"].isdecimal() or int(options["--jobs-per-gpu"]) < 1:
+    jobs = options["--jobs-per-gpu"] or "1"
+    if not jobs.isdecimal() or int(jobs) < 1:
         raise UserError(f"--jobs-per-gpu {options['--jobs-per-gpu']} must be a whole number from 1 on")
     return options, settings, words
 
@@ -218,8 +219,10 @@ def main(arguments: list[str]) -> int:
     tree, tasks = names(" ".join(words))
     methods, seeds = methods_of(options["--method"]), seeds_of(options["--seeds"])
     gpus = gpu_count(options["--gpus"])
-    slots = max(1, gpus) * int(options["--jobs-per-gpu"])
-    threads = max(1, len(os.sched_getaffinity(0)) // slots)
+    cores, runs = len(os.sched_getaffinity(0)), len(tasks) * len(methods) * len(seeds)
+    jobs = min(cores, runs) if not gpus and options["--preset"] not in ("paper", "madi") else 1  # as launch.sh has it
+    slots = max(1, gpus) * int(options["--jobs-per-gpu"] or jobs)
+    threads = max(1, cores // slots)
     shared = [f"preset={options['--preset']}", *settings]
     if not any(s.startswith("threads=") for s in settings):
         shared.append(f"threads={threads}")

@@ -18,7 +18,7 @@ from DMControl.settings import read_config, run_path
 ROOT = Path(__file__).resolve().parents[2]
 
 CHOICES = ["task=cartpole_swingup", "method=mlr", "device=cpu", "name=quickstart"]
-BUDGET = ["preset=small", "env_steps=40000", "eval.every=10000"]  # of the preset; another preset has its own
+BUDGET = ["preset=small", "precision=auto", "env_steps=40000", "eval.every=10000"]  # of the preset; another preset has its own
 
 
 def curve(run: Path, seed: int) -> tuple[list[int], list[float], list[float]]:

@@ -51,6 +51,17 @@ def test_launchers_deal_out_gpus_and_know_their_sets(run, root):
     assert len(lines) == 36 and all("device=cpu" in line for line in lines) and "CUDA" not in six.stdout
     tasks = data.load_published(root / "results/published", DMCONTROL).tasks
     assert {re.search(r"task=(\w+)", line)[1] for line in lines} == set(tasks)
+    assert not any("threads=" in line for line in lines)
+
+
+def test_small_runs_on_a_cpu_are_trained_side_by_side(run, root):
+    """One per core with one thread each, unless the user says how many; a single run has all cores."""
+    cores, dmcontrol = len(os.sched_getaffinity(0)), "scripts/run_dmcontrol.sh"
+    options = ("--preset", "small", "--gpus", "none", "--dry-run", "--seeds")
+    many = run(root, dmcontrol, "all6", *options, "1-20").stdout.splitlines()
+    assert len(many) == 120 and all("threads=1" in line for line in many) == (cores > 1)
+    assert "threads=" not in run(root, dmcontrol, "walker_walk", *options, "1").stdout
+    assert "threads=" not in run(root, dmcontrol, "all6", *options, "1-20", "--jobs-per-gpu", "1").stdout
 
 
 def test_a_file_beside_the_others_is_a_set(tmp_path, monkeypatch):
@@ -128,7 +139,7 @@ def test_launchers_name_mistakes(run, root, arguments, says):
 
 def test_launcher_stops_its_runs(root, tmp_path):
     """SIGTERM to the launcher: the run saves, nothing new is begun, the same line goes on."""
-    arguments = ("--preset", "debug", "--gpus", "none", "--runs", str(tmp_path), "steps=100000", "eval.episodes=1")
+    arguments = ("--preset", "debug", "--gpus", "none", "--jobs-per-gpu", "1", "--runs", str(tmp_path), "steps=100000", "eval.episodes=1")
     launcher = subprocess.Popen(
         ["scripts/run_atari.sh", "pong", "--seeds", "1-2", *arguments], cwd=root, stdout=subprocess.PIPE, text=True
     )
