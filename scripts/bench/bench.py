@@ -7,6 +7,7 @@ scripts/bench.sh tree=dmcontrol preset=small method=baseline,curl,drq     each m
 scripts/bench.sh --json mine.json                   writes the measurements into a file
 scripts/bench.sh --keep                             keeps them in results/bench/, in the file of this kind of hardware
 scripts/bench.sh tree=atari preset=paper --profile FILE     writes the slowest operations of an update into a file
+scripts/bench.sh tree=dmcontrol preset=small threads=1 --against HEAD~5    this version and that commit in turn
 scripts/bench.sh --table                            writes the table in results/bench/README.md from all that is kept there
 
 Further key=value arguments go to the configuration of the tree (task=..., game=..., mlr.window=...).
@@ -31,6 +32,7 @@ import torch
 from DMControl.core import machine
 from DMControl.core.errors import UserError, run_main
 from DMControl.core.run.folder import commit
+from scripts.bench import against
 from scripts.bench.candidates import compare
 from scripts.bench.profiles import profile
 from scripts.bench.subjects import Clock, Subject
@@ -163,17 +165,26 @@ def measure_apart(tree: Tree, preset: str, method: str, updates: int, rest: list
         return json.loads(file.read_text())
 
 
-def option(arguments: list[str], name: str) -> Path | None:
-    """Take `name FILE` out of the arguments: a file that can be written."""
+def word(arguments: list[str], name: str) -> str | None:
+    """Take `name WORD` out of the arguments."""
     if name not in arguments:
         return None
     place = arguments.index(name)
     if place + 1 >= len(arguments):
-        raise UserError(f"{name} needs a file name")
-    file = Path(arguments[place + 1])
+        raise UserError(f"{name} needs a value")
+    found = arguments[place + 1]
+    del arguments[place : place + 2]
+    return found
+
+
+def option(arguments: list[str], name: str) -> Path | None:
+    """Take `name FILE` out of the arguments: a file that can be written."""
+    found = word(arguments, name)
+    if found is None:
+        return None
+    file = Path(found)
     if file.is_dir() or not file.parent.is_dir():
         raise UserError(f"{name} {file}: " + ("that is a folder" if file.is_dir() else f"there is no folder {file.parent}"))
-    del arguments[place : place + 2]
     return file
 
 
@@ -195,6 +206,7 @@ def main(arguments: list[str]) -> int:
         return 0
     arguments = list(arguments)
     target, one, profiled = (option(arguments, name) for name in ("--json", "--one", "--profile"))
+    other = word(arguments, "--against")
     kept = "--keep" in arguments
     arguments = [argument for argument in arguments if argument != "--keep"]
     for argument in arguments:
@@ -215,6 +227,9 @@ def main(arguments: list[str]) -> int:
         raise UserError("--profile is for one tree and one preset: tree=atari preset=paper")
     if one is None:
         print(hardware_here())
+    if other is not None:
+        against.compare(other, arguments)
+        return 0
     try:
         for tree, preset, method in cases:
             alone = make_subject(tree, preset, method, rest) if len(cases) == 1 else None

@@ -13,6 +13,7 @@ from scripts.trees import ATARI, DMCONTROL, Tree
 
 ROOT = Path(__file__).resolve().parents[2]
 
+
 class Report:
     def __init__(self) -> None:
         self.bad = 0
@@ -77,6 +78,11 @@ def check_room(report: Report, tree: Tree, arguments: list[str]) -> None:
         f"{machine.gigabytes(replay)} of it for the replay; {machine.gigabytes(free)} are free",
     )
     report.say(saves < disk, f"saves need up to {machine.gigabytes(saves)} of disk; {machine.gigabytes(disk)} are free")
+    if device.type == "cpu":
+        compiled = tree.load("core.method.native").library() is not None
+        report.say(
+            compiled or None, "crops are compiled" if compiled else "no C compiler or no AVX2: crops take longer; apt-get install gcc"
+        )
     report.say(None, f"device {device}: {machine.describe(device)}; {str(precision.dtype)[6:]}; torch {torch.__version__}")
 
 

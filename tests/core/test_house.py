@@ -12,7 +12,8 @@ TREES = ("DMControl", "Atari")
 
 
 def test_core_is_the_same_to_the_byte(root):
-    ours, theirs = (sorted(str(p.relative_to(root / t / "core")) for p in (root / t / "core").rglob("*.py")) for t in TREES)
+    cores = [[*(root / t / "core").rglob("*.py"), *(root / t / "core").rglob("*.c")] for t in TREES]
+    ours, theirs = (sorted(str(p.relative_to(root / t / "core")) for p in files) for t, files in zip(TREES, cores, strict=True))
     assert ours == theirs and len(ours) > 5
     for name in ours:
         assert filecmp.cmp(root / "DMControl/core" / name, root / "Atari/core" / name, shallow=False), f"run scripts/sync_core.sh: {name}"
