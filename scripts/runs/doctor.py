@@ -13,6 +13,7 @@ from scripts.trees import ATARI, DMCONTROL, Tree
 
 ROOT = Path(__file__).resolve().parents[2]
 
+
 class Report:
     def __init__(self) -> None:
         self.bad = 0

@@ -81,9 +81,7 @@ def test_launchers_start_no_run_twice(run, root, tmp_path):
 def test_launcher_outlives_runs_that_are_killed_together(root, tmp_path):
     """As the kernel does when the memory is full; a third run waits for its turn."""
     arguments = ("pong", "--seeds", "1-3", "--preset", "debug", "--gpus", "none", "--jobs-per-gpu", "2", "--runs", str(tmp_path))
-    launcher = subprocess.Popen(
-        ["scripts/run_atari.sh", *arguments, "steps=100000"], cwd=root, stdout=subprocess.PIPE, text=True
-    )
+    launcher = subprocess.Popen(["scripts/run_atari.sh", *arguments, "steps=100000"], cwd=root, stdout=subprocess.PIPE, text=True)
 
     def kill(count: int) -> None:
         runs, deadline = [], time.time() + 30
@@ -129,9 +127,7 @@ def test_launchers_name_mistakes(run, root, arguments, says):
 def test_launcher_stops_its_runs(root, tmp_path):
     """SIGTERM to the launcher: the run saves, nothing new is begun, the same line goes on."""
     arguments = ("--preset", "debug", "--gpus", "none", "--runs", str(tmp_path), "steps=100000", "eval.episodes=1")
-    launcher = subprocess.Popen(
-        ["scripts/run_atari.sh", "pong", "--seeds", "1-2", *arguments], cwd=root, stdout=subprocess.PIPE, text=True
-    )
+    launcher = subprocess.Popen(["scripts/run_atari.sh", "pong", "--seeds", "1-2", *arguments], cwd=root, stdout=subprocess.PIPE, text=True)
     folder = tmp_path / "atari/pong/mlr-debug/seed1"
     deadline = time.time() + 60
     while not list(folder.glob("checkpoint/step_*")) and time.time() < deadline:

@@ -240,6 +240,7 @@ def test_worlds_of_the_last_judgement_from_the_same_initial_states():
     own = [line("clean", 1, 0, 900), line("clean", 1, 1, 700)]
     first = [line(w, 10_001, e, s) for w, s in (("clean", 500), ("video_hard", 100)) for e in range(2)]
     second = [line("video_hard", 10_001, e, 300) for e in range(3)]
+
     def told(rows):
         return other_worlds(rows, DMCONTROL, config, 8)
 
