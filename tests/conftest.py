@@ -46,7 +46,6 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="module", params=["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
 def device(request):
     """Tensors that a test makes without naming a device are on this one."""
-    before = torch.get_default_device()
     torch.set_default_device(request.param)
     yield torch.device(request.param)
-    torch.set_default_device(before)
+    torch.set_default_device(None)
