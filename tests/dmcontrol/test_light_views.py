@@ -21,7 +21,7 @@ def test_sac_sees_frames_as_they_are():
 
 
 def test_drq_shifts_both_each_by_its_own_draw():
-    agent, config = make("drq")
+    agent, config = make("drq", "drq.views=1", "drq.target_views=1")
     batch, obs, next_obs = views_of(agent, config)
 
     def offset(view, whole):  # the shift that explains the middle of the picture, for each observation

@@ -45,7 +45,7 @@ def test_svea_augments_neither_next_observations_nor_the_actors():
 def test_without_strong_views_svea_is_drq_without_the_second_shift():
     """augment=none with weights that sum to 1 is the plain loss, not the same batch twice."""
     one, config = make("svea", "augment=none", "augment.next_obs=true")
-    two, _ = make("drq")
+    two, _ = make("drq", "drq.views=1", "drq.target_views=1")
     for agent in (one, two):
         agent.update(fill(agent, config), 0)
     assert torch.equal(state(one), state(two))
