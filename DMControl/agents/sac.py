@@ -191,7 +191,7 @@ class SAC:
     def update_critic(self, batch: Batch, view: View) -> Metrics:
         n = len(batch.action)
         k = self.critic_loss.target_views
-        next_frames = batch.next_obs if k == 1 else batch.next_obs.repeat(k)
+        next_frames = batch.next_obs.repeat(k)
         next_view = self.next_augment.draw(k * n, next_frames.channels, self.generator)
         noise = self._normal(k * n)
         choices = self.critic_loss.draw(batch, view, self.generator)

@@ -228,6 +228,8 @@ def main(arguments: list[str]) -> int:
     if one is None:
         print(hardware_here())
     if other is not None:
+        if len(cases) > 1:
+            raise UserError("--against is for one tree, one preset and one method: tree=dmcontrol preset=small")
         against.compare(other, arguments)
         return 0
     try:

@@ -46,14 +46,6 @@ def crops(frames: Frames, rows: Tensor, left: Tensor, width: int) -> Group:
     }
 
 
-def casts(image: Tensor, dtype: torch.dtype) -> Group:
-    """uint8 planes to what the convolutions read."""
-    return {
-        "cast: layout, then format": lambda: image.contiguous(memory_format=torch.channels_last).to(dtype),
-        "cast: both at once": lambda: image.to(dtype, memory_format=torch.channels_last),
-    }
-
-
 def convolutions(image: Tensor, weight: Tensor, stride: Any) -> Group:
     """The first convolution, forward and backward, with its channels filled up to a multiple of 16."""
     more = -weight.shape[1] % 16
@@ -93,7 +85,7 @@ def groups(subject: Subject) -> list[Group]:
     weight = trunk.convs[0].weight.detach().to(dtype, memory_format=torch.channels_last)
     rows = top + torch.arange(width, device=device)
     convolved = convolutions(cast, weight, trunk.convs[0].stride)
-    return [crops(batch, rows, left, width), casts(image, dtype), convolved, choices(trunk, image)]
+    return [crops(batch, rows, left, width), convolved, choices(trunk, image)]
 
 
 def milliseconds(call: Callable[[], Any], device: torch.device) -> float:

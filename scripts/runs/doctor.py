@@ -79,7 +79,7 @@ def check_room(report: Report, tree: Tree, arguments: list[str]) -> None:
     )
     report.say(saves < disk, f"saves need up to {machine.gigabytes(saves)} of disk; {machine.gigabytes(disk)} are free")
     if device.type == "cpu":
-        compiled = tree.load("core.method.native").library() is not None
+        compiled = tree.load("core.method.native").compiled() is not None
         report.say(
             compiled or None, "crops are compiled" if compiled else "no C compiler or no AVX2: crops take longer; apt-get install gcc"
         )

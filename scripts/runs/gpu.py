@@ -18,10 +18,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from DMControl.core.errors import UserError, nearest, run_main
+from DMControl.core.errors import UserError, run_main
 from DMControl.renderer import BACKENDS, PROBED, find, probe
 from scripts.runs import gpu_tests, processes
 from scripts.runs.gpu_tests import Outcome
+from scripts.runs.options import take, unknown
 from scripts.runs.processes import Program
 from scripts.trees import ATARI, DMCONTROL, TREES, Tree
 
@@ -288,16 +289,9 @@ def stop(number: int, _: FrameType | None) -> None:
 def read_options(arguments: list[str], place: Path) -> Session:
     """place: a folder for the runs of a rehearsal."""
     options, flags = {"--minutes": "", "--out": "runs/gpu", "--runs": ""}, {"--rehearse": False, "--runs-only": False}
-    rest = iter(arguments)
-    for argument in rest:
-        if argument in options:
-            options[argument] = next(rest, "")
-            if not options[argument] or options[argument].startswith("-"):
-                raise UserError(f"{argument} needs a value")
-        elif argument in flags:
-            flags[argument] = True
-        else:
-            raise UserError(f"option {argument} is unknown: {nearest(argument, [*options, *flags, '--wheels', '--debs'])}")
+    others = ("--wheels", "--debs")
+    if words := take(arguments, options, flags, others):
+        raise unknown(words[0], [*options, *flags, *others])
     rehearse, minutes = flags["--rehearse"], options["--minutes"]
     chosen = {"rehearse": rehearse, "runs_only": flags["--runs-only"]}
     try:

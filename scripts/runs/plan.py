@@ -29,6 +29,7 @@ from DMControl.core import machine
 from DMControl.core.errors import UserError, nearest, run_main
 from DMControl.core.run.recorder import WARMUP
 from DMControl.env import TASKS
+from scripts.runs.options import take
 from scripts.runs.queue import known_sets, methods_of, seeds_of, tasks_of
 from scripts.trees import ATARI, DMCONTROL, Tree
 
@@ -161,21 +162,12 @@ def gpu_count(word: str) -> int:
 
 def read_options(arguments: list[str]) -> tuple[dict[str, str], list[str], list[str]]:
     """The options, the settings of the runs, and the words that name tasks."""
-    options, settings, words = dict(OPTIONS), [], []
-    rest = iter(arguments)
-    for argument in rest:
-        if argument in options:
-            options[argument] = next(rest, "")
-            if not options[argument] or options[argument].startswith("-"):
-                raise UserError(f"{argument} needs a value")
-        elif argument.startswith("-"):
-            raise UserError(f"option {argument} is unknown: {nearest(argument, options)}")
-        else:
-            (settings if "=" in argument else words).append(argument)
+    options = dict(OPTIONS)
+    rest = take(arguments, options, {})
     jobs = options["--jobs-per-gpu"] or "1"
     if not jobs.isdecimal() or int(jobs) < 1:
         raise UserError(f"--jobs-per-gpu {options['--jobs-per-gpu']} must be a whole number from 1 on")
-    return options, settings, words
+    return options, [word for word in rest if "=" in word], [word for word in rest if "=" not in word]
 
 
 @dataclass

@@ -185,7 +185,7 @@ def test_resampled_crop_is_grid_sample_with_mixed_corners(hide):
 )  # fmt: skip
 def test_the_compiled_gather_is_torchs(n, stack, channels, size, data, hide, filled, factors, dtype, seed):
     """Bit for bit, for any size and number of channels, columns in a run or not, hidden pixels and factors or not."""
-    if native.library() is None:
+    if native.compiled() is None:
         pytest.skip("no C compiler, or no AVX2")
     f, g = frames(n, size, stack, channels, seed), torch.Generator().manual_seed(seed)
     out = data.draw(st.integers(1, size))
@@ -198,7 +198,7 @@ def test_the_compiled_gather_is_torchs(n, stack, channels, size, data, hide, fil
     view = View((Gather(stage.rows, stage.columns, factor, None, stage.run),))
     ours = a.view(f, view, hidden, fill)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(native, "library", lambda: None)
+        patch.setattr(native, "compiled", lambda: None)
         theirs = a.view(f, view, hidden, fill)
     assert ours.dtype == theirs.dtype == dtype and torch.equal(ours, theirs)
     assert ours.is_contiguous(memory_format=torch.channels_last)
@@ -206,10 +206,10 @@ def test_the_compiled_gather_is_torchs(n, stack, channels, size, data, hide, fil
 
 def test_the_gather_is_compiled_where_a_compiler_is(tmp_path, monkeypatch):
     """In an empty cache, and not at all without a compiler."""
-    if native.library() is None:
+    if native.compiled() is None:
         pytest.skip("no C compiler, or no AVX2")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert native.library.__wrapped__() is not None
+    assert native.compiled.__wrapped__() is not None
     assert [p.suffix for p in (tmp_path / "mlr").iterdir()] == [".so"]
     monkeypatch.setattr(native.shutil, "which", lambda name: None)
-    assert native.library.__wrapped__() is None
+    assert native.compiled.__wrapped__() is None

@@ -20,7 +20,7 @@ FORMATS = (torch.float32, torch.bfloat16)
 
 
 @functools.cache
-def library() -> ctypes.CDLL | None:
+def compiled() -> ctypes.CDLL | None:
     """The compiled file, or None if this machine cannot have it."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None or "avx2" not in machine.cpu_flags():
@@ -67,7 +67,7 @@ def gather(
     store, channels = frames.store, frames.channels
     device = frames.device
     here = device == store.device and device.type in ("cpu", "meta")  # run.memory counts on meta what the result takes
-    if not here or store.dtype != torch.uint8 or dtype not in FORMATS or library() is None:
+    if not here or store.dtype != torch.uint8 or dtype not in FORMATS or compiled() is None:
         return None
     out = torch.empty(len(frames), rows.shape[1], columns.shape[1], channels, dtype=dtype, device=device)
     if device.type == "meta":
@@ -78,5 +78,5 @@ def gather(
     given = [None if t is None else t.contiguous() for t in (store, planes, rows, columns, hidden, fill, factor)]
     at = [ctypes.c_void_p(None if t is None else t.data_ptr()) for t in (*given, out)]
     shape = (ctypes.c_int64 * 6)(len(frames), channels, *store.shape[2:], rows.shape[1], columns.shape[1])
-    library().gather(*at[:4], int(run), *at[4:], int(dtype == torch.bfloat16), shape, torch.get_num_threads())
+    compiled().gather(*at[:4], int(run), *at[4:], int(dtype == torch.bfloat16), shape, torch.get_num_threads())
     return out.permute(0, 3, 1, 2)
