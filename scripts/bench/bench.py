@@ -223,13 +223,12 @@ def main(arguments: list[str]) -> int:
     cases = [(tree_named(tree), preset, method) for tree in trees for preset in presets for method in methods]
     context = {"date": date.today().isoformat(), "commit": commit(), "torch": torch.__version__, "python": platform.python_version()}
     results: list[dict[str, Any]] = []
-    if profiled is not None and len(cases) > 1:
-        raise UserError("--profile is for one tree and one preset: tree=atari preset=paper")
+    for name, chosen in (("--profile", profiled), ("--against", other)):
+        if chosen is not None and len(cases) > 1:
+            raise UserError(f"{name} is for one tree, one preset and one method: tree=atari preset=paper")
     if one is None:
         print(hardware_here())
     if other is not None:
-        if len(cases) > 1:
-            raise UserError("--against is for one tree, one preset and one method: tree=dmcontrol preset=small")
         against.compare(other, arguments)
         return 0
     try:

@@ -94,6 +94,8 @@ def test_bench_compares_methods_with_the_baseline(root, tmp_path):
     ("arguments", "says"),
     [
         (["tree=atari", "preset=debug", "game=pnog"], "did you mean pong"),
+        (["--against", "HEAD"], "--against is for one tree"),
+        (["tree=dmcontrol", "preset=debug", "--against", "no_such_commit"], "no_such_commit"),
         (["tree=dmcontrol", "preset=debug", "method=crul"], "did you mean curl"),
         (["tree=dmcontrol", "preset=papr"], "did you mean paper"),
         (["--table", "tree=atari"], "stands alone"),
