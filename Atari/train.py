@@ -125,7 +125,9 @@ def make_trainer(config: Config, command: str) -> Trainer:
     trainer = Trainer(config, env, agent, replay, Logger(folder.path, folder.config, command, agent), folder)
     trainer.open(precision, config.steps * config.env.frame_skip, "frame")
     if "dopamine_2021" in config:
-        print(f"{config.method}: Dopamine's agent " + ("of the summer of 2021" if config.dopamine_2021 else "of today (dopamine_2021=false)"))
+        print(
+            f"{config.method}: Dopamine's agent " + ("of the summer of 2021" if config.dopamine_2021 else "of today (dopamine_2021=false)")
+        )
     print(f"machine: {machine.describe(precision.device)}, {str(precision.dtype)[6:]}")
     print(replay, flush=True)
     return trainer
