@@ -96,6 +96,7 @@ def test_what_learns_and_what_follows():
     assert objective.similarity.grad.norm() > 0 and all(p.grad is None for p in objective.target_describe.parameters())
     assert len(buffers) and not list(objective.describe.buffers())  # its LayerNorms have no weights, and nothing in it is noisy
     assert len(list(objective.describe.parameters())) == 4
+    assert start.min() == 0 and 0.9 < start.max() < 1 and old.equal(start)  # weights uniform in [0, 1), biases zero
 
 
 @pytest.mark.parametrize("game, weight", [("pong", 0.01), ("boxing", 0.01), ("private_eye", 0.01), ("freeway", 0.01), ("alien", 1.0)])
