@@ -86,15 +86,19 @@ def spr_products(config: Any, e: float, first: float, action_dim: int) -> float:
 
 def atari_flops(config: Any, n_actions: int) -> float:
     """GFLOP of an update as published."""
-    side, channels, e, first = config.env.size, config.env.stack, 0, 0
+    side, channels, e, first, r = config.env.size, config.env.stack, 0, 0, config.rainbow
     for filters, kernel, stride in zip(config.encoder.filters, config.encoder.kernels, config.encoder.strides, strict=True):
-        side = (side - kernel) // stride + 1
+        side = -(-side // stride) if config.encoder.padding == "same" else (side - kernel) // stride + 1
         e += side**2 * filters * channels * kernel**2
         first = first or e
         channels = filters
-    d, hidden, b = side**2 * channels, config.rainbow.hidden, config.rainbow.batch_size
-    head = 2 * 2 * d * hidden + 2 * hidden * config.rainbow.atoms * (1 + n_actions)  # means and noise
-    total = b * (2 * (e + head) + 3 * (e + head) - first)
+    d, hidden, b = side**2 * channels, r.hidden, r.batch_size
+    layers, outputs = 2 if r.head == "streams" else 1, r.atoms if r.value == "distribution" else 1
+    head = (1 + r.noisy) * hidden * (layers * d + outputs * (n_actions + (r.head != "plain")))  # means and noise
+    total = b * ((1 + r.double) * (e + head) + 3 * (e + head) - first)
+    if "curl" in config and config.curl.weight:  # anchors and keys; keys get no gradient
+        c = config.curl
+        total += b * (4 * e - first + 4 * (d * c.hidden + c.hidden * c.size) + 3 * c.size**2 + 3 * b * c.size)
     if "mlr" in config:
         t, w = config.mlr.window, config.mlr.decoder.width or d
         blocks = config.mlr.decoder.depth * (16 * t * w**2 + 8 * t**2 * w) + (0 if w == d else 3 * t * d * w)
