@@ -18,6 +18,7 @@ from matplotlib import pyplot
 
 from DMControl.core import machine
 from DMControl.core.errors import UserError, run_main
+from DMControl.core.method.masker import Masker
 from DMControl.core.run.agent import Agent
 from DMControl.core.run.config import Config
 from DMControl.core.run.folder import read_config
@@ -25,7 +26,6 @@ from DMControl.core.run.options import Options
 from DMControl.core.run.writers import video
 from DMControl.env import EVALUATE, Stack
 from DMControl.evaluate import env_fps, load_agent, make_env, title
-from DMControl.methods.madi import Masker
 from DMControl.settings import worlds_of
 from DMControl.worlds.catalogue import WORLDS, WorldName, check_data, label, world_names
 
