@@ -22,6 +22,12 @@ RANGES = {
     "eval.final_episodes": (1, 1000), "eval.epsilon": (0, 1), "checkpoint.every": (1, None), "mlr.weight": (0, None),
     "mlr.chunk": (0, None), "mlr.window": (1, 256), "mlr.tau": (0, 1), "mlr.mask.patch": (1, None), "mlr.mask.block": (1, None),
     "mlr.decoder.depth": (0, 64), "mlr.decoder.width": (0, None), "mlr.decoder.heads": (1, None), "mlr.decoder.mlp_ratio": (0.1, 64),
+    "strong_augmentation.alpha": (0, 1), "strong_augmentation.images": (1, 10**5), "svea.alpha": (0, 100), "svea.beta": (0, 100),
+    "masker.depth": (1, 32), "masker.width": (1, 1024), "masker.threshold": (0, 1), "masker.lr": (0, 1),
+    "env.strength": (0, 1),
+}  # fmt: skip
+CHOICES = {
+    "mlr.target": ("latent", "pixels"), "masker.type": ("soft", "hard", "mixed"), "strong_augmentation.kind": ("overlay", "none"),
 }  # fmt: skip
 
 MOVED = {f"rainbow.{key}": f"train.{key}" for key in ("random_steps", "update_every", "updates_per_step")}
@@ -35,8 +41,10 @@ def read_config(arguments: list[str]) -> Config:
     stand_ins = {("game", name): "other" for name in [*games.SCORES, *chosen] if name not in own}
     config = configuration.load(CONFIGS, named, ("game", "method", "preset"), stand_ins, MOVED)
     configuration.check_ranges(config, RANGES)
-    if "mlr" in config and config["mlr"]["target"] not in ("latent", "pixels"):
-        raise UserError(f"mlr.target={config['mlr']['target']} is unknown: {nearest(config['mlr']['target'], ('latent', 'pixels'))}")
+    flat = dict(configuration.flatten(config))
+    for key, words in CHOICES.items():
+        if key in flat and flat[key] not in words:
+            raise UserError(f"{key}={flat[key]} is unknown: {nearest(flat[key], words)}")
     random_steps = config["train"]["random_steps"]
     if config["steps"] <= random_steps:
         raise UserError(f"steps={config['steps']} must exceed train.random_steps={random_steps}: nothing is learnt before")

@@ -16,10 +16,12 @@ from ..core.method.encoder import Trunk
 from ..core.method.frames import Frames
 from ..core.method.objective import Handles, Metrics, Objective, add_gradient
 from ..core.method.optim import Adam
+from ..core.method.pixel_path import PixelPath
 from ..core.run.agent import Update
 from ..core.run.recorder import Recorder
 from ..replay import Batch, Replay
 from .networks import Dueling, Network
+from .views import Views
 
 DIAGNOSED = 16  # sequences for `diagnose`
 TINY = 1e-6  # smallest target probability and priority
@@ -79,6 +81,7 @@ class Rainbow:
         self.network = Network(trunk, n_actions, settings.hidden, settings.atoms, settings.noisy_std).to(device)
         self.network.head.resample(generator)
         self.target = copy.deepcopy(self.network).requires_grad_(False)
+        self.pixels, self.views = PixelPath(), Views()
         self.support = torch.linspace(settings.v_min, settings.v_max, settings.atoms, device=device)  # z_i, (atoms,)
         self.objective: Objective | None = None
         self.objective_weight = 1.0
@@ -92,10 +95,19 @@ class Rainbow:
     def handles(self) -> RainbowHandles:
         """The parts of the agent that an objective may use."""
         trunk = self.network.trunk
+
+        def pixels(image: Tensor) -> Tensor:
+            with torch.no_grad():  # only the RL loss trains the pixel path
+                return self.pixels(image)
+
         return RainbowHandles(
-            self.network.encoder, lambda image: image, self.augment, trunk.features, self.augment.out, self.n_actions, self.device,
+            self.network.encoder, pixels, self.augment, trunk.features, self.augment.out, self.n_actions, self.device,
             self.network.head,
         )  # fmt: skip
+
+    def set_pixel_path(self, pixels: PixelPath) -> None:
+        """Put it in front of all encoders. It brings an optimiser of its own."""
+        self.pixels = pixels
 
     def attach(self, objective: Objective, weight: float = 1.0) -> None:
         """Add an objective to the loss, with this weight."""
@@ -113,7 +125,7 @@ class Rainbow:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        own = ("loss/rl", "agent/q", "agent/priority", *(f"grad/{name}" for name in self.clipped), "grad/encoder")
+        own = ("loss/rl", "agent/q", "agent/priority", *(f"grad/{name}" for name in self.clipped), "grad/encoder", *self.pixels.columns)
         return own if self.objective is None else (*own, *self.objective.columns, "grad/objective")
 
     @property
@@ -130,7 +142,7 @@ class Rainbow:
         """Actions for N observations, (N,): greedy with noise in training; without noise, and seldom random, when judged."""
         n, dice, epsilon = len(obs), generator or self.dice, 0.0 if explore else self.settings.eval_epsilon
         random = torch.randint(self.n_actions, (n,), generator=dice) if epsilon > 0 else None
-        q = self.network(obs.whole(), noisy=explore).exp() @ self.support  # Q(s, a) = sum_i z_i p_i(s, a), (N, A)
+        q = self.network(self.pixels(obs.whole(), elsewhere), noisy=explore).exp() @ self.support  # Q(s, a) = sum_i z_i p_i(s, a), (N, A)
         greedy = q.argmax(1).cpu()
         if random is None:
             return greedy.numpy(), state
@@ -151,7 +163,8 @@ class Rainbow:
         """Mean over the batch of w * (RL loss + lambda * objective), one step of Adam, new priorities, target network."""
         batch = replay.sample(self.settings.batch_size, self.exponent)
         self.network.head.resample(self.generator)
-        self.optimizer.zero_grad()
+        for optimizer in self._optimizers().values():
+            optimizer.zero_grad()
         loss, priority, metrics = self.rl_loss(batch)
         (batch.weight * loss).mean().backward()
         shared = list(self.network.trunk.parameters())
@@ -168,18 +181,22 @@ class Rainbow:
     def rl_loss(self, batch: Batch) -> tuple[Tensor, Tensor, Metrics]:
         """Cross-entropy with the projected target, (B,), and KL for the priorities, (B,). Draws three separate augmentations."""
         target = self.target_distribution(batch)  # m, (B, atoms)
-        log_p = self.network(self._view(batch.obs), noisy=True)
-        loss, priority = distributional_loss(log_p, batch.action, target)
-        q = log_p.detach().exp() @ self.support
+        seen = self.views.of(self._view(batch.obs), self.generator)  # (V * B, C, H, W)
+        log_p = self.network(self.pixels(seen), noisy=True)
+        n = len(batch.action)
+        times = len(seen) // n
+        losses, priority = distributional_loss(log_p, batch.action.repeat(times), target.repeat(times, 1))
+        loss, priority, q = self.views.mean(losses), priority[:n], log_p[:n].detach().exp() @ self.support
         metrics = {"loss/rl": loss.detach().mean(), "agent/q": q.amax(1).mean(), "agent/priority": priority.mean()}
+        metrics |= self.pixels.metrics()
         return loss, priority, metrics
 
     @torch.no_grad()
     def target_distribution(self, batch: Batch) -> Tensor:
         """The target network's distribution for a* n steps later, shifted and projected: (B, atoms)."""
         s = self.settings
-        online = self.network(self._view(batch.next_obs), noisy=True).exp()  # p(s_{t+n}, a; theta)
-        target = self.target(self._view(batch.next_obs), noisy=True).exp()  # p(s_{t+n}, a; theta-)
+        online = self.network(self.pixels(self._view(batch.next_obs)), noisy=True).exp()  # p(s_{t+n}, a; theta)
+        target = self.target(self.pixels(self._view(batch.next_obs)), noisy=True).exp()  # p(s_{t+n}, a; theta-)
         best = double_action(online, self.support)
         chosen = target[torch.arange(len(best), device=best.device), best]  # (B, atoms)
         return project(chosen, batch.return_n, batch.done_n, s.discount**s.n_step, self.support)
@@ -194,7 +211,10 @@ class Rainbow:
         norms = {f"grad/{name}": nn.utils.clip_grad_norm_(group, self.settings.clip) for name, group in self.clipped.items()}
         if self.objective is not None and self.settings.lagged_targets:
             self.objective.move_targets()
-        self.optimizer.step()
+        if self.pixels.optimizer is not None:
+            norms["grad/pixels"] = self.pixels.optimizer.norm()
+        for optimizer in self._optimizers().values():
+            optimizer.step()
         if self.objective is not None and not self.settings.lagged_targets:
             self.objective.move_targets()
         return norms
@@ -221,7 +241,7 @@ class Rainbow:
         return found
 
     def seen(self, obs: Frames, elsewhere: bool = False) -> dict[str, Tensor]:
-        return {}
+        return self.pixels.pictures(obs.whole(), elsewhere)
 
     def networks(self) -> dict[str, Any]:
         return {name: module.state_dict() for name, module in self._modules().items()}
@@ -232,7 +252,7 @@ class Rainbow:
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "optimizer": self.optimizer.state_dict(),
+            **{name: optimizer.state_dict() for name, optimizer in self._optimizers().items()},
             "updates": self.updates,
             "generator": self.generator.get_state(),
             "dice": self.dice.get_state(),
@@ -240,14 +260,20 @@ class Rainbow:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.recorder.forget()
-        self.optimizer.load_state_dict(state["optimizer"])
+        for name, optimizer in self._optimizers().items():
+            optimizer.load_state_dict(state[name])
         self.updates = state["updates"]
         machine.restore(self.generator, state["generator"])
         self.dice.set_state(state["dice"].cpu())
 
     def _modules(self) -> dict[str, nn.Module]:
-        found = {"network": self.network, "target": self.target, "objective": self.objective}
+        pixels = None if self.pixels.optimizer is None else self.pixels  # the identity has nothing to save
+        found = {"network": self.network, "target": self.target, "pixels": pixels, "objective": self.objective}
         return {name: module for name, module in found.items() if module is not None}
+
+    def _optimizers(self) -> dict[str, Adam]:
+        found = {"optimizer": self.optimizer, "pixels": self.pixels.optimizer}
+        return {name: optimizer for name, optimizer in found.items() if optimizer is not None}
 
     def _view(self, frames: Frames) -> Tensor:
         return self.augment.view(frames, self.augment.draw(len(frames), frames.channels, self.generator))
