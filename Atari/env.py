@@ -41,6 +41,7 @@ class Env:
         seed: int = 0,
         stream: int = TRAIN,
         noops: int = 30,
+        fewest_noops: int = 1,
         frame_skip: int = 4,
         size: int = 84,
         episodic_life: bool = True,
@@ -53,7 +54,7 @@ class Env:
                 raise UserError(f"{name}={value} must be at least {low}")
         self.game = games.parse(game)
         self.rom = games.rom(self.game)
-        self.seed, self.stream, self.noops = seed, stream, noops
+        self.seed, self.stream, self.noops, self.fewest_noops = seed, stream, noops, fewest_noops
         self.frame_skip, self.size, self.max_steps = frame_skip, size, max_steps
         self.episodic_life, self.clip_reward = episodic_life, clip_reward
         cv2.setNumThreads(1)  # the pictures are too small for several threads
@@ -135,7 +136,7 @@ class Env:
         self.screens[:] = 0
         self._leave_lost_life()
         rng = np.random.default_rng((self.seed, self.stream, episode))
-        for _ in range(int(rng.integers(1, self.noops + 1)) if self.noops else 0):
+        for _ in range(int(rng.integers(self.fewest_noops, self.noops + 1)) if self.noops else 0):
             self.ale.act(0)
         self.ale.getScreenGrayscale(self.screens[1])
 

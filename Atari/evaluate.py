@@ -32,6 +32,7 @@ def make_env(config: Config, seed: int, stream: int) -> Env:
         seed=seed,
         stream=stream,
         noops=env.noops,
+        fewest_noops=env.fewest_noops,
         frame_skip=env.frame_skip,
         size=env.size,
         episodic_life=env.episodic_life and not judged,

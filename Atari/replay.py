@@ -48,9 +48,17 @@ class Replay:
         device: torch.device,
         generator: torch.Generator,
         done_n_first_step: bool = True,
+        done_n_late: bool = False,
+        weight_eps: float = 1e-5,
+        enter_at_largest: bool = False,
     ) -> None:
-        """done_n_first_step: only an end at the first step stops the bootstrap, as in the replay behind the published numbers."""
-        self.done_n_first_step = done_n_first_step
+        """done_n_first_step: only an end at the first step stops the bootstrap, as in the replay behind the published numbers.
+
+        done_n_late: an end at step n + 1 stops it too, as in CURL's code. enter_at_largest: new transitions get the largest priority
+        so far, not 1. weight_eps is added to p^alpha in the importance weights.
+        """
+        self.done_n_first_step, self.done_n_late = done_n_first_step, done_n_late
+        self.weight_eps, self.enter_at_largest = weight_eps, enter_at_largest
         self.reserve = 1 + n_step + window  # the newest steps, which cannot be sampled
         if capacity <= self.reserve:
             raise UserError(f"replay.capacity={capacity} must exceed 1 + n_step + window = {self.reserve}")
@@ -67,6 +75,7 @@ class Replay:
         rows = -(-self.slots // self.columns)
         self.leaf = torch.zeros(rows, self.columns, dtype=torch.float64, device=device)
         self.row_sum = torch.zeros(rows, dtype=torch.float64, device=device)
+        self.largest = torch.ones(1, dtype=torch.float64, device=device)  # the largest p^alpha so far
         self.powers = discount ** torch.arange(n_step, dtype=torch.float32, device=device)  # 1, gamma, gamma^2, ...
         self.steps = torch.arange(max(window, n_step + 1), device=device)
         self.back = torch.arange(stack - 1, -1, -1, device=device)  # S-1, ..., 1, 0
@@ -101,7 +110,7 @@ class Replay:
         self.pending = False
         ready = self.added - self.reserve - 1
         if ready >= 0:
-            self._set_leaf(torch.tensor([ready % self.slots], device=self.device), 1.0)  # priority 1, not the largest so far
+            self._set_leaf(torch.tensor([ready % self.slots], device=self.device), self.largest if self.enter_at_largest else 1.0)
         if not step.over:  # the last frame of a game begins no transition
             self._put(step.frame, 0 if step.blank else self.current_age + 1)
 
@@ -115,7 +124,7 @@ class Replay:
         if len(self) < 1:
             raise UserError(f"the replay holds {self.added} steps, an update needs more than {self.reserve}: raise train.random_steps")
         slot, mass = self._draw(n)
-        weight = (mass + 1e-5).pow(-beta)
+        weight = (mass + self.weight_eps).pow(-beta)
         weight = (weight / weight.max()).float()
         k, steps = self.window, self.n_step
         along = (slot[:, None] + self.steps) % self.slots  # (B, L), L = max(K, n + 1)
@@ -127,7 +136,7 @@ class Replay:
             obs=self._stacks(slot),
             action=self.action[slot],
             return_n=(self.reward[along] * ~after)[:, :steps] @ self.powers,
-            done_n=(done[:, 0] if self.done_n_first_step else done[:, :steps].any(1)).float(),
+            done_n=(done[:, 0] if self.done_n_first_step else done[:, : steps + self.done_n_late].any(1)).float(),
             next_obs=self._stacks(frozen[:, steps]),
             weight=weight,
             slot=slot,
@@ -143,7 +152,10 @@ class Replay:
         """Set the priorities of the sampled transitions. If a slot was drawn twice, its first priority counts."""
         position = torch.arange(len(slot), device=self.device)
         first = torch.where(slot[:, None] == slot, position, len(slot)).amin(1)
-        self._set_leaf(slot, priority.double().pow(self.alpha)[first])
+        mass = priority.double().pow(self.alpha)
+        self._set_leaf(slot, mass[first])
+        if self.enter_at_largest:
+            torch.maximum(self.largest, mass.max(), out=self.largest)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything except the frames, which `save_frames` writes."""
@@ -151,7 +163,7 @@ class Replay:
         arrays = {name: getattr(self, name)[:count].clone() for name in ARRAYS}
         counters = {name: getattr(self, name) for name in ("added", "pending", "current_age", "capacity", "slots")}
         leaf = self.leaf.flatten()[:count].clone()
-        return {"arrays": arrays, "leaf": leaf, "counters": counters, "generator": self.generator.get_state()}
+        return {"arrays": arrays, "leaf": leaf, "largest": self.largest.clone(), "counters": counters, "generator": self.generator.get_state()}
 
     def save_frames(self, write: Any) -> list[dict[str, Any]]:
         return self.store.save(self.frames_added, write)
@@ -166,6 +178,7 @@ class Replay:
         self.leaf.zero_()
         self.leaf.view(-1)[: len(state["leaf"])] = state["leaf"].to(self.device)
         self.row_sum.copy_(self.leaf.sum(1))
+        self.largest.copy_(state["largest"])
         machine.restore(self.generator, state["generator"])
         self.store.load(self.frames_added, segments, read)
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from . import games
-from .core.errors import UserError, nearest
+from .core.errors import UserError
 from .core.run import config as configuration
 from .core.run import paths
 from .core.run.config import Config
@@ -11,25 +11,42 @@ from .core.run.config import Config
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "atari"
 RANGES = {
     "seed": (0, 2**31 - 1), "threads": (0, 1024), "env_restarts": (0, 10**6), "steps": (1, 10**9),
-    "env.noops": (0, 1000), "env.frame_skip": (1, 60),
+    "env.noops": (0, 1000), "env.fewest_noops": (0, 1000), "env.frame_skip": (1, 60),
     "env.max_steps": (1, None), "env.size": (8, 256), "env.stack": (1, 16), "replay.capacity": (10, None), "replay.alpha": (0, 1),
-    "replay.beta": (0, 1), "augment.pad": (0, 64), "augment.intensity": (0, 1), "encoder.filters": (1, 4096),
+    "replay.beta": (0, 1), "replay.weight_eps": (0, 1), "augment.next_views": (1, 2), "train.epsilon": (0, 1),
+    "train.epsilon_decay": (0, 10**9), "rainbow.target_every": (0, 10**9), "augment.pad": (0, 64), "augment.intensity": (0, 1), "encoder.filters": (1, 4096),
     "encoder.kernels": (1, 64), "encoder.strides": (1, 64), "rainbow.batch_size": (1, None), "train.random_steps": (1, None),
     "train.update_every": (1, None), "train.updates_per_step": (0, 64), "train.catch_up": (0, 10**5),
     "rainbow.lr": (0, 1), "rainbow.adam_eps": (1e-12, 1),
-    "rainbow.clip": (1e-8, None), "rainbow.discount": (0, 1), "rainbow.n_step": (1, 100), "rainbow.atoms": (2, 1001),
+    "rainbow.clip": (0, None), "rainbow.discount": (0, 1), "rainbow.n_step": (1, 100), "rainbow.atoms": (2, 1001),
     "rainbow.hidden": (1, None), "rainbow.noisy_std": (0, 10), "eval.every": (1, None), "eval.episodes": (1, 1000),
     "eval.final_episodes": (1, 1000), "eval.epsilon": (0, 1), "checkpoint.every": (1, None), "mlr.weight": (0, None),
     "mlr.chunk": (0, None), "mlr.window": (1, 256), "mlr.tau": (0, 1), "mlr.mask.patch": (1, None), "mlr.mask.block": (1, None),
     "mlr.decoder.depth": (0, 64), "mlr.decoder.width": (0, None), "mlr.decoder.heads": (1, None), "mlr.decoder.mlp_ratio": (0.1, 64),
     "strong_augmentation.alpha": (0, 1), "strong_augmentation.images": (1, 10**5), "svea.alpha": (0, 100), "svea.beta": (0, 100),
-    "masker.depth": (1, 32), "masker.width": (1, 1024), "masker.threshold": (0, 1), "masker.lr": (0, 1),
-    "env.strength": (0, 1),
+    "masker.depth": (1, 32), "masker.width": (1, 1024), "masker.threshold": (0, 1), "masker.lr": (0, 1), "env.strength": (0, 1),
 }  # fmt: skip
 CHOICES = {
-    "mlr.target": ("latent", "pixels"), "masker.type": ("soft", "hard", "mixed"), "strong_augmentation.kind": ("overlay", "none"),
+    "encoder.padding": ("valid", "same"), "encoder.init": ("torch", "xavier"), "replay.priority": ("kl", "loss"),
+    "replay.enter_at": ("one", "largest"), "rainbow.head": ("streams", "dueling", "plain"),
+    "rainbow.value": ("distribution", "scalar"), "rainbow.target_noise": ("last", "own", "shared"), "mlr.target": ("latent", "pixels"),
+    "masker.type": ("soft", "hard", "mixed"), "strong_augmentation.kind": ("overlay", "none"),
 }  # fmt: skip
-
+CONDITIONAL = [  # keys that have an effect only if another key has one of these values
+    ("rainbow.atoms", "rainbow.value", ("distribution",)), ("rainbow.v_min", "rainbow.value", ("distribution",)),
+    ("rainbow.v_max", "rainbow.value", ("distribution",)), ("replay.priority", "rainbow.value", ("distribution",)),
+    ("rainbow.noisy_std", "rainbow.noisy", (True,)), ("rainbow.target_noise", "rainbow.noisy", (True,)),
+    ("rainbow.scale_head_gradient", "rainbow.head", ("streams",)), ("quirks.done_n_late", "quirks.done_n_first_step", (False,)),
+    ("masker.threshold", "masker.type", ("hard", "mixed")), ("strong_augmentation.alpha", "strong_augmentation.kind", ("overlay",)),
+    ("strong_augmentation.images", "strong_augmentation.kind", ("overlay",)),
+    ("svea.alpha", "strong_augmentation.kind", ("overlay",)), ("svea.beta", "strong_augmentation.kind", ("overlay",)),
+]  # fmt: skip
+DOPAMINE_2021 = {  # what Dopamine did otherwise in the summer of 2021
+    "der": {"rainbow.target_every": 8000, "train.epsilon": [1.0, 0.01], "train.epsilon_decay": 2000},
+    "drq": {"quirks.one_shift_per_batch": True},
+    "drq_eps": {"quirks.one_shift_per_batch": True},
+}
+PROJECTING = ("mlr", "spr")  # blocks of methods that project through the hidden layers of both streams
 MOVED = {f"rainbow.{key}": f"train.{key}" for key in ("random_steps", "update_every", "updates_per_step")}
 
 
@@ -40,16 +57,24 @@ def read_config(arguments: list[str]) -> Config:
     chosen = [a.partition("=")[2] for a in named if a.startswith("game=")]
     stand_ins = {("game", name): "other" for name in [*games.SCORES, *chosen] if name not in own}
     config = configuration.load(CONFIGS, named, ("game", "method", "preset"), stand_ins, MOVED)
+    typed = {a.partition("=")[0].lstrip("+") for a in named}
     configuration.check_ranges(config, RANGES)
-    flat = dict(configuration.flatten(config))
-    for key, words in CHOICES.items():
-        if key in flat and flat[key] not in words:
-            raise UserError(f"{key}={flat[key]} is unknown: {nearest(flat[key], words)}")
+    configuration.check_choices(config, CHOICES)
+    configuration.check_conditions(config, CONDITIONAL, typed)
+    if config.get("dopamine_2021"):
+        for key, value in DOPAMINE_2021[config["method"]].items():
+            block, _, name = key.partition(".")
+            config[block][name] = config[block][name] if key in typed else value
     random_steps = config["train"]["random_steps"]
     if config["steps"] <= random_steps:
         raise UserError(f"steps={config['steps']} must exceed train.random_steps={random_steps}: nothing is learnt before")
-    if len(config["replay"]["beta"]) != 2:
-        raise UserError(f"replay.beta={config['replay']['beta']} must be two numbers: at the first update and at the last step")
+    for block, key, when in (("replay", "beta", "at the first update and at the last step"), ("train", "epsilon", "before and after")):
+        if len(config[block][key]) != 2:
+            raise UserError(f"{block}.{key}={config[block][key]} must be two numbers: {when}")
+    if config["env"]["fewest_noops"] > config["env"]["noops"] > 0:
+        raise UserError(f"env.fewest_noops={config['env']['fewest_noops']} must be at most env.noops={config['env']['noops']}")
+    if config["rainbow"]["head"] != "streams" and any(block in config for block in PROJECTING):
+        raise UserError(f"method={config['method']} projects through both streams of the head: leave rainbow.head=streams")
     return config
 
 

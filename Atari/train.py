@@ -25,7 +25,7 @@ from .core.run.trainer import require_disk
 from .env import TRAIN, Env
 from .evaluate import evaluate, make_env
 from .logger import Logger
-from .memory import capacity, memory
+from .memory import capacity, memory, new_replay
 from .methods import make_agent
 from .replay import Replay
 from .settings import CONFIGS, read_config, run_path
@@ -49,7 +49,7 @@ class Trainer(Base):
             self.evaluate()
         while until(self.step) and not self.stop.signal:
             with self.timers("act"):
-                action = self.choose(random=self.step <= config.train.random_steps)
+                action = self.choose(random=self.pending is None and self.agent.explores(self.step))
             self.stop_if_not_finite()
             with self.timers("env"):
                 result = self.advance(action)
@@ -106,18 +106,7 @@ class Trainer(Base):
 def make_replay(config: Config, agent: Agent) -> Replay:
     """The Baseline samples sequences as MLR does, without using them, so that both draw the same transitions."""
     unused = config.baseline.window if "baseline" in config else 1
-    return Replay(
-        capacity(config),
-        size=config.env.size,
-        stack=config.env.stack,
-        window=agent.window or unused,
-        n_step=config.rainbow.n_step,
-        discount=config.rainbow.discount,
-        alpha=config.replay.alpha,
-        device=agent.generator.device,
-        generator=agent.generator,
-        done_n_first_step=config.quirks.done_n_first_step,
-    )
+    return new_replay(config, capacity(config), agent.window or unused, agent)
 
 
 def make_trainer(config: Config, command: str) -> Trainer:
@@ -135,6 +124,8 @@ def make_trainer(config: Config, command: str) -> Trainer:
     folder = RunFolder(path, config)
     trainer = Trainer(config, env, agent, replay, Logger(folder.path, folder.config, command, agent), folder)
     trainer.open(precision, config.steps * config.env.frame_skip, "frame")
+    if "dopamine_2021" in config:
+        print(f"{config.method}: Dopamine's agent " + ("of the summer of 2021" if config.dopamine_2021 else "of today (dopamine_2021=false)"))
     print(f"machine: {machine.describe(precision.device)}, {str(precision.dtype)[6:]}")
     print(replay, flush=True)
     return trainer

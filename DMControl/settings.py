@@ -1,9 +1,8 @@
 """Read the settings of a run from YAML and the command line, check them, and derive the path of its folder."""
 
 from pathlib import Path
-from typing import Any
 
-from .core.errors import UserError, nearest
+from .core.errors import UserError
 from .core.run import config as configuration
 from .core.run import paths
 from .core.run.config import Config
@@ -46,7 +45,7 @@ CHOICES = {
 }  # fmt: skip
 CONDITIONAL = [  # keys that have an effect only if another key has one of these values
     ("dmcgb.action_repeat", "protocol", ("dmcgb",)), ("dmcgb.agent_steps", "protocol", ("dmcgb",)),
-    ("intensity", "world", ("distracting_cs",)), ("masker.threshold", "masker.type", ("hard", "mixed")),
+    ("intensity", "world", ("distracting_cs",), "for evaluation set eval.intensities"), ("masker.threshold", "masker.type", ("hard", "mixed")),
     ("strong_augmentation.alpha", "strong_augmentation.kind", ("overlay",)),
     ("strong_augmentation.images", "strong_augmentation.kind", ("overlay",)),
     ("quirks.two_adams", "spr.variant", ("A",)), ("quirks.double_clip", "spr.variant", ("A",)),
@@ -66,15 +65,8 @@ def read_config(arguments: list[str]) -> Config:
     stand_ins = {("task", name): domain if domain in own else "other" for name, (domain, _) in TASKS.items() if name not in own}
     config = configuration.load(CONFIGS, [key + text for key, text in pairs], ("task", "method", "preset"), stand_ins, MOVED)
     configuration.check_ranges(config, RANGES)
-    flat = dict(configuration.flatten(config))
-    for key, words in CHOICES.items():
-        if key in flat and flat[key] not in words:
-            raise UserError(f"{key}={flat[key]} is unknown: {nearest(flat[key], words)}")
-    for key, other, words in CONDITIONAL:
-        if key in typed and flat[other] not in words:
-            also = "; for evaluation set eval.intensities" if key == "intensity" else ""
-            now, takes = _as_typed(flat[other]), " or ".join(map(_as_typed, words))
-            raise UserError(f"key {key} has no effect with {other}={now}: it takes {other}={takes}{also}")
+    configuration.check_choices(config, CHOICES)
+    configuration.check_conditions(config, CONDITIONAL, typed)
     _follow_protocol(config, typed)
     if not {"crop", "resized_crop"} & set(config["augment"]["order"]) and "image.size" not in typed:
         config["image"]["size"] = config["image"]["crop"]
@@ -96,21 +88,17 @@ def read_config(arguments: list[str]) -> Config:
         raise UserError(f"sac.log_std={low_high} must be two numbers, the smaller one first")
     if len(config["sac"]["alpha_betas"]) != 2:
         raise UserError(f"sac.alpha_betas={config['sac']['alpha_betas']} must be two numbers")
-    random_steps = config["train"]["random_steps"]
+    random_steps, flat = config["train"]["random_steps"], dict(configuration.flatten(config))
     for key in window_keys(config):
-        more = WINDOWS[key] + 2
-        if random_steps < flat[key] + more:
-            raise UserError(f"train.random_steps={random_steps} must be at least {key} + {more} = {flat[key] + more}")
+        needed = flat[key] + WINDOWS[key] + 2
+        if random_steps < needed:
+            raise UserError(f"train.random_steps={random_steps} must be at least {key} + {WINDOWS[key] + 2} = {needed}")
     return config
 
 
 def window_keys(config: Config) -> list[str]:
     """The keys that set the length of this method's windows."""
     return [key for key in WINDOWS if key.split(".")[0] in config]
-
-
-def _as_typed(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _follow_protocol(config: Config, typed: set[str]) -> None:

@@ -1,4 +1,7 @@
-"""Data-efficient Rainbow: C51, dueling, double, noisy nets, n steps, prioritised. Without an objective it is the paper's Baseline."""
+"""Data-efficient Rainbow: C51, dueling, double, noisy nets, n steps, prioritised. Without an objective it is the paper's Baseline.
+
+DER, OTR and DrQ are the same agent with other settings: each part can be exchanged or left out.
+"""
 
 import copy
 from collections.abc import Iterable
@@ -10,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from ..core import machine
-from ..core.errors import UserError
 from ..core.method.augment import Augmentation
 from ..core.method.encoder import Trunk
 from ..core.method.frames import Frames
@@ -20,11 +22,11 @@ from ..core.method.pixel_path import PixelPath
 from ..core.run.agent import Update
 from ..core.run.recorder import Recorder
 from ..replay import Batch, Replay
-from .networks import Dueling, Network
+from .networks import Dueling, Encoder, Network, OneHidden, xavier
+from .values import Distribution, Scalar, chosen
 from .views import Views
 
 DIAGNOSED = 16  # sequences for `diagnose`
-TINY = 1e-6  # smallest target probability and priority
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,20 @@ class Settings:
     beta_steps: tuple[int, int]
     eval_epsilon: float = 0.001  # in evaluations
     lagged_targets: bool = True  # move the objective's targets before the optimiser's step, one update behind
+    # the rest is as in configs/atari/config.yaml
+    scale_features: bool = True
+    xavier: bool = False
+    head: str = "streams"
+    scale_head_gradient: bool = True
+    value: str = "distribution"
+    noisy: bool = True
+    target_noise: str = "last"
+    double: bool = True
+    next_views: int = 2
+    target_every: int = 0
+    priority: str = "kl"
+    epsilon: tuple[float, float] = (1.0, 0.0)
+    epsilon_decay: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,18 +87,15 @@ class Rainbow:
         device: torch.device,
         compile: bool = False,
     ) -> None:
-        if not settings.v_min < settings.v_max or settings.atoms < 2:
-            span = f"v_min={settings.v_min}, v_max={settings.v_max}, atoms={settings.atoms}"
-            raise UserError(f"rainbow: {span} must be a range with at least 2 atoms")
         self.settings, self.n_actions, self.augment = settings, n_actions, augment
         self.device, self.generator = device, generator
         self.dice = torch.Generator()  # random actions, drawn on the host, where they are needed
         self.dice.manual_seed(generator.initial_seed())
-        self.network = Network(trunk, n_actions, settings.hidden, settings.atoms, settings.noisy_std).to(device)
+        self.network = make_network(settings, trunk, n_actions, device)
         self.network.head.resample(generator)
         self.target = copy.deepcopy(self.network).requires_grad_(False)
+        self.value = self.network.value
         self.pixels, self.views = PixelPath(), Views()
-        self.support = torch.linspace(settings.v_min, settings.v_max, settings.atoms, device=device)  # z_i, (atoms,)
         self.objective: Objective | None = None
         self.objective_weight = 1.0
         self.clipped: dict[str, list[nn.Parameter]] = {"network": list(self.network.parameters())}
@@ -90,24 +103,17 @@ class Rainbow:
         self.exponent = torch.zeros((), dtype=torch.float64, device=device)  # beta, on the device for a recorded update
         self.recorder = Recorder(device, [generator], compile)
         self.updates = 0
+        self.updated_at = 0  # agent step of the newest update
 
     @property
     def handles(self) -> RainbowHandles:
         """The parts of the agent that an objective may use."""
         trunk = self.network.trunk
-
-        def pixels(image: Tensor) -> Tensor:
-            with torch.no_grad():  # only the RL loss trains the pixel path
-                return self.pixels(image)
-
+        pixels = torch.no_grad()(lambda image: self.pixels(image))  # only the RL loss trains the pixel path
         return RainbowHandles(
             self.network.encoder, pixels, self.augment, trunk.features, self.augment.out, self.n_actions, self.device,
             self.network.head,
         )  # fmt: skip
-
-    def set_pixel_path(self, pixels: PixelPath) -> None:
-        """Put it in front of all encoders. It brings an optimiser of its own."""
-        self.pixels = pixels
 
     def attach(self, objective: Objective, weight: float = 1.0) -> None:
         """Add an objective to the loss, with this weight."""
@@ -116,7 +122,7 @@ class Rainbow:
         self.objective, self.objective_weight = objective, weight
         own = {id(p) for p in self.network.parameters()}
         groups = {name: [p for p in group if id(p) not in own] for name, group in objective.clip_groups().items()}
-        self.clipped |= {name: group for name, group in groups.items() if group}
+        self.clipped |= {name: self.clipped.get(name, []) + group for name, group in groups.items() if group}
         self.optimizer = self._make_optimizer(objective.trained())
 
     @property
@@ -142,8 +148,9 @@ class Rainbow:
         """Actions for N observations, (N,): greedy with noise in training; without noise, and seldom random, when judged."""
         n, dice, epsilon = len(obs), generator or self.dice, 0.0 if explore else self.settings.eval_epsilon
         random = torch.randint(self.n_actions, (n,), generator=dice) if epsilon > 0 else None
-        q = self.network(self.pixels(obs.whole(), elsewhere), noisy=explore).exp() @ self.support  # Q(s, a) = sum_i z_i p_i(s, a), (N, A)
-        greedy = q.argmax(1).cpu()
+        if explore and self.settings.target_noise != "last":
+            self.network.head.resample(self.generator)  # otherwise the noise of the newest update serves until the next one
+        greedy = self.value.q(self.network(self.pixels(obs.whole(), elsewhere), noisy=explore)).argmax(1).cpu()
         if random is None:
             return greedy.numpy(), state
         return torch.where(torch.rand(n, generator=dice) < epsilon, random, greedy).numpy(), state
@@ -151,7 +158,20 @@ class Rainbow:
     def random_action(self) -> np.ndarray:
         return torch.randint(self.n_actions, (1,), generator=self.dice).numpy()[0]
 
+    def explores(self, step: int) -> bool:
+        """Whether the action after this many steps is random, with probability epsilon."""
+        epsilon = self.epsilon(step)
+        return epsilon >= 1 or (epsilon > 0 and float(torch.rand((), generator=self.dice)) < epsilon)
+
+    def epsilon(self, step: int) -> float:
+        """epsilon[0] until the first update, then linear to epsilon[1]."""
+        (high, low), first, decay = self.settings.epsilon, self.settings.beta_steps[0], self.settings.epsilon_decay
+        if step <= first:
+            return high
+        return max(low, high + (low - high) * (step - first) / decay) if decay else low
+
     def update(self, replay: Replay, step: int) -> Update:
+        self.copy_if_due(step)
         self.exponent.fill_(self.beta(step))
         if self.objective is not None:
             self.objective.at_step(step)
@@ -162,7 +182,6 @@ class Rainbow:
     def update_parts(self, replay: Replay) -> Update:
         """Mean over the batch of w * (RL loss + lambda * objective), one step of Adam, new priorities, target network."""
         batch = replay.sample(self.settings.batch_size, self.exponent)
-        self.network.head.resample(self.generator)
         for optimizer in self._optimizers().values():
             optimizer.zero_grad()
         loss, priority, metrics = self.rl_loss(batch)
@@ -173,33 +192,44 @@ class Rainbow:
             before = [p.grad.clone() for p in shared]
             metrics |= self.objective_gradient(batch)
             metrics["grad/objective"] = nn.utils.get_total_norm([p.grad - b for p, b in zip(shared, before, strict=True)])
+            priority = priority + self.objective.priority(metrics)
         metrics |= self.take_step()
         replay.update_priorities(batch.slot, priority)
-        self.copy_to_target()
+        if not self.settings.target_every:
+            self.copy_to_target()
         return Update(metrics, {"batch": batch})
 
     def rl_loss(self, batch: Batch) -> tuple[Tensor, Tensor, Metrics]:
-        """Cross-entropy with the projected target, (B,), and KL for the priorities, (B,). Draws three separate augmentations."""
-        target = self.target_distribution(batch)  # m, (B, atoms)
-        seen = self.views.of(self._view(batch.obs), self.generator)  # (V * B, C, H, W)
-        log_p = self.network(self.pixels(seen), noisy=True)
-        n = len(batch.action)
-        times = len(seen) // n
-        losses, priority = distributional_loss(log_p, batch.action.repeat(times), target.repeat(times, 1))
-        loss, priority, q = self.views.mean(losses), priority[:n], log_p[:n].detach().exp() @ self.support
+        """The loss, (B,), and the priorities, (B,)."""
+        if self.settings.target_noise == "last":
+            self.network.head.resample(self.generator)
+        target = self.make_target(batch)
+        if self.settings.target_noise == "shared":
+            self.network.head.resample(self.generator)
+        see = lambda image: self.network(self.pixels(image), noisy=True)  # noqa: E731
+        output, loss, priority = self.views.loss(see, self.value, self._view(batch.obs), batch.action, target, self.generator)
+        if self.settings.priority == "loss":
+            priority = loss.detach() + 1e-10
+        q = self.value.q(output.detach())
         metrics = {"loss/rl": loss.detach().mean(), "agent/q": q.amax(1).mean(), "agent/priority": priority.mean()}
-        metrics |= self.pixels.metrics()
-        return loss, priority, metrics
+        return loss, priority, metrics | self.pixels.metrics()
 
     @torch.no_grad()
-    def target_distribution(self, batch: Batch) -> Tensor:
-        """The target network's distribution for a* n steps later, shifted and projected: (B, atoms)."""
+    def make_target(self, batch: Batch) -> Tensor:
+        """What the target network says of the best action n steps later, moved by the reward: (B, atoms) or (B,)."""
         s = self.settings
-        online = self.network(self.pixels(self._view(batch.next_obs)), noisy=True).exp()  # p(s_{t+n}, a; theta)
-        target = self.target(self.pixels(self._view(batch.next_obs)), noisy=True).exp()  # p(s_{t+n}, a; theta-)
-        best = double_action(online, self.support)
-        chosen = target[torch.arange(len(best), device=best.device), best]  # (B, atoms)
-        return project(chosen, batch.return_n, batch.done_n, s.discount**s.n_step, self.support)
+        if s.target_noise == "own":
+            self.target.head.resample(self.generator)
+        elif s.target_noise == "shared":  # by the target network and by the choice of the action
+            self.network.head.resample(self.generator)
+            torch._foreach_copy_(list(self.target.head.buffers()), list(self.network.head.buffers()))
+        view = self._view(batch.next_obs)
+        online = self.network(self.pixels(view), noisy=True) if s.double else None
+        if s.next_views == 2:
+            view = self._view(batch.next_obs)
+        target = self.target(self.pixels(view), noisy=True)
+        best = self.value.q(target if online is None else online).argmax(1)  # a*, (B,)
+        return self.value.target(chosen(target, best), batch.return_n, batch.done_n, s.discount**s.n_step)
 
     def objective_gradient(self, batch: Batch) -> Metrics:
         """Add the gradient of lambda * mean(w * objective)."""
@@ -208,7 +238,8 @@ class Rainbow:
 
     def take_step(self) -> Metrics:
         """Clip each group, then take a step of Adam. Lagged targets of the objective move before it, one update behind."""
-        norms = {f"grad/{name}": nn.utils.clip_grad_norm_(group, self.settings.clip) for name, group in self.clipped.items()}
+        limit = self.settings.clip or float("inf")
+        norms = {f"grad/{name}": nn.utils.clip_grad_norm_(group, limit) for name, group in self.clipped.items()}
         if self.objective is not None and self.settings.lagged_targets:
             self.objective.move_targets()
         if self.pixels.optimizer is not None:
@@ -218,6 +249,13 @@ class Rainbow:
         if self.objective is not None and not self.settings.lagged_targets:
             self.objective.move_targets()
         return norms
+
+    def copy_if_due(self, step: int) -> None:
+        """The copy at a multiple of target_every follows the updates of that step. It happens here, before those of the next."""
+        every = self.settings.target_every
+        if every and (step - 1) // every > (self.updated_at - 1) // every:
+            self.copy_to_target()
+        self.updated_at = step
 
     @torch.no_grad()
     def copy_to_target(self) -> None:
@@ -254,6 +292,7 @@ class Rainbow:
         return {
             **{name: optimizer.state_dict() for name, optimizer in self._optimizers().items()},
             "updates": self.updates,
+            "updated_at": self.updated_at,
             "generator": self.generator.get_state(),
             "dice": self.dice.get_state(),
         }
@@ -262,7 +301,7 @@ class Rainbow:
         self.recorder.forget()
         for name, optimizer in self._optimizers().items():
             optimizer.load_state_dict(state[name])
-        self.updates = state["updates"]
+        self.updates, self.updated_at = state["updates"], state["updated_at"]
         machine.restore(self.generator, state["generator"])
         self.dice.set_state(state["dice"].cpu())
 
@@ -272,8 +311,7 @@ class Rainbow:
         return {name: module for name, module in found.items() if module is not None}
 
     def _optimizers(self) -> dict[str, Adam]:
-        found = {"optimizer": self.optimizer, "pixels": self.pixels.optimizer}
-        return {name: optimizer for name, optimizer in found.items() if optimizer is not None}
+        return {"optimizer": self.optimizer} | ({} if self.pixels.optimizer is None else {"pixels": self.pixels.optimizer})
 
     def _view(self, frames: Frames) -> Tensor:
         return self.augment.view(frames, self.augment.draw(len(frames), frames.channels, self.generator))
@@ -285,25 +323,15 @@ class Rainbow:
         return Adam([*own, *more], self.settings.lr, eps=self.settings.adam_eps)
 
 
-def double_action(online: Tensor, support: Tensor) -> Tensor:
-    """a* = argmax_a sum_i z_i p_i(s, a; theta): (B, A, atoms) -> (B,)."""
-    return (online @ support).argmax(1)
-
-
-def project(probability: Tensor, return_n: Tensor, done_n: Tensor, discount_n: float, support: Tensor) -> Tensor:
-    """The distribution (B, atoms) of R + (1 - done) gamma^n Z, projected onto the atoms: m, (B, atoms)."""
-    low, high = support[0], support[-1]
-    gap = (high - low) / (len(support) - 1)  # Delta z
-    shifted = return_n[:, None] + (1 - done_n)[:, None] * discount_n * support  # T z_j = R + gamma^n z_j
-    shifted = shifted.clamp(low, high)  # [T z_j] between v_min and v_max
-    share = (1 - (shifted[:, None, :] - support[:, None]).abs() / gap).clamp(0, 1)  # 1 - |T z_j - z_i| / Delta z, (B, i, j)
-    return (share @ probability[:, :, None])[:, :, 0]  # m_i = sum_j [1 - |T z_j - z_i| / Delta z]_0^1 p_j
-
-
-def distributional_loss(log_p: Tensor, action: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy and priority of the executed actions, (B,) each, from log p (B, A, atoms) and m (B, atoms)."""
-    chosen = log_p[torch.arange(len(action), device=action.device), action]  # log p_i(s_t, a_t), (B, atoms)
-    loss = -(target * chosen).sum(1)  # -sum_i m_i log p_i
-    floored = target.clamp(TINY, 1)
-    kl = (floored * (floored.log() - chosen.detach())).sum(1)  # sum_i m_i (log m_i - log p_i)
-    return loss, kl.clamp(TINY, 1 / TINY)
+def make_network(settings: Settings, trunk: Trunk, n_actions: int, device: torch.device) -> Network:
+    s = settings
+    value = Distribution(s.v_min, s.v_max, s.atoms, device) if s.value == "distribution" else Scalar()
+    std = s.noisy_std if s.noisy else None
+    if s.head == "streams":
+        head: Dueling | OneHidden = Dueling(trunk.features, s.hidden, n_actions, value.outputs, std, s.scale_head_gradient)
+    else:
+        head = OneHidden(trunk.features, s.hidden, n_actions, value.outputs, std, dueling=s.head == "dueling")
+    network = Network(Encoder(trunk, s.scale_features), head, value)
+    if s.xavier:
+        xavier(network)
+    return network.to(device)

@@ -18,7 +18,7 @@ Maker = Callable[[Config, int, Precision, torch.Generator], Agent]  # settings, 
 
 
 def make_rainbow(config: Config, n_actions: int, precision: Precision, generator: torch.Generator) -> Rainbow:
-    r, env, encoder = config.rainbow, config.env, config.encoder
+    r, env, encoder, augment, quirks = config.rainbow, config.env, config.encoder, config.augment, config.quirks
     settings = Settings(
         batch_size=r.batch_size,
         lr=r.lr,
@@ -34,17 +34,34 @@ def make_rainbow(config: Config, n_actions: int, precision: Precision, generator
         beta=tuple(config.replay.beta),
         beta_steps=(config.train.random_steps, config.steps),
         eval_epsilon=config.eval.epsilon,
-        lagged_targets=config.quirks.targets_lag if "targets_lag" in config.quirks else True,
+        lagged_targets=quirks.targets_lag if "targets_lag" in quirks else True,
+        scale_features=encoder.scaled,
+        xavier=encoder.init == "xavier",
+        head=r.head,
+        scale_head_gradient=r.scale_head_gradient,
+        value=r.value,
+        noisy=r.noisy,
+        target_noise=r.target_noise,
+        double=r.double,
+        next_views=augment.next_views,
+        target_every=r.target_every,
+        priority=config.replay.priority,
+        epsilon=tuple(config.train.epsilon),
+        epsilon_decay=config.train.epsilon_decay,
     )
+    same = encoder.padding == "same"
     return Rainbow(
         settings,
         n_actions=n_actions,
-        trunk=Trunk(env.stack, env.size, encoder.filters, encoder.kernels, encoder.strides, precision),
-        augment=Augmentation(config.augment.order, env.size, env.size, config.augment.pad, config.augment.intensity, dtype=precision.dtype),
+        trunk=Trunk(env.stack, env.size, encoder.filters, encoder.kernels, encoder.strides, precision, same=same),
+        augment=Augmentation(
+            augment.order, env.size, env.size, augment.pad, augment.intensity,
+            last_shift=not quirks.short_shift, together=quirks.one_shift_per_batch, dtype=precision.dtype,
+        ),
         generator=generator,
         device=precision.device,
         compile=config.compile,
-    )
+    )  # fmt: skip
 
 
 def on_rainbow(build: Callable[[Config, Rainbow], None]) -> Maker:
@@ -63,6 +80,10 @@ METHODS: dict[str, Maker] = {
     "mlr": on_rainbow(mlr.build),
     "madi": on_rainbow(madi.build),
     "mlr_madi": on_rainbow(mlr_madi.build),
+    "der": on_rainbow(baseline.build),  # der, otr, drq and drq_eps are Rainbow with the settings in their YAML files
+    "otr": on_rainbow(baseline.build),
+    "drq": on_rainbow(baseline.build),
+    "drq_eps": on_rainbow(baseline.build),
 }
 
 

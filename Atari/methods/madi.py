@@ -37,7 +37,7 @@ def add_masker(config: Config, agent: Rainbow) -> None:
     if m.enabled:
         masker = Masker(m.depth, m.width, m.type, m.threshold, precision, colours=1).to(agent.device)
         masker.optimizer = Adam(masker.parameters(), m.lr)
-        agent.set_pixel_path(masker)
+        agent.pixels = masker
 
 
 def add_strong_view(config: Config, agent: Rainbow) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from Atari.agents.rainbow import distributional_loss, double_action, project
+from Atari.agents.values import Distribution, distributional_loss, project
 
 pytestmark = [pytest.mark.golden, pytest.mark.usefixtures("device")]
 
@@ -14,16 +14,19 @@ def g(golden):
     return {k: torch.from_numpy(np.asarray(v).copy()).to(torch.get_default_device()) for k, v in golden("rainbow_loss").items()}
 
 
+def value(g):
+    return Distribution(float(g["v_min"]), float(g["v_max"]), int(g["n_atoms"]), torch.get_default_device())
+
+
 def target(g):
-    best = double_action(g["online_next_ps"], g["z"])
+    best = value(g).q(g["online_next_ps"].float().log()).argmax(1)
     chosen = g["target_ps"][torch.arange(len(best)), best]
     discount_n = float(g["discount"]) ** int(g["n_step"])
     return best, project(chosen, g["return_n"], g["done_n"].float(), discount_n, g["z"])
 
 
 def test_support(g):
-    ours = torch.linspace(float(g["v_min"]), float(g["v_max"]), int(g["n_atoms"]))
-    torch.testing.assert_close(ours, g["z"].float(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(value(g).support, g["z"].float(), rtol=1e-5, atol=1e-5)
 
 
 def test_target(g):

@@ -69,7 +69,6 @@ def test_one_update_is_one_adam_over_the_weighted_sum(setup):
     agent.update(replay, 5000)
 
     batch = twin_replay.sample(8, twin.beta(5000))
-    twin.network.head.resample(twin.generator)
     rl, _, _ = twin.rl_loss(batch)
     (part,) = twin.objective.parts(batch.sequence, twin.generator)
     mlr, _ = twin.objective.loss(part)
@@ -145,12 +144,12 @@ def test_target_distribution(setup):
             p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(p.numel())))
     batch = replay.sample(64, 0.5)
     assert 0 < batch.done_n.sum() < 64
-    got = agent.target_distribution(batch)
+    got = agent.make_target(batch)
     with torch.no_grad():
         online, target = (net(batch.next_obs.whole(), True).exp() for net in (agent.network, agent.target))
-    best = (online * agent.support).sum(-1).argmax(1)
-    assert (best != (target * agent.support).sum(-1).argmax(1)).any()
-    z = agent.support.tolist()
+    best = (online * agent.value.support).sum(-1).argmax(1)
+    assert (best != (target * agent.value.support).sum(-1).argmax(1)).any()
+    z = agent.value.support.tolist()
     gap = z[1] - z[0]
     for i in range(64):  # the slow and obvious projection
         wanted = [0.0] * len(z)
@@ -228,7 +227,6 @@ def test_what_each_loss_does_to_the_convolutions_is_logged(setup):
 
     streams = [(g, g.get_state()) for g in (agent.generator, replay.generator)]
     batch = replay.sample(agent.settings.batch_size, agent.exponent.fill_(agent.beta(0)))
-    agent.network.head.resample(agent.generator)
     agent.optimizer.zero_grad()
     (batch.weight * agent.rl_loss(batch)[0]).mean().backward()
     alone = [norm()]

@@ -20,13 +20,13 @@ def test_acting(make_agent, tiny):
     agent = make_agent(**tiny)
     obs = Frames.of_images(torch.randint(256, (400, 2, 24, 24), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)))
     with torch.no_grad():
-        q = agent.network(obs.whole(), False).exp() @ agent.support
+        q = agent.network(obs.whole(), False).exp() @ agent.value.support
     agent.settings = dataclasses.replace(agent.settings, eval_epsilon=0.0)
     greedy, state = agent.act(obs, agent.begin(400), explore=False)
     assert state.shape == (400, 0)  # it remembers nothing
     assert (greedy == q.argmax(1).numpy()).all()
     with torch.no_grad():
-        noisy = (agent.network(obs.whole(), True).exp() @ agent.support).argmax(1).numpy()
+        noisy = (agent.network(obs.whole(), True).exp() @ agent.value.support).argmax(1).numpy()
     assert (agent.act(obs, state, explore=True)[0] == noisy).all() and (noisy != greedy).any()
     assert np.bincount([agent.random_action() for _ in range(400)], minlength=4).min() > 60
     agent.settings = dataclasses.replace(agent.settings, eval_epsilon=0.3)

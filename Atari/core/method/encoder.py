@@ -24,7 +24,9 @@ class Trunk(nn.Module):
         precision: Precision,
         centre: Sequence[float] = (),
         last_relu: bool = True,
+        same: bool = False,
     ) -> None:
+        """same: zeros around each convolution's input, as TensorFlow's SAME puts them: ceil(side / stride) rows come out."""
         super().__init__()
         self.precision, self.last_relu = precision, last_relu
         self.centred = any(centre)
@@ -33,10 +35,15 @@ class Trunk(nn.Module):
         )
         if not len(filters) == len(kernels) == len(strides) > 0:
             raise UserError(f"encoder: {list(filters)} filters, {list(kernels)} kernels, {list(strides)} strides must be equally many")
+        if self.centred and same:
+            raise UserError("encoder.centre and encoder.padding=same exclude each other: zeros around an image are no longer its mean colour")
         layers, side = [], size
+        self.around: list[tuple[int, int]] = []  # zeros before and after each convolution's input
         for out, kernel, stride in zip(filters, kernels, strides, strict=True):
             layers.append(nn.Conv2d(channels, out, kernel, stride))
-            channels, side = out, (side - kernel) // stride + 1
+            zeros = max(0, (-(-side // stride) - 1) * stride + kernel - side) if same else 0
+            self.around.append((zeros // 2, zeros - zeros // 2))
+            channels, side = out, (side + zeros - kernel) // stride + 1
             if side < 1:
                 raise UserError(f"images of {size} pixels are too small for {len(filters)} convolutions of strides {list(strides)}")
         self.convs = nn.ModuleList(layers).to(memory_format=torch.channels_last)
@@ -51,15 +58,22 @@ class Trunk(nn.Module):
         planar = self.planar_gradients and torch.is_grad_enabled()
         layout = torch.contiguous_format if planar else torch.channels_last
         x = image.to(self.precision.dtype, memory_format=layout)
-        first, *rest = self.convs
+        first = self.convs[0]
         weight = first.weight * scale  # (x - centre) * scale is part of the first convolution, which saves a pass over the pixels
         bias = first.bias - weight.sum((2, 3)) @ self.centre if self.centred else first.bias
         with self.precision.autocast():
-            x = F.conv2d(x, weight.contiguous(memory_format=layout), bias, first.stride)
-            for conv in rest:
-                x = F.conv2d(torch.relu_(x), conv.weight.contiguous(memory_format=layout), conv.bias, conv.stride)
+            x = self._convolve(0, x, weight, bias, layout)
+            for i, conv in enumerate(self.convs[1:], 1):
+                x = self._convolve(i, torch.relu_(x), conv.weight, conv.bias, layout)
             x = torch.relu_(x) if self.last_relu else x
         return x
+
+    def _convolve(self, i: int, x: Tensor, weight: Tensor, bias: Tensor, layout: torch.memory_format) -> Tensor:
+        before, after = self.around[i]
+        if before != after:
+            x = F.pad(x, (before, after, before, after))
+        padding = before if before == after else 0
+        return F.conv2d(x, weight.contiguous(memory_format=layout), bias, self.convs[i].stride, padding)
 
 
 class Head(nn.Module):

@@ -86,6 +86,8 @@ class Augmentation:
     pad: int = 4  # of shift
     strength: float = 0.05  # of intensity
     last_offset: bool = True  # whether the crop may lie at the far edge
+    last_shift: bool = True  # whether the shift may be that far down or to the right
+    together: bool = False  # whether all images of a batch have the same offsets
     resample: bool = False  # crop as kornia 0.4.1 did: bilinear, up to 0.16 pixels off
     dtype: torch.dtype = torch.float32  # of the views; the encoder's format saves it a conversion
     layers: dict[str, torch.nn.Module] = field(init=False, repr=False)
@@ -115,7 +117,7 @@ class Augmentation:
         device = generator.device
 
         def offsets(choices: int) -> Tensor:
-            return torch.randint(0, choices, (n, 1), generator=generator, device=device)
+            return torch.randint(0, choices, (1 if self.together else n, 1), generator=generator, device=device).expand(n, 1)
 
         stages, side = [], self.size
         rows = columns = torch.arange(side, device=device).expand(n, side)
@@ -135,7 +137,7 @@ class Augmentation:
                 side = self.out
             elif name == "shift":  # replicate-pad, then crop to the same size
                 inner = torch.arange(side, device=device) - self.pad
-                choices = 2 * self.pad + 1
+                choices = max(1, 2 * self.pad + self.last_shift)
                 down, right = ((inner + offsets(choices)).clamp(0, side - 1) for _ in range(2))
                 rows, columns = rows.gather(1, down), columns.gather(1, right)
                 between = between and (between[0].gather(1, down), between[1].gather(1, right))

@@ -67,6 +67,10 @@ class Objective(nn.Module):
     def at_step(self, step: int) -> None:
         """Called before each update with the agent step. What depends on it must be in a tensor on the device."""
 
+    def priority(self, metrics: Metrics) -> Tensor | float:
+        """What Rainbow adds to the new priorities of the batch."""
+        return 0.0
+
     def move_targets(self) -> None:
         if self.targets is not None:
             self.targets.step()
