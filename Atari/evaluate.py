@@ -16,6 +16,8 @@ from .core.run.agent import Agent
 from .core.run.config import Config
 from .core.run.evaluation import load_policy, read_request, spread
 from .core.run.writers import append_rows, video
+from .distraction import Distraction, distractions_of
+from .distraction import make as make_background
 from .env import EVALUATE, Env, Stack, observations
 from .logger import FPS, Logger
 from .methods import make_agent
@@ -24,8 +26,8 @@ from .settings import CONFIGS, RANGES
 FILMED = 4500  # steps of a game that a video holds at most: five minutes
 
 
-def make_env(config: Config, seed: int, stream: int) -> Env:
-    """The game as a run plays it; an evaluation sees full games and raw scores."""
+def make_env(config: Config, seed: int, stream: int, distraction: Distraction | None = None) -> Env:
+    """The game as a run plays it, by default in its own distraction; an evaluation sees full games and raw scores."""
     env, judged = config.env, stream == EVALUATE
     return Env(
         config.game,
@@ -38,6 +40,7 @@ def make_env(config: Config, seed: int, stream: int) -> Env:
         episodic_life=env.episodic_life and not judged,
         clip_reward=env.clip_reward and not judged,
         max_steps=env.max_steps,
+        background=make_background(distraction or distractions_of(config)[0], env.distraction_behind, config.data),
     )
 
 
