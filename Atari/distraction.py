@@ -58,7 +58,8 @@ def source(distraction: Distraction, data: Config) -> str:
 
 def label(distraction: Distraction, data: Config) -> str:
     """The distraction's name in tables and plots."""
-    return f"{distraction} (procedural)" if source(distraction, data) == "procedural" else str(distraction)
+    name = "no distraction" if distraction.name == "none" else str(distraction)
+    return f"{name} (procedural)" if source(distraction, data) == "procedural" else name
 
 
 def check(config: Config, typed: set[str]) -> None:
@@ -67,10 +68,15 @@ def check(config: Config, typed: set[str]) -> None:
     for key in ("env.distraction_strength", "env.distraction_behind"):
         if key in typed and not shown:
             raise UserError(f"key {key} has no effect with env.distraction=none: set that to noise or video, or name eval.distractions")
-    for key in ("video", "images"):
-        footage.folder(f"data.{key}", getattr(config.data, key))
-    if "video" in shown and config.data.video:
-        films(config.data.video)
+    footage.folder("data.images", config.data.images)
+    check_data(distractions_of(config), config.data)
+
+
+def check_data(wanted: list[Distraction], data: Config) -> None:
+    """Raise a UserError if the footage for these distractions is missing."""
+    footage.folder("data.video", data.video)
+    if data.video and any(distraction.name == "video" for distraction in wanted):
+        films(data.video)
 
 
 class Background:
