@@ -23,6 +23,8 @@ RANGES = {
     "eval.final_episodes": (1, 1000), "eval.epsilon": (0, 1), "checkpoint.every": (1, None), "mlr.weight": (0, None),
     "mlr.chunk": (0, None), "mlr.window": (1, 256), "mlr.tau": (0, 1), "mlr.mask.patch": (1, None), "mlr.mask.block": (1, None),
     "mlr.decoder.depth": (0, 64), "mlr.decoder.width": (0, None), "mlr.decoder.heads": (1, None), "mlr.decoder.mlp_ratio": (0.1, 64),
+    "curl.weight": (0, None), "curl.hidden": (1, None), "curl.size": (1, None), "curl.tau": (0, 1), "curl.cut": (0, 255),
+    "curl.pad": (0, 64),
     "strong_augmentation.alpha": (0, 1), "strong_augmentation.images": (1, 10**5), "svea.alpha": (0, 100), "svea.beta": (0, 100),
     "masker.depth": (1, 32), "masker.width": (1, 1024), "masker.threshold": (0, 1), "masker.lr": (0, 1), "env.distraction_strength": (0, 1),
 }  # fmt: skip

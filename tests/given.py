@@ -1,0 +1,51 @@
+"""Weights of the golden files: a rule fills each tensor from its seed."""
+
+import ast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Given:
+    """The arrays of a golden file, and the tensors that its rule fills, on the device of the test."""
+
+    def __init__(self, arrays: dict[str, np.ndarray]) -> None:
+        self.arrays = arrays
+        self.row = {str(name): i for i, name in enumerate(arrays["tensor_names"])}
+
+    def __getitem__(self, key: str) -> Tensor:
+        return torch.from_numpy(np.asarray(self.arrays[key]).copy()).to(torch.get_default_device())
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.arrays
+
+    def number(self, key: str) -> float:
+        return float(self.arrays[key])
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return ast.literal_eval(f"({self.arrays['tensor_shapes'][self.row[name]]},)")
+
+    def weight(self, name: str) -> Tensor:
+        """Filled by an integer hash of index and seed, and checked by its first numbers."""
+        i = self.row[name]
+        seed, offset, scale = (self.arrays[f"tensor_{what}"][i] for what in ("seeds", "offset", "scale"))
+        h = np.arange(int(np.prod(self.shape(name))), dtype=np.uint32) * np.uint32(0x9E3779B1)
+        h += np.uint32(int(seed) * 0x85EBCA77 & 0xFFFFFFFF)
+        h ^= h >> 15
+        h *= np.uint32(0x2C1B3C6D)
+        h ^= h >> 12
+        h *= np.uint32(0x297A2D39)
+        h ^= h >> 15
+        filled = (offset + scale * (h / 2.0**32 * 2 - 1)).astype(np.float32)
+        first = self.arrays["tensor_first4"][i]
+        assert np.array_equal(np.resize(filled[:4], 4), first), name
+        return torch.from_numpy(filled.reshape(self.shape(name))).to(torch.get_default_device())
+
+
+def close(ours: Tensor, theirs: Tensor, tolerance: float = 1e-4) -> None:
+    """Relative to the largest number of the array."""
+    ours, theirs = ours.detach().double().cpu(), theirs.double().cpu()
+    assert ours.shape == theirs.shape, f"{tuple(ours.shape)} is not {tuple(theirs.shape)}"
+    difference = (ours - theirs).abs().max()
+    assert difference <= tolerance * theirs.abs().max(), f"off by {difference:.3e}, largest {theirs.abs().max():.3e}"
