@@ -163,7 +163,13 @@ class Replay:
         arrays = {name: getattr(self, name)[:count].clone() for name in ARRAYS}
         counters = {name: getattr(self, name) for name in ("added", "pending", "current_age", "capacity", "slots")}
         leaf = self.leaf.flatten()[:count].clone()
-        return {"arrays": arrays, "leaf": leaf, "largest": self.largest.clone(), "counters": counters, "generator": self.generator.get_state()}
+        return {
+            "arrays": arrays,
+            "leaf": leaf,
+            "largest": self.largest.clone(),
+            "counters": counters,
+            "generator": self.generator.get_state(),
+        }
 
     def save_frames(self, write: Any) -> list[dict[str, Any]]:
         return self.store.save(self.frames_added, write)

@@ -10,14 +10,13 @@ from .core.run.config import Config
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "atari"
 RANGES = {
-    "seed": (0, 2**31 - 1), "threads": (0, 1024), "env_restarts": (0, 10**6), "steps": (1, 10**9),
-    "env.noops": (0, 1000), "env.fewest_noops": (0, 1000), "env.frame_skip": (1, 60),
-    "env.max_steps": (1, None), "env.size": (8, 256), "env.stack": (1, 16), "replay.capacity": (10, None), "replay.alpha": (0, 1),
-    "replay.beta": (0, 1), "replay.weight_eps": (0, 1), "augment.next_views": (1, 2), "train.epsilon": (0, 1),
-    "train.epsilon_decay": (0, 10**9), "rainbow.target_every": (0, 10**9), "augment.pad": (0, 64), "augment.intensity": (0, 1), "encoder.filters": (1, 4096),
-    "encoder.kernels": (1, 64), "encoder.strides": (1, 64), "rainbow.batch_size": (1, None), "train.random_steps": (1, None),
-    "train.update_every": (1, None), "train.updates_per_step": (0, 64), "train.catch_up": (0, 10**5),
-    "rainbow.lr": (0, 1), "rainbow.adam_eps": (1e-12, 1),
+    "seed": (0, 2**31 - 1), "threads": (0, 1024), "env_restarts": (0, 10**6), "steps": (1, 10**9), "env.noops": (0, 1000),
+    "env.fewest_noops": (0, 1000), "env.frame_skip": (1, 60), "env.max_steps": (1, None), "env.size": (8, 256), "env.stack": (1, 16),
+    "replay.capacity": (10, None), "replay.alpha": (0, 1), "replay.beta": (0, 1), "replay.weight_eps": (0, 1),
+    "augment.next_views": (1, 2), "train.epsilon": (0, 1), "train.epsilon_decay": (0, 10**9), "rainbow.target_every": (0, 10**9),
+    "augment.pad": (0, 64), "augment.intensity": (0, 1), "encoder.filters": (1, 4096), "encoder.kernels": (1, 64),
+    "encoder.strides": (1, 64), "rainbow.batch_size": (1, None), "train.random_steps": (1, None), "train.update_every": (1, None),
+    "train.updates_per_step": (0, 64), "train.catch_up": (0, 10**5), "rainbow.lr": (0, 1), "rainbow.adam_eps": (1e-12, 1),
     "rainbow.clip": (0, None), "rainbow.discount": (0, 1), "rainbow.n_step": (1, 100), "rainbow.atoms": (2, 1001),
     "rainbow.hidden": (1, None), "rainbow.noisy_std": (0, 10), "eval.every": (1, None), "eval.episodes": (1, 1000),
     "eval.final_episodes": (1, 1000), "eval.epsilon": (0, 1), "checkpoint.every": (1, None), "mlr.weight": (0, None),

@@ -45,7 +45,8 @@ CHOICES = {
 }  # fmt: skip
 CONDITIONAL = [  # keys that have an effect only if another key has one of these values
     ("dmcgb.action_repeat", "protocol", ("dmcgb",)), ("dmcgb.agent_steps", "protocol", ("dmcgb",)),
-    ("intensity", "world", ("distracting_cs",), "for evaluation set eval.intensities"), ("masker.threshold", "masker.type", ("hard", "mixed")),
+    ("intensity", "world", ("distracting_cs",), "for evaluation set eval.intensities"),
+    ("masker.threshold", "masker.type", ("hard", "mixed")),
     ("strong_augmentation.alpha", "strong_augmentation.kind", ("overlay",)),
     ("strong_augmentation.images", "strong_augmentation.kind", ("overlay",)),
     ("quirks.two_adams", "spr.variant", ("A",)), ("quirks.double_clip", "spr.variant", ("A",)),

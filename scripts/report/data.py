@@ -17,7 +17,8 @@ NEUTRAL = (
     *("eval.every", "eval.episodes", "eval.worlds", "eval.intensities", "eval.distractions", "eval.video"),
 )
 METHOD_NAMES = {
-    "mlr": "MLR", "baseline": "Baseline", "playvirtual": "PlayVirtual", "spr": "SPR", "curl": "CURL", "drq": "DrQ", "der": "DER",
+    "mlr": "MLR", "baseline": "Baseline", "playvirtual": "PlayVirtual", "spr": "SPR", "curl": "CURL", "drq": "DrQ", "drq_eps": "DrQ(ε)",
+    "der": "DER",
     "otr": "OTRainbow", "sac_ae": "SAC+AE", "slac": "SLAC", "dreamer": "Dreamer", "planet": "PlaNet", "madi": "MaDi", "svea": "SVEA",
     "soda": "SODA", "pad": "PAD", "rad": "RAD", "sgqn": "SGQN", "sac": "SAC", "mlr_madi": "MLR + MaDi",
     "human": "Human", "random": "Random",
@@ -115,10 +116,11 @@ class Published:
     stds: dict[tuple[int, str, str], float]
     worlds: dict[tuple[str, str, str], tuple[float, float]]  # (task, world, method): mean and std
     aggregates: dict[tuple[int, str, str], float]  # (budget, aggregate, method)
+    sources: dict[tuple[str, str, str], str]  # (game, method, source other than MLR's table): the score, with its spread and runs
 
 
 def load_published(folder: Path, tree: Tree) -> Published:
-    scores, stds, worlds, aggregates = {}, {}, {}, {}
+    scores, stds, worlds, aggregates, sources = {}, {}, {}, {}, {}
     if tree is DMCONTROL:
         for line in [*_lines(folder / "dmcontrol.csv"), *_lines(folder / "dmcontrol_spr.csv")]:  # MLR's table lacks SPR
             key = (int(line["env_steps"]), line["task"], line["method"])
@@ -142,9 +144,14 @@ def load_published(folder: Path, tree: Tree) -> Published:
         for line in _lines(folder / "atari100k_aggregates.csv"):
             name = line.pop("metric")
             aggregates.update({(budget, name, m): float(v) for m, v in line.items() if v})
+        for line in _lines(folder / "atari100k_sources.csv"):
+            key = (budget, line["game"], line["method"])
+            if line["std"]:  # 100 runs each, from which MLR's table has its CURL and SPR; it lacks DrQ(eps)
+                scores[key], stds[key] = float(line["mean"]), float(line["std"])
+            sources[line["game"], line["method"], line["source"]] = line["mean"]
     tasks = list(dict.fromkeys(task for _, task, _ in scores))
     methods = list(dict.fromkeys(method for _, _, method in scores))
-    return Published(tasks, methods, scores, stds, worlds, aggregates)
+    return Published(tasks, methods, scores, stds, worlds, aggregates, sources)
 
 
 def _lines(file: Path) -> list[dict[str, str]]:

@@ -18,7 +18,7 @@ from scripts.report.data import Published, Run, counted, method_name
 from scripts.report.page import NO_RUN, Page, number, with_interval
 from scripts.report.probes import decoder_table, readout_table
 from scripts.report.summary import video_table, write_summary
-from scripts.report.tables import cut_off_table, hardware_table, lead_table, score_table, variant_table, worlds_table
+from scripts.report.tables import cut_off_table, hardware_table, lead_table, score_table, sources_table, variant_table, worlds_table
 from scripts.trees import ATARI, DMCONTROL, TREES, Tree
 
 
@@ -178,6 +178,7 @@ def section(page: Page, tree: Tree, published: Published, runs: list[Run]) -> No
     lead_table(page, {tree: runs})
     cut_off_table(page, tree, [r for r in runs if not r.finished])
     variant_table(page, tree, [r for r in runs if r.name or r.own_settings])
+    sources_table(page, tree, published)
 
 
 def ablation_section(page: Page, found: list[comparisons.Ablation]) -> None:

@@ -5,6 +5,8 @@ from scripts.report.data import Published, Run, method_name
 from scripts.report.page import NO_RUN, Page, number, ours_text, published_text
 from scripts.trees import Tree
 
+RERUN = "Agarwal et al. 2021"  # whose runs MLR's table quotes
+
 
 def score_table(page: Page, tree: Tree, published: Published, runs: list[Run], budget: int, preset: str) -> None:
     """Per task: each method of ours with its published score and the difference, then every other published method."""
@@ -40,6 +42,29 @@ def score_table(page: Page, tree: Tree, published: Published, runs: list[Run], b
         "",
         "Ours: mean ± sample standard deviation over seeds of the last evaluation's mean."
         + ("" if known else f" The published columns are at {theirs:,} {tree.unit}, so there is no difference to take."),
+    )
+    page.table(head, rows)
+
+
+def sources_table(page: Page, tree: Tree, published: Published) -> None:
+    """Where MLR's table and a method's own paper give different scores: both."""
+    columns = list(dict.fromkeys((method, source) for _, method, source in published.sources if source != RERUN))
+    if not columns:
+        return
+    budget = data.BUDGETS[tree.name][0]
+    head, rows = [tree.task], []
+    for method, source in columns:
+        head += [f"{method_name(method)}, in MLR's table", f"{method_name(method)}, {source}"]
+    for task in published.tasks:
+        row = [task]
+        for method, source in columns:
+            row += [number(published.scores[budget, task, method], tree.digits), published.sources.get((task, method, source), "")]
+        rows.append(row)
+    page.say(
+        f"### Published scores of one method in two places, {tree.name}",
+        "",
+        "MLR's table quotes runs of 100 seeds (Agarwal et al. 2021), with code of that year; the other columns are those of each method's "
+        "own paper. Seeds and sources: `results/published/atari100k_sources.csv`.",
     )
     page.table(head, rows)
 

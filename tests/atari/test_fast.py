@@ -96,7 +96,7 @@ def test_an_update_stays_on_its_device(monkeypatch, method):
         metrics = agent.update(replay, 100).metrics
         assert {value.device for value in metrics.values()} == {on_meta.DEVICE}
     parameters = agent.optimizer.parameters
-    assert len(parameters) > 10 and all(p.device == on_meta.DEVICE for p in parameters)
+    assert len(parameters) >= 8 and all(p.device == on_meta.DEVICE for p in parameters)
 
 
 @pytest.mark.cuda

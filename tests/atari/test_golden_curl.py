@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from tests.given import Given, close
 
 from Atari.core.machine import Precision
 from Atari.core.method.augment import Gather, View
@@ -14,6 +13,7 @@ from Atari.memory import new_replay
 from Atari.methods import make_agent
 from Atari.replay import Batch
 from Atari.settings import read_config
+from tests.given import Given, close
 
 pytestmark = [pytest.mark.golden, pytest.mark.usefixtures("device")]
 NOISY = {"weight_mu": "mean.weight", "bias_mu": "mean.bias", "weight_sigma": "sigma_weight", "bias_sigma": "sigma_bias"}
@@ -111,7 +111,7 @@ def test_contrastive_loss(g):
         close(plain[:, :32], g["features_first32"])
         close(plain.sum(1), g["features_sum"])
     close(objective.logits(obs, anchor, key), g["logits"])
-    loss, metrics = objective.loss((obs, anchor, key))
+    loss, _ = objective.loss((obs, anchor, key))
     close(loss, g["contrastive_loss"].expand(len(loss)))
     loss.mean().backward()
     for name, parameter in case.named():

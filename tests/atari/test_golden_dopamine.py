@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from tests.given import Given, close
 
 from Atari.agents.values import Distribution, Scalar
 from Atari.core.machine import Precision
@@ -14,6 +13,7 @@ from Atari.memory import new_replay
 from Atari.methods import make_agent
 from Atari.replay import Batch
 from Atari.settings import read_config
+from tests.given import Given, close
 
 pytestmark = [pytest.mark.golden, pytest.mark.usefixtures("device")]
 NOISY = {"weight_mu": "mean.weight", "bias_mu": "mean.bias", "weight_sigma": "sigma_weight", "bias_sigma": "sigma_bias"}
@@ -31,7 +31,10 @@ class Case:
     def __init__(self, g, method):
         self.g, self.method = g, method
         b, _, size, _ = g["states"].shape
-        hidden, self.n_actions = g.shape(f"{method}/online/hidden.bias{'_mu' if method == 'der' else ''}")[0], g[f"{method}/q_values"].shape[1]
+        hidden, self.n_actions = (
+            g.shape(f"{method}/online/hidden.bias{'_mu' if method == 'der' else ''}")[0],
+            g[f"{method}/q_values"].shape[1],
+        )
         words = [f"method={method}", "preset=paper", f"rainbow.batch_size={b}", f"rainbow.hidden={hidden}", f"env.size={size}"]
         self.config = read_config([*words, f"rainbow.lr={g.number(f'{method}/lr')}"])
         assert self.config.rainbow.n_step == int(g.number(f"{method}/n_step"))
@@ -185,7 +188,8 @@ def test_projection_and_huber(g):
 @pytest.mark.parametrize(
     "method, words, column",
     [
-        ("der", [], "der_head"), ("der", ["dopamine_2021=true"], "der_2021"), ("otr", [], "otr"), ("drq", [], "drq"), ("drq_eps", [], "drq_eps"),
+        ("der", [], "der_head"), ("der", ["dopamine_2021=true"], "der_2021"),
+        ("otr", [], "otr"), ("drq", [], "drq"), ("drq_eps", [], "drq_eps"),
     ],
 )  # fmt: skip
 def test_epsilon(g, method, words, column):

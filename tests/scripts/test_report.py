@@ -64,7 +64,7 @@ def test_an_empty_ledger_shows_no_number_of_ours(root, tmp_path):
     text = (tmp_path / "REPORT.md").read_text()
     assert "Runs in the ledger: 0 on DeepMind Control Suite, 0 on Atari-100k." in text
     assert not re.search(r"\d seeds?\)", text)
-    for line in text.splitlines():
+    for line in text.partition("in two places, atari")[0].splitlines():
         if line.startswith(("| **MLR, ours**", "| **Baseline, ours**", "| alien", "| walker_walk")):
             assert line.count("no run yet") in (1, 2)
     assert list((tmp_path / "figs").iterdir()) == [other]

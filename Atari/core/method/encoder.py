@@ -36,7 +36,9 @@ class Trunk(nn.Module):
         if not len(filters) == len(kernels) == len(strides) > 0:
             raise UserError(f"encoder: {list(filters)} filters, {list(kernels)} kernels, {list(strides)} strides must be equally many")
         if self.centred and same:
-            raise UserError("encoder.centre and encoder.padding=same exclude each other: zeros around an image are no longer its mean colour")
+            raise UserError(
+                "encoder.centre and encoder.padding=same exclude each other: zeros around an image are no longer its mean colour"
+            )
         layers, side = [], size
         self.around: list[tuple[int, int]] = []  # zeros before and after each convolution's input
         for out, kernel, stride in zip(filters, kernels, strides, strict=True):
