@@ -11,6 +11,7 @@ import torch
 from . import games
 from .core.errors import UserError, crashing
 from .core.method.frames import Frames
+from .distraction import Background
 
 TRAIN, EVALUATE = 0, 1  # streams of no-op starts; a game has at most 960 starts (STARTS x 30), so the streams may share some
 STARTS = 32  # ALE randomises the console's RAM at each reset; the starts repeat after this many resets
@@ -47,6 +48,7 @@ class Env:
         episodic_life: bool = True,
         clip_reward: bool = True,
         max_steps: int = 27_000,
+        background: Background | None = None,
     ) -> None:
         lowest = {"noops": (noops, 0), "frame_skip": (frame_skip, 1), "size": (size, 1), "max_steps": (max_steps, 1)}
         for name, (value, low) in lowest.items():
@@ -57,6 +59,7 @@ class Env:
         self.seed, self.stream, self.noops, self.fewest_noops = seed, stream, noops, fewest_noops
         self.frame_skip, self.size, self.max_steps = frame_skip, size, max_steps
         self.episodic_life, self.clip_reward = episodic_life, clip_reward
+        self.background = background
         cv2.setNumThreads(1)  # the pictures are too small for several threads
         ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
         self.ale = ale_py.ALEInterface()
@@ -87,7 +90,7 @@ class Env:
         """Start the next episode, or the given one. Returns its first frame."""
         number = self.episode + 1 if episode is None else episode
         self._start(number)
-        frame = self._frame()
+        frame = self._frame(number, 0)
         self.episode, self.actions = number, []
         return frame
 
@@ -96,7 +99,7 @@ class Env:
         if self.over:
             raise UserError("the game is over: call reset() before the next step")
         score, lost = self._advance(int(action))
-        frame = self._frame()
+        frame = self._frame(self.episode, self.steps + 1)
         self.actions.append(int(action))  # last, so that a crash does not change them
         blank = lost and self.episodic_life
         reward = float(np.sign(score)) if self.clip_reward else score
@@ -105,7 +108,10 @@ class Env:
     @crashing
     def render(self) -> np.ndarray:
         """The screen in colour, for videos: (210, 160, 3) uint8."""
-        return self.ale.getScreenRGB()
+        screen = self.ale.getScreenRGB()
+        if self.background is None:
+            return screen
+        return self.background.draw_coloured(screen, self.ale.getScreenGrayscale(), self.seed, self.stream, self.episode, self.steps)
 
     def state_dict(self) -> dict[str, Any]:
         return {"episode": self.episode, "actions": torch.tensor(self.actions, dtype=torch.int16)}
@@ -160,8 +166,10 @@ class Env:
         self.ale.act(0)  # the official code takes one no-op here
         self.known_lives = self.ale.lives()
 
-    def _frame(self) -> np.ndarray:
+    def _frame(self, episode: int, step: int) -> np.ndarray:
         brightest = self.screens.max(0)
+        if self.background is not None:
+            brightest = self.background.draw(brightest, self.seed, self.stream, episode, step)
         return cv2.resize(brightest, (self.size, self.size), interpolation=cv2.INTER_LINEAR)[:, :, None]  # (size, size, 1)
 
 

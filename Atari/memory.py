@@ -1,12 +1,16 @@
 """The memory that a run needs, in bytes, computed from its settings before anything large is built."""
 
+import copy
+
 import torch
 
 from .core.machine import Precision
 from .core.run.agent import Agent
 from .core.run.config import Config
 from .core.run.memory import META, agent_memory
+from .distraction import memory as pictures_memory
 from .methods import make_agent
+from .methods.madi import BANK_SIDE
 from .replay import Replay
 
 
@@ -36,6 +40,13 @@ def new_replay(config: Config, slots: int, window: int, agent: Agent, device: to
 
 
 def memory(config: Config, n_actions: int, precision: Precision) -> dict[str, int]:
+    small = sketch(config)
+    images = {}
+    if small is not config:  # on host and device, and in colour while they are drawn
+        images["overlay images"] = (2 + 3) * config.strong_augmentation.images * BANK_SIDE**2
+    if precision.device.type == "cpu" and (kept := pictures_memory(config)):
+        images["videos"] = kept
+
     def replay(agent: Agent) -> Replay:
         window = agent.window or 1
         enough = window + config.rainbow.n_step + 2
@@ -43,5 +54,14 @@ def memory(config: Config, n_actions: int, precision: Precision) -> dict[str, in
         empty.added = enough
         return empty
 
-    networks = agent_memory(lambda on_meta: make_agent(config, n_actions, on_meta), replay, precision)
-    return {"replay": capacity(config) * config.env.size**2} | networks
+    networks = agent_memory(lambda on_meta: make_agent(small, n_actions, on_meta), replay, precision)
+    return images | {"replay": capacity(config) * config.env.size**2} | networks
+
+
+def sketch(config: Config) -> Config:
+    """Settings of an agent with the same memory, without the overlay images, which take long to draw."""
+    if "strong_augmentation" not in config or config.strong_augmentation.kind != "overlay":
+        return config
+    small = copy.deepcopy(config)
+    small["strong_augmentation"]["images"] = 1
+    return small

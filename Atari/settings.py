@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from . import games
+from . import distraction, games
 from .core.errors import UserError
 from .core.run import config as configuration
 from .core.run import paths
@@ -24,17 +24,24 @@ RANGES = {
     "mlr.decoder.depth": (0, 64), "mlr.decoder.width": (0, None), "mlr.decoder.heads": (1, None), "mlr.decoder.mlp_ratio": (0.1, 64),
     "curl.weight": (0, None), "curl.hidden": (1, None), "curl.size": (1, None), "curl.tau": (0, 1), "curl.cut": (0, 255),
     "curl.pad": (0, 64),
+    "strong_augmentation.alpha": (0, 1), "strong_augmentation.images": (1, 10**5), "svea.alpha": (0, 100), "svea.beta": (0, 100),
+    "masker.depth": (1, 32), "masker.width": (1, 1024), "masker.threshold": (0, 1), "masker.lr": (0, 1), "env.distraction_strength": (0, 1),
 }  # fmt: skip
 CHOICES = {
     "encoder.padding": ("valid", "same"), "encoder.init": ("torch", "xavier"), "replay.priority": ("kl", "loss"),
     "replay.enter_at": ("one", "largest"), "rainbow.head": ("streams", "dueling", "plain"),
     "rainbow.value": ("distribution", "scalar"), "rainbow.target_noise": ("last", "own", "shared"), "mlr.target": ("latent", "pixels"),
+    "masker.type": ("soft", "hard", "mixed"), "strong_augmentation.kind": ("overlay", "none"),
+    "env.distraction": distraction.DISTRACTIONS, "env.distraction_behind": distraction.BEHIND,
 }  # fmt: skip
 CONDITIONAL = [  # keys that have an effect only if another key has one of these values
     ("rainbow.atoms", "rainbow.value", ("distribution",)), ("rainbow.v_min", "rainbow.value", ("distribution",)),
     ("rainbow.v_max", "rainbow.value", ("distribution",)), ("replay.priority", "rainbow.value", ("distribution",)),
     ("rainbow.noisy_std", "rainbow.noisy", (True,)), ("rainbow.target_noise", "rainbow.noisy", (True,)),
     ("rainbow.scale_head_gradient", "rainbow.head", ("streams",)), ("quirks.done_n_late", "quirks.done_n_first_step", (False,)),
+    ("masker.threshold", "masker.type", ("hard", "mixed")), ("strong_augmentation.alpha", "strong_augmentation.kind", ("overlay",)),
+    ("strong_augmentation.images", "strong_augmentation.kind", ("overlay",)),
+    ("svea.alpha", "strong_augmentation.kind", ("overlay",)), ("svea.beta", "strong_augmentation.kind", ("overlay",)),
 ]  # fmt: skip
 DOPAMINE_2021 = {  # what Dopamine did otherwise in the summer of 2021
     "der": {"rainbow.target_every": 8000, "train.epsilon": [1.0, 0.01], "train.epsilon_decay": 2000},
@@ -56,6 +63,7 @@ def read_config(arguments: list[str]) -> Config:
     configuration.check_ranges(config, RANGES)
     configuration.check_choices(config, CHOICES)
     configuration.check_conditions(config, CONDITIONAL, typed)
+    distraction.check(config, typed)
     if config.get("dopamine_2021"):
         for key, value in DOPAMINE_2021[config["method"]].items():
             block, _, name = key.partition(".")

@@ -22,8 +22,9 @@ from .core.run.folder import RunFolder
 from .core.run.progress import Every, Until
 from .core.run.trainer import Trainer as Base
 from .core.run.trainer import require_disk
+from .distraction import Distraction, distractions_of, label
 from .env import TRAIN, Env
-from .evaluate import evaluate, make_env
+from .evaluate import Outcome, evaluate, make_env
 from .logger import Logger
 from .memory import capacity, memory, new_replay
 from .methods import make_agent
@@ -37,6 +38,8 @@ class Trainer(Base):
     def __init__(self, config: Config, env: Env, agent: Agent, replay: Replay, logger: Logger, folder: RunFolder) -> None:
         super().__init__(config, env, agent, replay, logger, folder)
         self.repeat = config.env.frame_skip
+        self.judged = distractions_of(config)
+        self.distraction = self.judged[0]
         self.pictures: list[np.ndarray] = []
 
     def train(self) -> int:
@@ -75,32 +78,44 @@ class Trainer(Base):
         return due and self.evaluated_at != self.step
 
     def evaluate(self) -> None:
-        """Play full games in separate environments. If a stop interrupts this, nothing is logged and a resume repeats it."""
+        """Play full games in each distraction. If a stop interrupts this, nothing is logged and a resume repeats it."""
         self.stop_if_not_finite()
-        settings = self.config.eval
+        settings, judged = self.config.eval, {}
         episodes = settings.final_episodes if self.step >= self.config.steps else settings.episodes
-        with self.timers("eval"):
-            outcome = self.retry(  # `evaluate` makes new environments each time
-                lambda: evaluate(self.agent, self.config, episodes, self.config.seed, film=settings.video, stop=self.stop.asked),
-                lambda: None,
-            )
-        if outcome is None:
-            return
-        self.final, self.pictures = outcome
-        self.logger.evaluation(self.at, self.step, self.hours, self.final)
+        for distraction in self.judged:
+            with self.timers("eval"):
+                judged[distraction] = self.judge(distraction, episodes, film=settings.video and distraction == self.distraction)
+            if judged[distraction] is None:
+                return
+        self.final, self.pictures, _ = judged[self.distraction]
+        for distraction, outcome in judged.items():
+            elsewhere = distraction != self.distraction
+            self.logger.evaluation(self.at, self.step, self.hours, outcome.results, distraction, elsewhere)
+            self.logger.masks(self.at, distraction, outcome.masks)
+            if elsewhere:
+                mean = sum(e["episode_return"] for e in outcome.results) / len(outcome.results)
+                self.bar.say(f"eval at {self.at:>9,} frames: score {mean:9.1f}, {label(distraction, self.config.data)}")
         if self.pictures:
             self.logger.animation(self.at, self.pictures)
         self.evaluated(f"eval at {self.at:>9,} frames: score {{mean:9.1f}} over {{count}} games")
         self.evaluated_at = self.step
 
+    def judge(self, distraction: Distraction, episodes: int, film: bool) -> Outcome | None:
+        """Play games in one distraction, after a crash all of them again; None if stopped."""
+        play = lambda: evaluate(self.agent, self.config, episodes, self.config.seed, film, self.stop.asked, distraction)  # noqa: E731
+        return self.retry(play, lambda: None)  # `evaluate` makes new environments each time
+
     def finish(self) -> None:
         if self.config.eval.video:
             if not self.pictures:  # a stop came after the last evaluation
-                _, self.pictures = self.retry(lambda: evaluate(self.agent, self.config, 1, self.config.seed, film=True), lambda: None)
+                self.pictures = self.retry(lambda: evaluate(self.agent, self.config, 1, self.config.seed, film=True), lambda: None).pictures
             print(f"video: {self.logger.video('final', self.pictures)}")
         chosen = {k: self.config[k] for k in ("game", "method", "preset", "seed", "name")}
         mean = sum(e["episode_return"] for e in self.final) / len(self.final)
-        self.write_result(chosen | {"frames": self.at}, {"human_normalized": games.human_normalized(self.config.game, mean)})
+        self.write_result(
+            chosen | {"distraction": label(self.distraction, self.config.data), "frames": self.at},
+            {"human_normalized": games.human_normalized(self.config.game, mean)},
+        )
 
 
 def make_replay(config: Config, agent: Agent) -> Replay:

@@ -18,7 +18,7 @@ from .core import machine
 from .core.errors import run_main
 from .core.run.agent import Agent
 from .core.run.config import Config, plain
-from .core.run.evaluation import load_policy, read_request, spread
+from .core.run.evaluation import load_policy, read_request, report, spread
 from .core.run.writers import append_rows, video
 from .env import EVALUATE, TRAIN, Env, Stack
 from .logger import Logger, columns
@@ -128,7 +128,9 @@ def main(arguments: list[str]) -> int:
         env.close()
     print(f"each episode: {path / 'eval.csv'}, seed {seed}")
     if len(wanted) > 1:
-        for target in report(path, f"{config.task}, {title(config)}, {env_step:,} env steps, {episodes} episodes, 1 seed", step, found):
+        for target in report(
+            path, f"{config.task}, {title(config)}, {env_step:,} env steps, {episodes} episodes, 1 seed", step, found, "world"
+        ):
             print(f"of all worlds: {target}")
     return 0
 
@@ -139,36 +141,6 @@ def title(config: Config) -> str:
     if not overlay:
         return config.method
     return f"{config.method} ({'overlay images of the user' if config.data.images else 'overlay images procedural'})"
-
-
-def report(path: Path, heading: str, step: int, found: list[tuple[str, np.ndarray]]) -> list[Path]:
-    """A table and a bar plot of mean and standard deviation over the episodes of each world."""
-    import matplotlib  # takes a second, and a run in training never draws
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    lines = [
-        f"{heading}: mean, standard deviation, least and greatest return",
-        "",
-        "| world | mean | std | min | max |",
-        "|---|---|---|---|---|",
-    ]
-    lines += [f"| {name} | {r.mean():.1f} | {r.std():.1f} | {r.min():.1f} | {r.max():.1f} |" for name, r in found]
-    table, plot = path / f"worlds_{step:09d}.md", path / f"worlds_{step:09d}.png"
-    table.write_text("\n".join(lines) + "\n")
-    figure, axes = pyplot.subplots(figsize=(7, 0.8 + 0.35 * len(found)), layout="constrained")
-    names, rows = [n for n, _ in found], range(len(found))
-    axes.barh(rows, [r.mean() for _, r in found], xerr=[r.std() for _, r in found], color="#0072B2", error_kw={"ecolor": "#555555"})
-    axes.set_yticks(rows, names)
-    axes.invert_yaxis()
-    axes.set_xlim(left=0)
-    axes.set_xlabel("return (mean and std over episodes)")
-    figure.suptitle(heading, fontsize=9)
-    figure.savefig(plot, dpi=120)
-    pyplot.close(figure)
-    print("\n".join(["", *lines, ""]))
-    return [table, plot]
 
 
 def env_fps(env: Env) -> float:

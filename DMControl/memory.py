@@ -4,13 +4,14 @@ import copy
 
 from .agents.sac import images_at_once
 from .core.machine import Precision
+from .core.method import footage
 from .core.run.agent import Agent
 from .core.run.config import Config
 from .core.run.memory import META, agent_memory
 from .methods import make_agent
 from .methods.strong_augmentation import BANK_SIDE
 from .replay import Replay
-from .worlds import footage, procedural
+from .worlds import procedural
 
 
 def capacity(config: Config) -> int:

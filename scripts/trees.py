@@ -113,6 +113,10 @@ class DMControlTree(Tree):
         world = self.load("worlds.catalogue").WorldName("clean") if clean else self.load("settings").worlds_of(config)[0]
         return self.load("evaluate").make_env(config, seed, streams.EVALUATE if judge else streams.TRAIN, world)
 
+    def distracts(self, config: Any) -> bool:
+        """Whether a run trains in a world other than the clean one; in AtariTree, with a moving background."""
+        return config.get("world", "clean") != "clean"
+
     def for_acting(self, config: Any) -> Any:
         """The settings without what a deterministic policy in no training needs."""
         return self.load("evaluate").for_acting(config)
@@ -182,18 +186,21 @@ class AtariTree(Tree):
         return config.steps * config.env.frame_skip
 
     def evaluation_episodes(self, config: Any) -> int:
-        return (1 + (config.steps - 1) // config.eval.every) * config.eval.episodes + config.eval.final_episodes
+        games = (1 + (config.steps - 1) // config.eval.every) * config.eval.episodes + config.eval.final_episodes
+        return games * len(self.load("distraction").distractions_of(config))
 
     def saves(self, config: Any) -> int:
         return config.steps // config.checkpoint.every
 
     def make_env(self, config: Any, seed: int, judge: bool = False, clean: bool = False) -> Any:
-        streams = self.load("env")
-        return self.load("evaluate").make_env(config, seed, streams.EVALUATE if judge else streams.TRAIN)
+        streams, distraction = self.load("env"), self.load("distraction").Distraction("none") if clean else None
+        return self.load("evaluate").make_env(config, seed, streams.EVALUATE if judge else streams.TRAIN, distraction)
+
+    def distracts(self, config: Any) -> bool:
+        return config["env"].get("distraction", "none") != "none"
 
     def for_acting(self, config: Any) -> Any:
-        settings = self.load("core.run.config")
-        config = settings.Config(settings.plain(config))
+        config = self.load("evaluate").for_acting(config)
         config["eval"]["epsilon"] = 0.0  # no random actions
         return config
 
@@ -228,7 +235,7 @@ class AtariTree(Tree):
         return self.load("evaluate").evaluate(agent, config, episodes, config.seed)
 
     def optimizers(self, agent: Any) -> list[Any]:
-        return [agent.optimizer]
+        return list(agent._optimizers().values())
 
 
 DMCONTROL = DMControlTree("dmcontrol", "DMControl", "task", "env_step", "env steps", "DeepMind Control Suite", 0)

@@ -45,6 +45,8 @@ CASES = {
     "atari": {
         "baseline": [],
         "mlr": [],
+        "madi": ["env.distraction=video"],
+        "mlr_madi": [],
         "mlr in parts": ["mlr.chunk=2", "quirks.unclipped_heads=false", "quirks.targets_lag=false"],
         "mlr of pixels": ["mlr.target=pixels", "mlr.momentum=false"],
     },

@@ -18,11 +18,13 @@ from ..core.method.encoder import Trunk
 from ..core.method.frames import Frames
 from ..core.method.objective import Handles, Metrics, Objective, add_gradient
 from ..core.method.optim import Adam
+from ..core.method.pixel_path import PixelPath
 from ..core.run.agent import Update
 from ..core.run.recorder import Recorder
 from ..replay import Batch, Replay
 from .networks import Dueling, Encoder, Network, OneHidden, xavier
 from .values import Distribution, Scalar, chosen
+from .views import Views
 
 DIAGNOSED = 16  # sequences for `diagnose`
 
@@ -93,6 +95,7 @@ class Rainbow:
         self.network.head.resample(generator)
         self.target = copy.deepcopy(self.network).requires_grad_(False)
         self.value = self.network.value
+        self.pixels, self.views = PixelPath(), Views()
         self.objective: Objective | None = None
         self.objective_weight = 1.0
         self.clipped: dict[str, list[nn.Parameter]] = {"network": list(self.network.parameters())}
@@ -106,8 +109,9 @@ class Rainbow:
     def handles(self) -> RainbowHandles:
         """The parts of the agent that an objective may use."""
         trunk = self.network.trunk
+        pixels = torch.no_grad()(lambda image: self.pixels(image))  # only the RL loss trains the pixel path
         return RainbowHandles(
-            self.network.encoder, lambda image: image, self.augment, trunk.features, self.augment.out, self.n_actions, self.device,
+            self.network.encoder, pixels, self.augment, trunk.features, self.augment.out, self.n_actions, self.device,
             self.network.head,
         )  # fmt: skip
 
@@ -127,7 +131,7 @@ class Rainbow:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        own = ("loss/rl", "agent/q", "agent/priority", *(f"grad/{name}" for name in self.clipped), "grad/encoder")
+        own = ("loss/rl", "agent/q", "agent/priority", *(f"grad/{name}" for name in self.clipped), "grad/encoder", *self.pixels.columns)
         return own if self.objective is None else (*own, *self.objective.columns, "grad/objective")
 
     @property
@@ -146,7 +150,7 @@ class Rainbow:
         random = torch.randint(self.n_actions, (n,), generator=dice) if epsilon > 0 else None
         if explore and self.settings.target_noise != "last":
             self.network.head.resample(self.generator)  # otherwise the noise of the newest update serves until the next one
-        greedy = self.value.q(self.network(obs.whole(), noisy=explore)).argmax(1).cpu()
+        greedy = self.value.q(self.network(self.pixels(obs.whole(), elsewhere), noisy=explore)).argmax(1).cpu()
         if random is None:
             return greedy.numpy(), state
         return torch.where(torch.rand(n, generator=dice) < epsilon, random, greedy).numpy(), state
@@ -178,7 +182,8 @@ class Rainbow:
     def update_parts(self, replay: Replay) -> Update:
         """Mean over the batch of w * (RL loss + lambda * objective), one step of Adam, new priorities, target network."""
         batch = replay.sample(self.settings.batch_size, self.exponent)
-        self.optimizer.zero_grad()
+        for optimizer in self._optimizers().values():
+            optimizer.zero_grad()
         loss, priority, metrics = self.rl_loss(batch)
         (batch.weight * loss).mean().backward()
         shared = list(self.network.trunk.parameters())
@@ -201,13 +206,13 @@ class Rainbow:
         target = self.make_target(batch)
         if self.settings.target_noise == "shared":
             self.network.head.resample(self.generator)
-        output = self.network(self._view(batch.obs), noisy=True)
-        loss, priority = self.value.loss(output, batch.action, target)
+        see = lambda image: self.network(self.pixels(image), noisy=True)  # noqa: E731
+        output, loss, priority = self.views.loss(see, self.value, self._view(batch.obs), batch.action, target, self.generator)
         if self.settings.priority == "loss":
             priority = loss.detach() + 1e-10
         q = self.value.q(output.detach())
         metrics = {"loss/rl": loss.detach().mean(), "agent/q": q.amax(1).mean(), "agent/priority": priority.mean()}
-        return loss, priority, metrics
+        return loss, priority, metrics | self.pixels.metrics()
 
     @torch.no_grad()
     def make_target(self, batch: Batch) -> Tensor:
@@ -219,10 +224,10 @@ class Rainbow:
             self.network.head.resample(self.generator)
             torch._foreach_copy_(list(self.target.head.buffers()), list(self.network.head.buffers()))
         view = self._view(batch.next_obs)
-        online = self.network(view, noisy=True) if s.double else None
+        online = self.network(self.pixels(view), noisy=True) if s.double else None
         if s.next_views == 2:
             view = self._view(batch.next_obs)
-        target = self.target(view, noisy=True)
+        target = self.target(self.pixels(view), noisy=True)
         best = self.value.q(target if online is None else online).argmax(1)  # a*, (B,)
         return self.value.target(chosen(target, best), batch.return_n, batch.done_n, s.discount**s.n_step)
 
@@ -237,7 +242,10 @@ class Rainbow:
         norms = {f"grad/{name}": nn.utils.clip_grad_norm_(group, limit) for name, group in self.clipped.items()}
         if self.objective is not None and self.settings.lagged_targets:
             self.objective.move_targets()
-        self.optimizer.step()
+        if self.pixels.optimizer is not None:
+            norms["grad/pixels"] = self.pixels.optimizer.norm()
+        for optimizer in self._optimizers().values():
+            optimizer.step()
         if self.objective is not None and not self.settings.lagged_targets:
             self.objective.move_targets()
         return norms
@@ -271,7 +279,7 @@ class Rainbow:
         return found
 
     def seen(self, obs: Frames, elsewhere: bool = False) -> dict[str, Tensor]:
-        return {}
+        return self.pixels.pictures(obs.whole(), elsewhere)
 
     def networks(self) -> dict[str, Any]:
         return {name: module.state_dict() for name, module in self._modules().items()}
@@ -282,7 +290,7 @@ class Rainbow:
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "optimizer": self.optimizer.state_dict(),
+            **{name: optimizer.state_dict() for name, optimizer in self._optimizers().items()},
             "updates": self.updates,
             "updated_at": self.updated_at,
             "generator": self.generator.get_state(),
@@ -291,14 +299,19 @@ class Rainbow:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.recorder.forget()
-        self.optimizer.load_state_dict(state["optimizer"])
+        for name, optimizer in self._optimizers().items():
+            optimizer.load_state_dict(state[name])
         self.updates, self.updated_at = state["updates"], state["updated_at"]
         machine.restore(self.generator, state["generator"])
         self.dice.set_state(state["dice"].cpu())
 
     def _modules(self) -> dict[str, nn.Module]:
-        found = {"network": self.network, "target": self.target, "objective": self.objective}
+        pixels = None if self.pixels.optimizer is None else self.pixels  # the identity has nothing to save
+        found = {"network": self.network, "target": self.target, "pixels": pixels, "objective": self.objective}
         return {name: module for name, module in found.items() if module is not None}
+
+    def _optimizers(self) -> dict[str, Adam]:
+        return {"optimizer": self.optimizer} | ({} if self.pixels.optimizer is None else {"pixels": self.pixels.optimizer})
 
     def _view(self, frames: Frames) -> Tensor:
         return self.augment.view(frames, self.augment.draw(len(frames), frames.channels, self.generator))

@@ -81,6 +81,7 @@ def make(
         ),
         clip_heads=clip_heads,
         one_mask=one_mask,
+        pixels=handles.pixels,
         pixel_targets=pixel_targets,
         chunk=chunk,
     ).to(handles.device)

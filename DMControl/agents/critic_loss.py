@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from ..core.method.augment import View
+from ..core.method.pixel_path import PixelPath
 from ..replay import Batch
 from .networks import Critic
-from .pixel_path import PixelPath
 
 
 @dataclass(frozen=True)

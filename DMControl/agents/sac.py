@@ -19,6 +19,7 @@ from ..core.method.frames import Frames
 from ..core.method.momentum import Momentum
 from ..core.method.objective import Handles, Metrics, Objective, add_gradient, backward_in_parts
 from ..core.method.optim import Adam
+from ..core.method.pixel_path import PixelPath
 from ..core.method.sequence import Sequence
 from ..core.run.agent import Update
 from ..core.run.config import Config
@@ -26,7 +27,6 @@ from ..core.run.recorder import Recorder
 from ..replay import Batch, Replay
 from .critic_loss import CriticLoss, Transitions
 from .networks import Actor, Critic
-from .pixel_path import PixelPath
 
 DIAGNOSED = 16  # sequences for `diagnose`
 

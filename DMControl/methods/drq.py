@@ -8,11 +8,11 @@ from torch import Tensor
 
 from ..agents.critic_loss import CriticLoss, Transitions, squared
 from ..agents.networks import Critic
-from ..agents.pixel_path import PixelPath
 from ..agents.sac import SAC
 from ..core.errors import UserError
 from ..core.method.augment import Augmentation, View
 from ..core.method.frames import Frames
+from ..core.method.pixel_path import PixelPath
 from ..core.run.config import Config
 from ..replay import Batch
 

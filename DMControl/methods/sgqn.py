@@ -11,15 +11,16 @@ from torch.nn import functional as F
 
 from ..agents.critic_loss import CriticLoss, Transitions, squared
 from ..agents.networks import Critic
-from ..agents.pixel_path import PixelPath
 from ..agents.sac import SAC, SACHandles, rows_of
 from ..core.method.augment import Augmentation, View
 from ..core.method.objective import Metrics, Objective
 from ..core.method.optim import Adam
+from ..core.method.pixel_path import PixelPath
 from ..core.method.sequence import Sequence
+from ..core.method.strong_augmentation import StrongAugmentation
 from ..core.run.config import Config
 from ..replay import Batch
-from .strong_augmentation import StrongAugmentation, make
+from .strong_augmentation import make
 
 
 class GuidedReLU(torch.autograd.Function):

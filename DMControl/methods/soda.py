@@ -14,8 +14,9 @@ from ..core.method.momentum import Momentum
 from ..core.method.objective import Metrics, Objective
 from ..core.method.optim import Adam
 from ..core.method.sequence import Sequence
+from ..core.method.strong_augmentation import StrongAugmentation
 from ..core.run.config import Config
-from .strong_augmentation import StrongAugmentation, make
+from .strong_augmentation import make
 
 
 def head(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

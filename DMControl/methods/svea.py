@@ -7,12 +7,13 @@ from torch import Tensor
 
 from ..agents.critic_loss import CriticLoss, Transitions, squared
 from ..agents.networks import Critic
-from ..agents.pixel_path import PixelPath
 from ..agents.sac import SAC
 from ..core.method.augment import View
+from ..core.method.pixel_path import PixelPath
+from ..core.method.strong_augmentation import StrongAugmentation
 from ..core.run.config import Config
 from ..replay import Batch
-from .strong_augmentation import StrongAugmentation, make
+from .strong_augmentation import make
 
 
 class SVEA(CriticLoss):

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from ..core.errors import UserError, nearest
+from ..core.method.footage import folder
 from ..core.run.config import Config
-from . import footage
 
 WORLDS = ("clean", "color_easy", "color_hard", "video_easy", "video_hard", "distracting_cs")
 INTENSITIES = (0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
@@ -50,4 +50,4 @@ def label(world: WorldName, data: Config) -> str:
 def check_data(data: Config, keys: tuple[str, ...] = ("video", "images", "davis")) -> None:
     """Raise a UserError if a folder in `data` does not exist."""
     for key in keys:
-        footage.folder(f"data.{key}", getattr(data, key))
+        folder(f"data.{key}", getattr(data, key))

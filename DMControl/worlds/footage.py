@@ -1,19 +1,7 @@
-"""The user's videos and images, in the folder layout of the published benchmarks."""
-
-import os
-from collections import OrderedDict
-from pathlib import Path
-
-import cv2
-import numpy as np
+"""The user's videos, in the folder layout of the published benchmarks."""
 
 from ..core.errors import UserError
-
-SMALLEST = 100  # smallest side, in pixels
-VIDEO_ENDINGS, IMAGE_ENDINGS = (".mp4", ".avi", ".mov", ".mkv", ".webm"), (".jpg", ".jpeg", ".png")
-KEPT = 2  # videos that stay in memory
-BYTES = 200_000_000  # of a video in memory; larger videos are scaled down
-_cached: OrderedDict[str, np.ndarray] = OrderedDict()
+from ..core.method.footage import VIDEO_ENDINGS, Film, check_image, check_video, folder, pictures_in, video_files
 
 # the training videos of DAVIS 2017, in the order of distracting_cs
 DAVIS = [
@@ -27,51 +15,15 @@ DAVIS = [
 ]  # fmt: skip
 
 
-class Film:
-    """A video file, or a folder of images in alphabetical order."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.length = len(_pictures(path)) if path.is_dir() else 0
-
-    def __len__(self) -> int:
-        return len(self.frames()) if not self.length else self.length
-
-    def frame(self, i: int) -> np.ndarray:
-        frames = self.frames()
-        return frames[i % len(frames)]
-
-    def frames(self) -> np.ndarray:
-        """(T, H, W, 3) uint8"""
-        key = str(self.path)
-        if key not in _cached:
-            _cached[key] = np.stack(_read_folder(self.path) if self.path.is_dir() else _read_video(self.path))
-        _cached.move_to_end(key)
-        while len(_cached) > KEPT:
-            _cached.popitem(last=False)
-        return _cached[key]
-
-
-def folder(key: str, name: str) -> Path | None:
-    if not name:
-        return None
-    if not Path(name).is_dir():
-        raise UserError(f"{key}={name} is not a folder: name one, or leave {key} empty for procedural worlds")
-    return Path(name)
-
-
 def videos(name: str, world: str, count: int) -> list[Film]:
     """The first `count` videos of NAME/<world>, in the order of their numbers."""
     root = folder("data.video", name)
     root = root / world if (root / world).is_dir() else root
-    found = sorted((p for p in root.iterdir() if p.suffix.lower() in VIDEO_ENDINGS), key=lambda p: (len(p.stem), p.stem))
+    found = video_files(root)
     if len(found) < count:
         raise UserError(f"{world} takes {count} videos, but {root} holds {len(found)} ({', '.join(VIDEO_ENDINGS)})")
     for path in found[:count]:
-        capture = cv2.VideoCapture(str(path))
-        sides = [int(capture.get(k)) for k in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)]
-        capture.release()
-        _check_size(path, *sides)
+        check_video(path)
     return [Film(path) for path in found[:count]]
 
 
@@ -80,78 +32,11 @@ def davis(name: str, count: int) -> list[Film]:
     root = folder("data.davis", name)
     for below in ("DAVIS/JPEGImages/480p", "JPEGImages/480p"):
         root = root / below if (root / below).is_dir() else root
-    found = {p.name: p for p in sorted(root.iterdir()) if p.is_dir() and _pictures(p)}
+    found = {p.name: p for p in sorted(root.iterdir()) if p.is_dir() and pictures_in(p)}
     known = [found[n] for n in DAVIS if n in found]
     chosen = known if len(known) >= count else list(found.values())
     if len(chosen) < count:
         raise UserError(f"distracting_cs takes {count} videos at this intensity, but {root} holds {len(chosen)} folders of images")
     for path in chosen[:count]:
-        _check_image(_pictures(path)[0])
+        check_image(pictures_in(path)[0])
     return [Film(path) for path in chosen[:count]]
-
-
-def images(name: str, count: int, side: int, seed: int) -> np.ndarray:
-    """The middle squares, at side x side, of `count` images drawn from all folders below NAME."""
-    root = folder("data.images", name)
-    root = root / "places365_standard" / "train" if (root / "places365_standard" / "train").is_dir() else root
-    found = sorted(os.path.join(at, f) for at, _, files in os.walk(root) for f in files if f.lower().endswith(IMAGE_ENDINGS))
-    if not found:
-        raise UserError(f"{root} holds no images ({', '.join(IMAGE_ENDINGS)}) at any depth")
-    out = np.empty((count, side, side, 3), np.uint8)
-    for slot, choice in enumerate(np.random.default_rng(seed).permutation(max(count, len(found)))[:count] % len(found)):
-        picture = _check_image(Path(found[choice]))
-        height, width = picture.shape[:2]
-        square = min(height, width)
-        top, left = (height - square) // 2, (width - square) // 2
-        out[slot] = cv2.resize(picture[top : top + square, left : left + square], (side, side), interpolation=cv2.INTER_AREA)
-    return out
-
-
-def _pictures(path: Path) -> list[Path]:
-    return sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_ENDINGS)
-
-
-def _check_size(path: Path, width: int, height: int) -> None:
-    if width < 1 or height < 1:
-        raise UserError(f"{path} cannot be read as a video")
-    if min(width, height) < SMALLEST:
-        raise UserError(f"{path} is too small: {width} x {height} pixels, at least {SMALLEST} x {SMALLEST} are needed")
-
-
-def _check_image(path: Path) -> np.ndarray:
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if picture is None:
-        raise UserError(f"{path} cannot be read as an image")
-    _check_size(path, picture.shape[1], picture.shape[0])
-    return picture[..., ::-1]
-
-
-def _read_folder(path: Path) -> list[np.ndarray]:
-    files = _pictures(path)
-    pictures = [_shrink(_check_image(p), len(files)) for p in files]
-    height, width = pictures[0].shape[:2]
-    return [p if p.shape[:2] == (height, width) else cv2.resize(p, (width, height)) for p in pictures]
-
-
-def _read_video(path: Path) -> list[np.ndarray]:
-    capture, out = cv2.VideoCapture(str(path)), []
-    length = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) or 500
-    while True:
-        good, picture = capture.read()
-        if not good:
-            break
-        out.append(_shrink(picture[..., ::-1], length))
-    capture.release()
-    if not out:
-        raise UserError(f"{path} cannot be read as a video")
-    return out
-
-
-def _shrink(picture: np.ndarray, count: int) -> np.ndarray:
-    height, width = picture.shape[:2]
-    factor = (BYTES / (count * height * width * 3)) ** 0.5
-    if factor >= 1:
-        return np.ascontiguousarray(picture)
-    return cv2.resize(
-        np.ascontiguousarray(picture), (max(1, int(width * factor)), max(1, int(height * factor))), interpolation=cv2.INTER_AREA
-    )

@@ -105,4 +105,12 @@ def atari_flops(config: Any, n_actions: int) -> float:
         total += b * (
             t * e + 3 * t * e - t * first + 3 * blocks + 4 * t * d * 2 * hidden + 3 * t * (2 * hidden) ** 2 + 3 * t * n_actions * d
         )
+    if "strong_augmentation" in config and config.strong_augmentation.kind != "none":  # the augmented half
+        total += b * 3 * (e + head)
+    if "masker" in config and config.masker.enabled:
+        widths = [1] + [config.masker.width] * (config.masker.depth - 1) + [1]
+        per_image = config.env.stack * config.env.size**2 * 9 * sum(i * o for i, o in itertools.pairwise(widths))
+        halves = 2 if config.strong_augmentation.kind != "none" else 1
+        total += b * per_image * (2 + 3 * halves)
+        total += 2 * b * config.mlr.window * per_image if "mlr" in config else 0
     return 2 * total / 1e9

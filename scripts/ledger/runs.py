@@ -28,7 +28,10 @@ def eval_rows(folder: Path) -> list[Row]:
 
 
 def world_of(line: Row) -> str:
-    """distracting_cs_0.1[procedural]; empty where the benchmark has one world only."""
+    """distracting_cs_0.1[procedural]; empty in an eval.csv from before Atari had distractions. A game without one is the clean world."""
+    if line.get("distraction"):
+        line = {"world": line["distraction"].replace("none", "clean"), "intensity": line["strength"], "source": line["source"]}
+        line["source"] = line["source"].replace("game", "")
     if not line.get("world"):
         return ""
     name = f"{line['world']}_{float(line['intensity']):g}" if line.get("intensity") else line["world"]
@@ -38,7 +41,13 @@ def world_of(line: Row) -> str:
 def elsewhere(world: str, config: dict[str, Any]) -> bool:
     """Whether this is another world than that of the training."""
     own = config.get("world", "")
-    return world.partition("[")[0] not in ("", f"{own}_{config['intensity']:g}" if own == "distracting_cs" else own)
+    if own == "distracting_cs":
+        own += f"_{config['intensity']:g}"
+    if "game" in config:
+        env = config["env"]
+        distraction = env.get("distraction", "none")
+        own = "clean" if distraction == "none" else f"{distraction}_{env['distraction_strength']:g}"
+    return world.partition("[")[0] not in ("", own)
 
 
 def own_evaluations(rows: list[Row], tree: Tree, config: dict[str, Any]) -> Evaluations:

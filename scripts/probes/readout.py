@@ -65,12 +65,12 @@ class Source:
     def load(self, run: Path, config: Config) -> tuple[Any, int]:
         """The agent of a run, and how many simulator steps it was trained for."""
         agent, step = self.tree.load_agent(run, config, self.env, self.precision)
-        self.elsewhere[agent] = config.get("world", "clean") != "clean"
+        self.elsewhere[agent] = self.tree.distracts(config)
         return agent, step * self.tree.repeat(config)
 
     def untrained(self, config: Config) -> Any:
         agent = self.tree.make_agent(self.tree.for_acting(config), self.env, self.precision)
-        self.elsewhere[agent] = config.get("world", "clean") != "clean"
+        self.elsewhere[agent] = self.tree.distracts(config)
         return agent
 
     def start(self, episode: int) -> None:
@@ -98,7 +98,7 @@ class Source:
     def latent(self, agent: Any, images: Tensor) -> Tensor:
         """(N, d): on Atari what the head reads; on DMControl what the Q functions read and MLR trains."""
         if self.tree is ATARI:
-            return agent.network.encoder(images)
+            return agent.network.encoder(agent.pixels(images, self.elsewhere[agent]))
         return agent.critic.encoder(agent.pixels(Frames.of_images(images).centre_crop(agent.crop), self.elsewhere[agent]))
 
 

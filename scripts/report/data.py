@@ -14,7 +14,7 @@ BUDGETS = {"dmcontrol": (100_000, 500_000), "atari": (400_000,)}  # of the publi
 # settings that make no other experiment. Atari's `steps` is not one of them: the importance weights of its replay depend on it
 NEUTRAL = (
     *("env_steps", "dmcgb.agent_steps", "precision", "chunk", "mlr.chunk"),
-    *("eval.every", "eval.episodes", "eval.worlds", "eval.intensities", "eval.video"),
+    *("eval.every", "eval.episodes", "eval.worlds", "eval.intensities", "eval.distractions", "eval.video"),
 )
 METHOD_NAMES = {
     "mlr": "MLR", "baseline": "Baseline", "playvirtual": "PlayVirtual", "spr": "SPR", "curl": "CURL", "drq": "DrQ", "drq_eps": "DrQ(ε)",

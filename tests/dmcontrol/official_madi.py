@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from DMControl.agents.sac import SAC
 from DMControl.core.method.augment import View
 from DMControl.core.method.frames import Frames
+from DMControl.core.method.masker import Masker
 from DMControl.core.method.objective import Metrics
+from DMControl.core.method.strong_augmentation import Overlay, StrongAugmentation
 from DMControl.methods import make_agent
-from DMControl.methods.madi import Masker
 from DMControl.methods.sgqn import Attribution
 from DMControl.methods.soda import SODA
-from DMControl.methods.strong_augmentation import Overlay, StrongAugmentation
 from DMControl.replay import Batch
 from DMControl.settings import read_config
 

@@ -20,8 +20,8 @@ from official_madi import (
 )
 
 from DMControl.core.method.frames import Frames
+from DMControl.core.method.strong_augmentation import StrongAugmentation
 from DMControl.methods import make_agent
-from DMControl.methods.strong_augmentation import StrongAugmentation
 from DMControl.settings import read_config
 
 pytestmark = [pytest.mark.golden, pytest.mark.usefixtures("device")]

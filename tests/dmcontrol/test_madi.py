@@ -10,7 +10,7 @@ from small_agents import CPU, FP32, fill, grads, make, part_of, state
 from DMControl import evaluate as evaluation
 from DMControl.agents.critic_loss import Transitions
 from DMControl.core.method.frames import Frames
-from DMControl.methods.madi import Masker
+from DMControl.core.method.masker import Masker
 from DMControl.replay import Replay
 from DMControl.settings import read_config
 from DMControl.train import make_trainer

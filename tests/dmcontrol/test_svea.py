@@ -6,7 +6,7 @@ from small_agents import fill, make, part_of, state
 from torch.nn import functional as F
 
 from DMControl.agents.critic_loss import squared
-from DMControl.methods.strong_augmentation import StrongAugmentation
+from DMControl.core.method.strong_augmentation import StrongAugmentation
 
 
 def test_svea_is_half_clean_and_half_augmented():

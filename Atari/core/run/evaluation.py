@@ -74,3 +74,33 @@ def load_packed(path: Path, agent: Agent, precision: machine.Precision) -> tuple
 
 def spread(returns: np.ndarray) -> str:
     return f"{returns.mean():.1f} +- {returns.std():.1f} (min {returns.min():.1f}, max {returns.max():.1f})"
+
+
+def report(path: Path, heading: str, step: int, found: list[tuple[str, np.ndarray]], kind: str) -> list[Path]:
+    """A table and a bar plot of mean and standard deviation over the episodes of each world or distraction, as `kind` says."""
+    import matplotlib  # takes a second, and a run in training never draws
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    lines = [
+        f"{heading}: mean, standard deviation, least and greatest return",
+        "",
+        f"| {kind} | mean | std | min | max |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [f"| {name} | {r.mean():.1f} | {r.std():.1f} | {r.min():.1f} | {r.max():.1f} |" for name, r in found]
+    table, plot = path / f"{kind}s_{step:09d}.md", path / f"{kind}s_{step:09d}.png"
+    table.write_text("\n".join(lines) + "\n")
+    figure, axes = pyplot.subplots(figsize=(7, 0.8 + 0.35 * len(found)), layout="constrained")
+    names, rows = [n for n, _ in found], range(len(found))
+    axes.barh(rows, [r.mean() for _, r in found], xerr=[r.std() for _, r in found], color="#0072B2", error_kw={"ecolor": "#555555"})
+    axes.set_yticks(rows, names)
+    axes.invert_yaxis()
+    axes.set_xlim(left=min(0, *(r.mean() - r.std() for _, r in found)))
+    axes.set_xlabel("return (mean and std over episodes)")
+    figure.suptitle(heading, fontsize=9)
+    figure.savefig(plot, dpi=120)
+    pyplot.close(figure)
+    print("\n".join(["", *lines, ""]))
+    return [table, plot]

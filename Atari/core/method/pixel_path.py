@@ -3,12 +3,12 @@
 import torch
 from torch import Tensor, nn
 
-from ..core.method.objective import Metrics
-from ..core.method.optim import Adam
+from .objective import Metrics
+from .optim import Adam
 
 
 class PixelPath(nn.Module):
-    """The identity. A method may replace it by a network, which only the critic's loss trains."""
+    """The identity. A method may replace it by a network, which only the agent's own loss trains, not an objective."""
 
     columns: tuple[str, ...] = ()
     optimizer: Adam | None = None
