@@ -22,6 +22,8 @@ RANGES = {
     "eval.final_episodes": (1, 1000), "eval.epsilon": (0, 1), "checkpoint.every": (1, None), "mlr.weight": (0, None),
     "mlr.chunk": (0, None), "mlr.window": (1, 256), "mlr.tau": (0, 1), "mlr.mask.patch": (1, None), "mlr.mask.block": (1, None),
     "mlr.decoder.depth": (0, 64), "mlr.decoder.width": (0, None), "mlr.decoder.heads": (1, None), "mlr.decoder.mlp_ratio": (0.1, 64),
+    "spr.steps": (1, 255), "spr.weight": (0, None), "spr.tau": (0, 1), "playvirtual.copies_per_action": (1, 1000),
+    "playvirtual.weight": (0, None), "playvirtual.ramp": (0, None),
 }  # fmt: skip
 
 MOVED = {f"rainbow.{key}": f"train.{key}" for key in ("random_steps", "update_every", "updates_per_step")}

@@ -77,7 +77,9 @@ class Network(nn.Module):
 
     def forward(self, image: Tensor, noisy: bool) -> Tensor:
         """log p(z | s, a), (N, A, atoms)."""
-        latent = self.encoder(image)
+        return self.log_p(self.encoder(image), noisy)
+
+    def log_p(self, latent: Tensor, noisy: bool) -> Tensor:
         with self.trunk.precision.autocast():
             logits = self.head(latent, noisy)
         return logits.float().log_softmax(-1)

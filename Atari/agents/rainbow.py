@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -152,23 +152,28 @@ class Rainbow:
         batch = replay.sample(self.settings.batch_size, self.exponent)
         self.network.head.resample(self.generator)
         self.optimizer.zero_grad()
-        loss, priority, metrics = self.rl_loss(batch)
-        (batch.weight * loss).mean().backward()
+        shares = self.objective is not None and self.objective.shares_state
+        state = self.network.encoder(self._view(batch.obs)) if shares else None  # (B, d), encoded once for both losses
+        loss, priority, metrics = self.rl_loss(batch, state)
+        (batch.weight * loss).mean().backward(retain_graph=shares)
         shared = list(self.network.trunk.parameters())
         metrics["grad/encoder"] = nn.utils.get_total_norm([p.grad for p in shared])
         if self.objective is not None:
             before = [p.grad.clone() for p in shared]
-            metrics |= self.objective_gradient(batch)
+            metrics |= self.objective_gradient(batch, state)
             metrics["grad/objective"] = nn.utils.get_total_norm([p.grad - b for p, b in zip(shared, before, strict=True)])
         metrics |= self.take_step()
         replay.update_priorities(batch.slot, priority)
         self.copy_to_target()
         return Update(metrics, {"batch": batch})
 
-    def rl_loss(self, batch: Batch) -> tuple[Tensor, Tensor, Metrics]:
-        """Cross-entropy with the projected target, (B,), and KL for the priorities, (B,). Draws three separate augmentations."""
+    def rl_loss(self, batch: Batch, state: Tensor | None = None) -> tuple[Tensor, Tensor, Metrics]:
+        """Cross-entropy with the projected target, (B,), and KL for the priorities, (B,). Draws three separate augmentations.
+
+        state: the latents of batch.obs, if they are encoded already.
+        """
         target = self.target_distribution(batch)  # m, (B, atoms)
-        log_p = self.network(self._view(batch.obs), noisy=True)
+        log_p = self.network.log_p(self.network.encoder(self._view(batch.obs)) if state is None else state, noisy=True)
         loss, priority = distributional_loss(log_p, batch.action, target)
         q = log_p.detach().exp() @ self.support
         metrics = {"loss/rl": loss.detach().mean(), "agent/q": q.amax(1).mean(), "agent/priority": priority.mean()}
@@ -184,10 +189,15 @@ class Rainbow:
         chosen = target[torch.arange(len(best), device=best.device), best]  # (B, atoms)
         return project(chosen, batch.return_n, batch.done_n, s.discount**s.n_step, self.support)
 
-    def objective_gradient(self, batch: Batch) -> Metrics:
-        """Add the gradient of lambda * mean(w * objective)."""
+    def objective_gradient(self, batch: Batch, state: Tensor | None = None) -> Metrics:
+        """Add the gradient of lambda * mean(w * objective), also through the latents that it shares with the RL loss."""
         weight = batch.sequence.valid * batch.weight / len(batch.weight)
-        return add_gradient(self.objective, batch.sequence, weight, self.generator, scale=self.objective_weight)
+        shared = None if state is None else state.detach().requires_grad_()
+        sequence = replace(batch.sequence, state=shared)
+        metrics = add_gradient(self.objective, sequence, weight, self.generator, scale=self.objective_weight)
+        if state is not None:
+            state.backward(shared.grad)
+        return metrics
 
     def take_step(self) -> Metrics:
         """Clip each group, then take a step of Adam. Lagged targets of the objective move before it, one update behind."""

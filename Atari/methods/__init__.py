@@ -12,7 +12,7 @@ from ..core.method.augment import Augmentation
 from ..core.method.encoder import Trunk
 from ..core.run.agent import Agent
 from ..core.run.config import Config
-from . import baseline, mlr
+from . import baseline, mlr, playvirtual, spr
 
 Maker = Callable[[Config, int, Precision, torch.Generator], Agent]  # settings, number of actions, precision, random stream -> agent
 
@@ -58,7 +58,12 @@ def on_rainbow(build: Callable[[Config, Rainbow], None]) -> Maker:
     return make
 
 
-METHODS: dict[str, Maker] = {"baseline": on_rainbow(baseline.build), "mlr": on_rainbow(mlr.build)}
+METHODS: dict[str, Maker] = {
+    "baseline": on_rainbow(baseline.build),
+    "mlr": on_rainbow(mlr.build),
+    "spr": on_rainbow(spr.build),
+    "playvirtual": on_rainbow(playvirtual.build),
+}
 
 
 def make_agent(config: Config, n_actions: int, precision: Precision) -> Agent:
