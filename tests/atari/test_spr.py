@@ -9,6 +9,8 @@ from torch import nn
 
 from Atari.core.errors import UserError
 from Atari.core.machine import Precision
+from Atari.core.method.frames import Frames
+from Atari.core.method.sequence import Sequence
 from Atari.methods import make_agent
 from Atari.methods.spr import Dynamics
 from Atari.settings import read_config
@@ -42,9 +44,6 @@ def given(agent, distances, done=None):
 
 
 def make_sequence(b, k):
-    from Atari.core.method.frames import Frames
-    from Atari.core.method.sequence import Sequence
-
     zeros, ones = torch.zeros(b, k), torch.ones(b)
     return Sequence(Frames(torch.zeros(1, 1, 1, 1), torch.zeros(b * k, 1).long()), zeros.long(), zeros, zeros, ones, ones, ones)
 
@@ -180,11 +179,9 @@ def test_an_action_is_a_constant_plane_and_changes_the_prediction():
         assert torch.equal(planes, planes[:, :, :1, :1].expand_as(planes))
     other = replace(part, sequence=replace(part.sequence, action=(part.sequence.action + 1) % 4))
     assert (o.loss(other)[0] - loss).abs().max() > 1e-4
-    last = part.sequence.action.clone()
-    last[:, -1] = (last[:, -1] + 1) % 4
-    assert torch.equal(
-        o.loss(replace(part, sequence=replace(part.sequence, action=last)))[0], loss
-    )  # the window's last action leads out of it
+    action = part.sequence.action.clone()
+    action[:, -1] = (action[:, -1] + 1) % 4  # the window's last action leads out of it
+    assert torch.equal(o.loss(replace(part, sequence=replace(part.sequence, action=action)))[0], loss)
 
 
 # --- 9 and 10: what reaches the Rainbow
@@ -319,8 +316,8 @@ def test_the_published_values():
         (["spr.tau=2"], "spr.tau=2.* must be between 0"),
         (["spr.stepz=2"], "did you mean spr.steps"),
         (["mlr.tau=0.1"], "no effect with method=spr"),
-        (["spr.steps=100"], r"train.random_steps=60 must exceed 1 \+ rainbow.n_step \+ spr.steps \+ 1 = 105"),
-        (["spr.steps=100", "replay.capacity=80"], r"replay.capacity=80 must exceed 1 \+ n_step \+ window = 105"),
+        (["train.random_steps=8"], r"train.random_steps=8 must exceed 1 \+ rainbow.n_step \+ spr.steps \+ 1 = 8"),
+        (["spr.steps=6", "replay.capacity=10"], r"replay.capacity=10 must exceed 1 \+ n_step \+ window = 11"),
         (["rainbow.batch_size=1", "env.size=12"], "rainbow.batch_size=1 is too small for the batch norm"),
     ],
 )
