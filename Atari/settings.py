@@ -26,6 +26,8 @@ RANGES = {
     "curl.pad": (0, 64),
     "strong_augmentation.alpha": (0, 1), "strong_augmentation.images": (1, 10**5), "svea.alpha": (0, 100), "svea.beta": (0, 100),
     "masker.depth": (1, 32), "masker.width": (1, 1024), "masker.threshold": (0, 1), "masker.lr": (0, 1), "env.distraction_strength": (0, 1),
+    "spr.steps": (1, 255), "spr.weight": (0, None), "spr.tau": (0, 1), "playvirtual.copies_per_action": (1, 1000),
+    "playvirtual.weight": (0, None), "playvirtual.ramp": (0, None),
 }  # fmt: skip
 CHOICES = {
     "encoder.padding": ("valid", "same"), "encoder.init": ("torch", "xavier"), "replay.priority": ("kl", "loss"),

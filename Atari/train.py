@@ -31,6 +31,8 @@ from .methods import make_agent
 from .replay import Replay
 from .settings import CONFIGS, read_config, run_path
 
+WINDOWS = {"mlr": "mlr.window", "baseline": "baseline.window", "spr": "spr.steps + 1"}  # block: its observations per sequence
+
 
 class Trainer(Base):
     ACTION = np.int64
@@ -119,8 +121,8 @@ class Trainer(Base):
 
 
 def make_replay(config: Config, agent: Agent) -> Replay:
-    """The Baseline samples sequences as MLR does, without using them, so that both draw the same transitions."""
-    unused = config.baseline.window if "baseline" in config else 1
+    """Without an objective the replay samples sequences all the same, unused, so that the same transitions are drawn."""
+    unused = config.baseline.window if "baseline" in config else config.spr.steps + 1 if "spr" in config else 1
     return new_replay(config, capacity(config), agent.window or unused, agent)
 
 
@@ -135,7 +137,8 @@ def make_trainer(config: Config, command: str) -> Trainer:
     agent = make_agent(config, env.n_actions, precision)
     replay = make_replay(config, agent)
     if config.train.random_steps <= replay.reserve:
-        raise UserError(f"train.random_steps={config.train.random_steps} must exceed 1 + n_step + mlr.window = {replay.reserve}")
+        window = next((key for block, key in WINDOWS.items() if block in config), "window")
+        raise UserError(f"train.random_steps={config.train.random_steps} must exceed 1 + rainbow.n_step + {window} = {replay.reserve}")
     folder = RunFolder(path, config)
     trainer = Trainer(config, env, agent, replay, Logger(folder.path, folder.config, command, agent), folder)
     trainer.open(precision, config.steps * config.env.frame_skip, "frame")

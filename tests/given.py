@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+CHUNK = 1 << 22
+
 
 class Given:
     """The arrays of a golden file, and the tensors that its rule fills, on the device of the test."""
@@ -27,20 +29,29 @@ class Given:
         return ast.literal_eval(f"({self.arrays['tensor_shapes'][self.row[name]]},)")
 
     def weight(self, name: str) -> Tensor:
-        """Filled by an integer hash of index and seed, and checked by its first numbers."""
+        """Filled by the rule, and checked by its first numbers."""
         i = self.row[name]
         seed, offset, scale = (self.arrays[f"tensor_{what}"][i] for what in ("seeds", "offset", "scale"))
-        h = np.arange(int(np.prod(self.shape(name))), dtype=np.uint32) * np.uint32(0x9E3779B1)
-        h += np.uint32(int(seed) * 0x85EBCA77 & 0xFFFFFFFF)
+        filled = fill(self.shape(name), int(seed), float(offset), float(scale))
+        first = self.arrays["tensor_first4"][i]
+        assert np.array_equal(np.resize(filled.flatten()[:4].cpu().numpy(), 4), first), name
+        return filled
+
+
+def fill(shape: tuple[int, ...], seed: int, offset: float, scale: float) -> Tensor:
+    """The file's rule: an integer hash of index and seed, in pieces that fit into the cache."""
+    out = np.empty(int(np.prod(shape)), np.float32)
+    for start in range(0, out.size, CHUNK):
+        stop = min(out.size, start + CHUNK)
+        h = np.arange(start, stop, dtype=np.uint32) * np.uint32(0x9E3779B1)
+        h += np.uint32(seed * 0x85EBCA77 & 0xFFFFFFFF)
         h ^= h >> 15
         h *= np.uint32(0x2C1B3C6D)
         h ^= h >> 12
         h *= np.uint32(0x297A2D39)
         h ^= h >> 15
-        filled = (offset + scale * (h / 2.0**32 * 2 - 1)).astype(np.float32)
-        first = self.arrays["tensor_first4"][i]
-        assert np.array_equal(np.resize(filled[:4], 4), first), name
-        return torch.from_numpy(filled.reshape(self.shape(name))).to(torch.get_default_device())
+        out[start:stop] = offset + scale * (h / 2.0**32 * 2 - 1)
+    return torch.from_numpy(out.reshape(shape)).to(torch.get_default_device())
 
 
 def close(ours: Tensor, theirs: Tensor, tolerance: float = 1e-4) -> None:

@@ -106,8 +106,10 @@ class Network(nn.Module):
         return self.encoder.trunk
 
     def forward(self, image: Tensor, noisy: bool) -> Tensor:
+        return self.read(self.encoder(image), noisy)
+
+    def read(self, latent: Tensor, noisy: bool) -> Tensor:
         """log p(z | s, a), (N, A, atoms), or Q(s, a), (N, A)."""
-        latent = self.encoder(image)
         with self.trunk.precision.autocast():
             outputs = self.head(latent, noisy)
         return self.value.read(outputs.float())

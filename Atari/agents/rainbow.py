@@ -5,7 +5,7 @@ DER, OTR and DrQ are the same agent with other settings: each part can be exchan
 
 import copy
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -184,13 +184,15 @@ class Rainbow:
         batch = replay.sample(self.settings.batch_size, self.exponent)
         for optimizer in self._optimizers().values():
             optimizer.zero_grad()
-        loss, priority, metrics = self.rl_loss(batch)
-        (batch.weight * loss).mean().backward()
+        shares = self.objective is not None and self.objective.shares_state
+        state = self.network.encoder(self.pixels(self._view(batch.obs))) if shares else None  # (B, d), encoded once for both losses
+        loss, priority, metrics = self.rl_loss(batch, state)
+        (batch.weight * loss).mean().backward(retain_graph=shares)
         shared = list(self.network.trunk.parameters())
         metrics["grad/encoder"] = nn.utils.get_total_norm([p.grad for p in shared])
         if self.objective is not None:
             before = [p.grad.clone() for p in shared]
-            metrics |= self.objective_gradient(batch)
+            metrics |= self.objective_gradient(batch, state)
             metrics["grad/objective"] = nn.utils.get_total_norm([p.grad - b for p, b in zip(shared, before, strict=True)])
             priority = priority + self.objective.priority(metrics)
         metrics |= self.take_step()
@@ -199,15 +201,19 @@ class Rainbow:
             self.copy_to_target()
         return Update(metrics, {"batch": batch})
 
-    def rl_loss(self, batch: Batch) -> tuple[Tensor, Tensor, Metrics]:
-        """The loss, (B,), and the priorities, (B,)."""
+    def rl_loss(self, batch: Batch, state: Tensor | None = None) -> tuple[Tensor, Tensor, Metrics]:
+        """The loss, (B,), and the priorities, (B,). state: the latents of batch.obs, if they are encoded already."""
         if self.settings.target_noise == "last":
             self.network.head.resample(self.generator)
         target = self.make_target(batch)
         if self.settings.target_noise == "shared":
             self.network.head.resample(self.generator)
-        see = lambda image: self.network(self.pixels(image), noisy=True)  # noqa: E731
-        output, loss, priority = self.views.loss(see, self.value, self._view(batch.obs), batch.action, target, self.generator)
+        if state is None:
+            see = lambda image: self.network(self.pixels(image), noisy=True)  # noqa: E731
+            output, loss, priority = self.views.loss(see, self.value, self._view(batch.obs), batch.action, target, self.generator)
+        else:
+            output = self.network.read(state, noisy=True)
+            loss, priority = self.value.loss(output, batch.action, target)
         if self.settings.priority == "loss":
             priority = loss.detach() + 1e-10
         q = self.value.q(output.detach())
@@ -231,10 +237,15 @@ class Rainbow:
         best = self.value.q(target if online is None else online).argmax(1)  # a*, (B,)
         return self.value.target(chosen(target, best), batch.return_n, batch.done_n, s.discount**s.n_step)
 
-    def objective_gradient(self, batch: Batch) -> Metrics:
-        """Add the gradient of lambda * mean(w * objective)."""
+    def objective_gradient(self, batch: Batch, state: Tensor | None = None) -> Metrics:
+        """Add the gradient of lambda * mean(w * objective), also through the latents that it shares with the RL loss."""
         weight = batch.sequence.valid * batch.weight / len(batch.weight)
-        return add_gradient(self.objective, batch.sequence, weight, self.generator, scale=self.objective_weight)
+        shared = None if state is None else state.detach().requires_grad_()
+        sequence = replace(batch.sequence, state=shared)
+        metrics = add_gradient(self.objective, sequence, weight, self.generator, scale=self.objective_weight)
+        if state is not None:
+            state.backward(shared.grad)
+        return metrics
 
     def take_step(self) -> Metrics:
         """Clip each group, then take a step of Adam. Lagged targets of the objective move before it, one update behind."""

@@ -12,7 +12,7 @@ from ..core.method.augment import Augmentation
 from ..core.method.encoder import Trunk
 from ..core.run.agent import Agent
 from ..core.run.config import Config
-from . import baseline, curl, madi, mlr, mlr_madi
+from . import baseline, curl, madi, mlr, mlr_madi, playvirtual, spr
 
 Maker = Callable[[Config, int, Precision, torch.Generator], Agent]  # settings, number of actions, precision, random stream -> agent
 
@@ -79,6 +79,8 @@ METHODS: dict[str, Maker] = {
     "baseline": on_rainbow(baseline.build),
     "mlr": on_rainbow(mlr.build),
     "curl": on_rainbow(curl.build),
+    "spr": on_rainbow(spr.build),
+    "playvirtual": on_rainbow(playvirtual.build),
     "madi": on_rainbow(madi.build),
     "mlr_madi": on_rainbow(mlr_madi.build),
     "der": on_rainbow(baseline.build),  # der, otr, drq and drq_eps are Rainbow with the settings in their YAML files

@@ -70,7 +70,7 @@ def make(
         encoder=_masked_encoder(encoder, masked_input_0_255),
         embed_action=ActionToken(handles.actions, latent) if action_tokens else None,
         decoder=decoder,
-        projection=_projection(head),
+        projection=projection(head),
         prediction=nn.Linear(projected, pixels if pixel_targets else projected),
         target_encoder=target_encoder,
         target_projection=target_projection,
@@ -116,7 +116,7 @@ def _masked_encoder(encoder: Encoder, input_0_255: bool) -> Callable[[Tensor], T
     return lambda image: encoder(image, scale)
 
 
-def _projection(head: Dueling) -> Callable[[Tensor], Tensor]:
+def projection(head: Dueling) -> Callable[[Tensor], Tensor]:
     """The agent's layers themselves: MLR trains their mean weights, without the gradient scaling of the head."""
 
     def project(latent: Tensor) -> Tensor:

@@ -117,6 +117,8 @@ class SAC:
         """Also train the encoder by an auxiliary objective. All its optimisers take a step with the same gradient."""
         if objective.batch_size is None and objective.window > 1:
             raise ValueError(f"an objective with window={objective.window} needs a batch_size: SAC's own batch holds single transitions")
+        if objective.shares_state:
+            raise ValueError("SAC does not share the latents of its loss: set shares_state=False and encode the observations")
         self.objective, self.objective_optimizers = objective, list(optimizers)
 
     @property

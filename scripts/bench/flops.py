@@ -113,4 +113,18 @@ def atari_flops(config: Any, n_actions: int) -> float:
         halves = 2 if config.strong_augmentation.kind != "none" else 1
         total += b * per_image * (2 + 3 * halves)
         total += 2 * b * config.mlr.window * per_image if "mlr" in config else 0
+    if "spr" in config:
+        total += b * atari_spr_products(config, e, channels, side, n_actions)
     return 2 * total / 1e9
+
+
+def atari_spr_products(config: Any, e: float, channels: int, side: int, n_actions: int) -> float:
+    """Multiply-adds of SPR and of PlayVirtual's cycle for one window. e: of the encoder, for one image."""
+    k, projected, places = config.spr.steps, 2 * config.rainbow.hidden, side**2
+    copies = config.playvirtual.copies_per_action * n_actions if "playvirtual" in config and config.playvirtual.weight else 0
+    if not config.spr.weight and not copies:
+        return 0
+    projection = places * channels * projected
+    step = places * 9 * channels * (2 * channels + n_actions)
+    ahead = k + 1  # the official code also encodes, predicts and compares the step 0, and drops it
+    return (ahead + copies) * (e + projection + 3 * (projection + projected**2)) + 3 * (k + 2 * k * copies) * step  # there and back

@@ -16,33 +16,17 @@ from Atari.core.method.masks import Masks
 from Atari.core.method.reconstruction import MaskedSequence
 from Atari.core.method.sequence import Sequence
 from Atari.methods import mlr
+from tests.given import fill
 
 pytestmark = [pytest.mark.golden, pytest.mark.usefixtures("device")]
 STRIDES = (4, 2, 1)  # of the published convolutions; their sizes are in the file
 NOISY = {"mean.weight": "weight_mu", "mean.bias": "bias_mu", "sigma_weight": "weight_sigma", "sigma_bias": "bias_sigma"}
 HEAD = {"value_hidden": "value.1", "value": "value.3", "advantage_hidden": "advantage_hidden.1", "advantage": "advantage_out"}
-CHUNK = 1 << 22
 
 
 def tensor(array):
     """On the device of the test."""
     return torch.from_numpy(array).to(torch.get_default_device())
-
-
-def fill(shape, seed, offset, scale):
-    """The file's rule: an integer hash of index and seed, in pieces that fit into the cache."""
-    out = np.empty(int(np.prod(shape)), np.float32)
-    for start in range(0, out.size, CHUNK):
-        stop = min(out.size, start + CHUNK)
-        h = np.arange(start, stop, dtype=np.uint32) * np.uint32(0x9E3779B1)
-        h += np.uint32(seed * 0x85EBCA77 & 0xFFFFFFFF)
-        h ^= h >> 15
-        h *= np.uint32(0x2C1B3C6D)
-        h ^= h >> 12
-        h *= np.uint32(0x297A2D39)
-        h ^= h >> 15
-        out[start:stop] = offset + scale * (h / 2.0**32 * 2 - 1)
-    return tensor(out.reshape(shape))
 
 
 class Case:

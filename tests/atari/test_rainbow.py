@@ -252,7 +252,7 @@ def test_update_sets_priorities(setup):
     replay.sample = sample
     priority = []
     loss = agent.rl_loss
-    agent.rl_loss = lambda b: (out := loss(b), priority.append(out[1]))[0]
+    agent.rl_loss = lambda *given: (out := loss(*given), priority.append(out[1]))[0]
     agent.update(replay, 0)
     slot = batch[0].slot
     assert (replay.leaf.flatten()[slot] != before.flatten()[slot]).all()

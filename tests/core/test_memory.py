@@ -46,6 +46,8 @@ CASES = [
     ("atari", "mlr"),
     ("atari", "madi", "strong_augmentation.images=1"),
     ("atari", "mlr_madi"),
+    ("atari", "spr"),
+    ("atari", "playvirtual", "playvirtual.copies_per_action=3"),
     ("atari", "mlr", "mlr.target=pixels", "mlr.decoder.width=0", "mlr.chunk=8"),
     ("atari", "mlr", "encoder.filters=[8,16,8]", "encoder.kernels=[5,4,3]", "encoder.strides=[2,2,1]", "mlr.action_tokens=false"),
 ]

@@ -104,6 +104,7 @@ def test_an_objective_hears_the_agent_step_of_each_update(name, tmp_path, monkey
     ("name", "wish", "says"),
     [
         ("dmcontrol", {"window": 5}, "needs a batch_size"),
+        ("dmcontrol", {"shares_state": True}, "does not share"),
         ("atari", {"every": 2}, "each of its updates"),
         ("atari", {"batch_size": 8}, "own batch"),
     ],

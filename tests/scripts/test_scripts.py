@@ -14,8 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
+from Atari.settings import read_config as read_atari
 from DMControl.settings import read_config
-from scripts.bench.flops import dmcontrol_flops, image_passes
+from scripts.bench.flops import atari_flops, dmcontrol_flops, image_passes
 from scripts.bench.subjects import PARTS, Subject
 from scripts.bench.tables import beside_baseline, beside_table, write_table
 from scripts.trees import ATARI, DMCONTROL
@@ -163,6 +164,17 @@ def test_published_work_per_update():
     assert dmcontrol_flops(read_config(["task=cheetah_run"]), 6) == pytest.approx(3678, rel=1e-3)
     small = ["sac.batch_size=64", "mlr.batch_size=16", "mlr.window=8", "encoder.filters=32", "task=cheetah_run"]
     assert dmcontrol_flops(read_config(small), 6) == pytest.approx(79.8, rel=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("method", "actions", "more"), [("spr", 4, 6.6), ("playvirtual", 4, 118), ("playvirtual", 6, 174), ("playvirtual", 18, 543)]
+)
+def test_work_beside_ataris_baseline(method, actions, more):
+    """GFLOP of an update as published, beyond the Baseline's. `more` was counted without the heads."""
+    ours = atari_flops(read_atari([f"method={method}"]), actions) - atari_flops(read_atari(["method=baseline"]), actions)
+    headless = atari_flops(read_atari([f"method={method}", "rainbow.hidden=1"]), actions)
+    headless -= atari_flops(read_atari(["method=baseline", "rainbow.hidden=1"]), actions)
+    assert headless == pytest.approx(more, rel=0.01) and headless < ours < 1.5 * headless
 
 
 IMAGE_PASSES = {  # of an update beside the Baseline's, as published: at equal encoder and batch, and at the method's own

@@ -17,6 +17,7 @@ class Sequence:
     done: Tensor  # (B, K): 1 where the step ended the episode
     valid: Tensor  # (B,): 0 for a sequence that only fills the batch; it must not change the loss
     weight: Tensor  # (B,): importance weights; 1 where the replay draws uniformly
+    state: Tensor | None = None  # (B, d): latents of the first observations, for an objective with `shares_state`
 
     def __len__(self) -> int:
         return len(self.action)
@@ -25,4 +26,5 @@ class Sequence:
         k = self.action.shape[1]
         start, stop, _ = rows.indices(len(self))
         obs = self.obs[start * k : stop * k]
-        return Sequence(obs, self.action[rows], self.reward[rows], self.done[rows], self.valid[rows], self.weight[rows])
+        state = None if self.state is None else self.state[rows]
+        return Sequence(obs, self.action[rows], self.reward[rows], self.done[rows], self.valid[rows], self.weight[rows], state)
