@@ -38,21 +38,19 @@ class Catch:
 
 
 def score(agent, epsilon, games=100):
-    """Mean score over games of their own; greedy without noise, or at random."""
+    """Mean score over games of their own, all played at once; greedy without noise, or at random."""
     agent.settings = dataclasses.replace(agent.settings, eval_epsilon=epsilon)
     dice = torch.Generator().manual_seed(5)
-    env, total = Catch(seed=99), 0.0
-    for _ in range(games):
-        stack = Stack(2)
+    envs, stacks = [Catch(seed) for seed in range(100, 100 + games)], [Stack(2) for _ in range(games)]
+    for env, stack in zip(envs, stacks, strict=True):
         stack.start(env.reset())
-        while True:
-            (action,), _ = agent.act(observations([stack], agent.device), agent.begin(1), explore=False, generator=dice)
-            step = env.step(action)
+    for _ in range(SIDE - 1):  # the ball's way down
+        actions, _ = agent.act(observations(stacks, agent.device), agent.begin(games), explore=False, generator=dice)
+        steps = [env.step(action) for env, action in zip(envs, actions, strict=True)]
+        for stack, step in zip(stacks, steps, strict=True):
             stack.push(step.frame)
-            if step.over:
-                total += step.reward
-                break
-    return total / games
+    assert all(step.over for step in steps)
+    return sum(step.reward for step in steps) / games
 
 
 def train(agent, replay, env, steps, random_steps=200):
