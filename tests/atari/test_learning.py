@@ -8,7 +8,7 @@ import torch
 
 from Atari.env import Stack, Step, observations
 
-SIDE, CELL = 7, 4  # a board of 7 x 7 cells of 4 x 4 pixels
+SIDE, CELL = 5, 4  # a board of 5 x 5 cells of 4 x 4 pixels
 
 
 class Catch:
@@ -53,7 +53,7 @@ def score(agent, epsilon, games=100):
     return sum(step.reward for step in steps) / games
 
 
-def train(agent, replay, env, steps, random_steps=200):
+def train(agent, replay, env, steps, random_steps=600):
     """Act, store, update twice; the metrics of every update."""
     history = []
     for _ in range(steps):
@@ -86,7 +86,7 @@ def test_learns_to_catch(make_agent, attach_mlr, make_replay, mlr):
     torch.set_num_threads(1)  # the network is too small to share out
     agent = make_agent(
         n_actions=3, size=SIDE * CELL, stack=2, layers=((16, 4, 4), (32, 3, 1)), names=("intensity",), batch_size=32, n_step=3,
-        hidden=64, lr=5e-4, v_min=-1.5, v_max=1.5, atoms=21, beta_steps=(200, 1500), seed=3,
+        hidden=64, lr=1e-3, v_min=-1.5, v_max=1.5, atoms=21, beta_steps=(200, 1500), seed=1,
     )  # fmt: skip
     if mlr:
         attach_mlr(agent, window=4, patch=4, block=2, width=32, weight=1.0)
@@ -95,8 +95,8 @@ def test_learns_to_catch(make_agent, attach_mlr, make_replay, mlr):
     assert score(agent, epsilon=0.0) < 0.2
     replay.start(env.reset())
     history = train(agent, replay, env, 700)
-    while (reached := score(agent, epsilon=0.0)) <= 0.8 and replay.added < 1500:
-        history += train(agent, replay, env, 100)
+    while (reached := score(agent, epsilon=0.0)) <= 0.8 and replay.added < 1400:
+        history += train(agent, replay, env, 50)
     assert reached > 0.8
     if mlr:
         first, last = (torch.stack([m["loss/mlr"] for m in part]).mean().item() for part in (history[:3], history[-50:]))
