@@ -12,7 +12,7 @@ import torch
 from Atari import evaluate as evaluation
 from Atari.core.errors import UserError
 from Atari.settings import read_config, run_path
-from Atari.train import make_trainer
+from Atari.train import main, make_trainer
 
 # 120 steps, the last 90 of them with an update; games of at most 60 steps; evaluations at 0, 60 and the end
 SHORT = ("preset=debug", "steps=120", "train.random_steps=30", "env.max_steps=60", "eval.every=60", "checkpoint.every=60")
@@ -221,23 +221,16 @@ class TestCommandLine:
         assert wanted <= set(tags["scalars"])
         assert {"mlr/frames_and_masked", "eval/episode"} <= set(tags["images"])
 
-    def test_a_finished_run_says_so(self, finished, root):
+    def test_a_finished_run_says_so(self, finished, capsys):
         _, _, command = finished
-        done = subprocess.run(command, capture_output=True, text=True, cwd=root)
-        assert done.returncode == 0 and "has finished: score" in done.stdout
+        assert main(command[3:]) == 0 and "has finished: score" in capsys.readouterr().out
 
     def test_evaluate(self, finished, capsys):
         _, run, _ = finished
-        assert evaluation.main([f"run={run}", "episodes=4", "video=true"]) == 0
+        assert evaluation.main([f"run={run}", "episodes=2", "video=true"]) == 0
         said = capsys.readouterr().out
-        assert "4 games" in said and "human-normalised score" in said
+        assert "2 games" in said and "human-normalised score" in said
         with open(run / "eval.csv", newline="") as file:
             found = [r for r in csv.DictReader(file) if r["seed"] == "10001"]
-        assert len(found) == 4 and found[0]["frame"] == "960" and found[0]["human_normalized"]
+        assert len(found) == 2 and found[0]["frame"] == "960" and found[0]["human_normalized"]
         assert list((run / "video").glob("evaluate_*.mp4"))
-
-    def test_the_user_sees_one_line_and_code_2(self, root, tmp_path):
-        command = [sys.executable, "-m", "Atari.train", "game=breakot", f"runs={tmp_path}"]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=root)
-        assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
-        assert "did you mean breakout" in done.stderr and not list(tmp_path.iterdir())

@@ -15,7 +15,7 @@ import torch
 from DMControl import env as environment
 from DMControl import evaluate as evaluation
 from DMControl.settings import read_config
-from DMControl.train import Trainer, make_trainer
+from DMControl.train import Trainer, main, make_trainer
 
 
 @pytest.fixture
@@ -253,11 +253,10 @@ class TestCommandLine:
         picture = events.Images("mlr/frames_and_masked")[-1]
         assert picture.width > picture.height  # a window in two rows
 
-    def test_a_finished_run_says_so(self, finished, root):
+    def test_a_finished_run_says_so(self, finished, capsys):
         _, run, command, _ = finished
         before = {p: p.stat().st_mtime_ns for p in run.glob("*.csv")}
-        done = subprocess.run(command, capture_output=True, text=True, cwd=root)
-        assert done.returncode == 0 and "has finished: return" in done.stdout
+        assert main(command[3:]) == 0 and "has finished: return" in capsys.readouterr().out
         assert before == {p: p.stat().st_mtime_ns for p in run.glob("*.csv")}
 
     def test_evaluate_a_saved_policy(self, finished, root, capsys, monkeypatch):
@@ -277,27 +276,29 @@ class TestCommandLine:
         for own, judged in ((11, 11), (2, 10)):
             run = shutil.copytree(finished[1], tmp_path / str(own))
             config = (run / "config.yaml").read_text()
-            assert "\n  episodes: 2\n" in config
+            assert "\n  episodes: 2\n" in config and "\naction_repeat: 8\n" in config
+            config = config.replace("\naction_repeat: 8\n", "\naction_repeat: 125\n")  # episodes of eight frames
             (run / "config.yaml").write_text(config.replace("\n  episodes: 2\n", f"\n  episodes: {own}\n"))
             assert evaluation.main([f"run={run}"]) == 0
             assert f", {judged} episodes, seed 10001" in capsys.readouterr().out
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-    def test_a_signal_saves_and_the_same_command_goes_on(self, tmp_path, root, number):
-        command = [sys.executable, "-m", "DMControl.train", "preset=debug", f"runs={tmp_path}", "eval.video=false"]
+    def test_a_signal_saves_and_the_same_command_goes_on(self, tmp_path, root, capsys, number):
+        command = [sys.executable, "-m", "DMControl.train", "preset=debug", "action_repeat=20", f"runs={tmp_path}", "eval.video=false"]
         run = tmp_path / "dmcontrol/cartpole_swingup/mlr-debug/seed1"
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=root)
         deadline = time.time() + 60
         while time.time() < deadline and not (run / "train.csv").exists():
             time.sleep(0.1)
-        time.sleep(1.0)
+        time.sleep(0.3)
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
         assert process.returncode == 128 + number, err
         assert "stopped at" in out
         assert list((run / "checkpoint").glob("step_*"))
-        done = subprocess.run(command, capture_output=True, text=True, cwd=root)
-        assert done.returncode == 0 and "resumed at" in done.stdout and "finished at 2,000" in done.stdout
+        assert main(command[3:]) == 0
+        said = capsys.readouterr().out
+        assert "resumed at" in said and "finished at 2,000" in said
 
 
 @pytest.mark.parametrize(
