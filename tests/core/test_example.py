@@ -21,7 +21,8 @@ def test_the_method_of_the_readme_trains(root, tmp_path):
     table = tmp_path / "DMControl/methods/__init__.py"
     text = table.read_text().replace("import baseline,", "import baseline, reward,")
     table.write_text(re.sub(r"(METHODS.*?\n)(\})", lambda m: m[1] + row + m[2], text, count=1, flags=re.DOTALL))
-    command = [sys.executable, "-m", "DMControl.train", "method=reward", "preset=debug", "eval.video=false"]
+    short = ("action_repeat=40", "train.random_steps=10", "eval.episodes=1", "eval.video=false")
+    command = [sys.executable, "-m", "DMControl.train", "method=reward", "preset=debug", *short]
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -52,7 +52,11 @@ def build_in_atari(config, agent):
     agent.attach(reward_prediction(AtariObjective, agent.handles, lambda obs: obs.whole()))
 
 
-TREES = {"dmcontrol": (DMControl, build_in_dmcontrol, "env_steps=1400"), "atari": (Atari, build_in_atari, "steps=200")}
+SHORT = {  # two episodes and more, most of their steps with an update
+    "dmcontrol": ("action_repeat=40", "env_steps=2400", "train.random_steps=10", "eval.every=2400", "eval.episodes=1"),
+    "atari": ("steps=100", "train.random_steps=30", "env.max_steps=40", "eval.final_episodes=1"),
+}
+TREES = {"dmcontrol": (DMControl, build_in_dmcontrol, SHORT["dmcontrol"]), "atari": (Atari, build_in_atari, SHORT["atari"])}
 
 
 def columns(run):
@@ -70,13 +74,14 @@ def trainer_of(tree, tmp_path, monkeypatch, build, *arguments):
 @pytest.mark.parametrize("name", TREES)
 def test_a_minimal_objective_trains(name, tmp_path, monkeypatch):
     tree, build, length = TREES[name]
-    run = trainer_of(tree, tmp_path, monkeypatch, build, length)
+    run = trainer_of(tree, tmp_path, monkeypatch, build, *length)
     before = [p.clone() for p in run.agent.objective.head.parameters()]
     assert run.train() == 0
     assert all(not torch.equal(a, b) for a, b in zip(before, run.agent.objective.head.parameters(), strict=True))
     with open(run.folder.path / "train.csv") as file:
         header = file.readline().strip().split(",")
     assert len(header) == len(set(header))
+    assert len(columns(run)) >= 2
     assert all(float(row["loss/reward"]) >= 0 and float(row["grad/objective"]) > 0 for row in columns(run)[1:])
     if name == "atari":
         head, encoder = run.agent.objective.head.weight, next(run.agent.network.encoder.parameters())
@@ -93,7 +98,7 @@ def test_an_objective_hears_the_agent_step_of_each_update(name, tmp_path, monkey
         build(config, agent)
         agent.objective.at_step = heard.append
 
-    run = trainer_of(tree, tmp_path, monkeypatch, listening, length)
+    run = trainer_of(tree, tmp_path, monkeypatch, listening, *length)
     heard.clear()  # its memory was measured by an update
     run.train()
     assert len(heard) == run.agent.updates and heard == sorted(heard)
@@ -117,7 +122,7 @@ def test_what_an_agent_does_not_heed_is_refused(name, wish, says, tmp_path, monk
         build(config, agent)
 
     with pytest.raises(ValueError, match=says):
-        trainer_of(tree, tmp_path, monkeypatch, wishful, length)
+        trainer_of(tree, tmp_path, monkeypatch, wishful, *length)
 
 
 @pytest.mark.parametrize("name", TREES)
@@ -128,7 +133,7 @@ def test_a_metric_without_a_column_is_an_error(name, tmp_path, monkeypatch):
         build(config, agent)
         type(agent.objective).columns = ()
 
-    run = trainer_of(tree, tmp_path, monkeypatch, forgetful, length)
+    run = trainer_of(tree, tmp_path, monkeypatch, forgetful, *length)
     with pytest.raises(ValueError, match="loss/reward: a metric needs a column"):
         run.train()
 

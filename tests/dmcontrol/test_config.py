@@ -3,19 +3,20 @@
 import os
 import re
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from DMControl import settings
-from DMControl.core.errors import UserError
+from DMControl.core.errors import UserError, run_main
 from DMControl.core.run.config import differences, flatten, plain
 from DMControl.core.run.folder import RunFolder
 from DMControl.core.run.paths import safe_folder
 from DMControl.settings import read_config
+from DMControl.train import main
 
 PER_TASK = {  # action repeat, lr, cube depth, tau
     "finger_spin": (2, 1e-3, 8, 0.05),
@@ -165,12 +166,6 @@ def test_a_mistake_in_a_yaml_file_is_named(tmp_path, monkeypatch):
         read_config(["preset=mine"])
 
 
-def run(*arguments: str, env=None) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "DMControl.train", *arguments], capture_output=True, text=True, env=env, cwd=settings.CONFIGS.parents[1]
-    )
-
-
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -191,14 +186,15 @@ def run(*arguments: str, env=None) -> subprocess.CompletedProcess:
         (["preset=debug", "action_repeat=250", "env_steps=20000"], "a window of 4 does not fit: lower mlr.window or action_repeat"),
     ],
 )
-def test_the_user_sees_one_line_and_code_2(arguments, says, tmp_path):
-    import torch
-
+def test_the_user_sees_one_line_and_code_2(arguments, says, tmp_path, monkeypatch, capsys):
     if "device=cuda" in arguments and torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    done = run(*arguments, f"runs={tmp_path}")
-    assert done.returncode == 2 and says in done.stderr
-    assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: ")
+    monkeypatch.setattr(sys, "argv", ["train", *arguments, f"runs={tmp_path}"])
+    with pytest.raises(SystemExit) as ending:
+        run_main(main)
+    said = capsys.readouterr().err
+    assert ending.value.code == 2 and says in said
+    assert said.count("\n") == 1 and said.startswith("error: ")
     assert not list(tmp_path.iterdir())  # and nothing was written
 
 

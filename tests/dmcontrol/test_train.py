@@ -15,7 +15,7 @@ import torch
 from DMControl import env as environment
 from DMControl import evaluate as evaluation
 from DMControl.settings import read_config
-from DMControl.train import Trainer, make_trainer
+from DMControl.train import Trainer, main, make_trainer
 
 
 @pytest.fixture
@@ -31,11 +31,13 @@ def drawn_frames(monkeypatch):
     monkeypatch.setattr(environment.Env, "render", render)
 
 
+# 80 agent steps, the last 50 of them with an update; episodes of 50 steps; evaluations at 0, 50 and 80
+SHORT = ("preset=debug", "action_repeat=20", "env_steps=1600", "train.random_steps=30", "eval.video=false", "eval.episodes=1")
+OWN = {"sac_ae": ("train.catch_up=4",)}  # of which three count no phase: the count is kept
+
+
 def train(tmp_path, *arguments: str, stop_at: int | None = None, method: str = "mlr") -> Trainer:
-    config = read_config(
-        ["preset=debug", f"method={method}", f"runs={tmp_path}", "eval.video=false", "env_steps=1200", "eval.episodes=1", *arguments]
-    )
-    trainer = make_trainer(config, "test")
+    trainer = make_trainer(read_config([*SHORT, f"method={method}", f"runs={tmp_path}", *arguments]), "test")
     if stop_at is not None:
         choose = trainer.choose
 
@@ -62,9 +64,22 @@ def parameters(trainer: Trainer) -> torch.Tensor:
     return torch.cat([p.detach().reshape(-1) for m in modules for p in m.parameters()])
 
 
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    """whole_run(method) is a run that was not stopped: trained once, then only read."""
+    made = {}
+
+    def whole(method: str = "mlr") -> Trainer:
+        if method not in made:
+            made[method] = train(tmp_path_factory.mktemp("whole"), *OWN.get(method, ()), method=method)
+        return made[method]
+
+    return whole
+
+
 @pytest.mark.parametrize("method", ["mlr", "baseline"])
-def test_same_seed_same_curve(tmp_path, drawn_frames, method):
-    one, two = (train(tmp_path / str(i), method=method) for i in range(2))
+def test_same_seed_same_curve(tmp_path, drawn_frames, whole_run, method):
+    one, two = whole_run(method), train(tmp_path / "two", method=method)
     other = train(tmp_path / "other", "seed=2", method=method)
     assert rows(one, "train.csv") == rows(two, "train.csv") and rows(one, "eval.csv") == rows(two, "eval.csv")
     assert torch.equal(parameters(one), parameters(two))
@@ -73,19 +88,14 @@ def test_same_seed_same_curve(tmp_path, drawn_frames, method):
 
 
 @pytest.mark.parametrize(
-    ("method", "stop_at", "settings"),
-    [
-        *(("mlr", stop_at, []) for stop_at in (30, 77, 124)),
-        *((method, 77, []) for method in ("playvirtual", "curl", "drq")),
-        ("sac_ae", 77, ["train.catch_up=4"]),  # of which three count no phase: the count is kept
-    ],
+    ("method", "stop_at"), [*(("mlr", stop_at) for stop_at in (20, 40, 49)), *((m, 40) for m in ("playvirtual", "curl", "drq", "sac_ae"))]
 )
-def test_a_stop_changes_nothing(tmp_path, drawn_frames, method, stop_at, settings):
+def test_a_stop_changes_nothing(tmp_path, drawn_frames, whole_run, method, stop_at):
     """N steps, a stop, M more: parameters, moments, replay, random streams and rows are those of N + M steps."""
-    whole = train(tmp_path / "whole", *settings, method=method)
-    first = train(tmp_path / "parts", *settings, stop_at=stop_at, method=method)
+    whole = whole_run(method)
+    first = train(tmp_path, *OWN.get(method, ()), stop_at=stop_at, method=method)
     assert first.code == 128 + signal.SIGTERM and first.step == stop_at + 1
-    second = train(tmp_path / "parts", *settings, method=method)
+    second = train(tmp_path, *OWN.get(method, ()), method=method)
     assert second.code == 0 and second.step == whole.step
     assert torch.equal(parameters(whole), parameters(second))
     for name, optimizer in whole.agent._optimizers().items():
@@ -102,7 +112,7 @@ def test_a_stop_changes_nothing(tmp_path, drawn_frames, method, stop_at, setting
 @pytest.mark.parametrize("method", ["mlr", "baseline"])
 def test_a_stop_on_a_gpu_changes_no_more_than_rounding(tmp_path, drawn_frames, method):
     """Fourteen updates of fp32, a stop, and ten more: recorded before the stop, and recorded anew after it."""
-    settings = ("device=cuda", "precision=fp32", "train.random_steps=126")
+    settings = ("device=cuda", "precision=fp32", "action_repeat=8", "env_steps=1200", "train.random_steps=126")
     whole = train(tmp_path / "whole", *settings, method=method)
     first = train(tmp_path / "parts", *settings, method=method, stop_at=139)
     second = train(tmp_path / "parts", *settings, method=method)
@@ -114,35 +124,35 @@ def test_a_stop_on_a_gpu_changes_no_more_than_rounding(tmp_path, drawn_frames, m
     assert [r["env_step"] for r in rows(whole, "train.csv")] == [r["env_step"] for r in rows(second, "train.csv")]
 
 
-def test_a_stop_during_an_evaluation_leaves_no_trace(tmp_path, drawn_frames):
-    whole = train(tmp_path / "whole")
-    config = read_config(["preset=debug", f"runs={tmp_path / 'parts'}", "eval.video=false", "env_steps=1200", "eval.episodes=1"])
-    first = make_trainer(config, "test")
+def test_a_stop_during_an_evaluation_leaves_no_trace(tmp_path, drawn_frames, whole_run):
+    whole = whole_run()
+    first = make_trainer(read_config([*SHORT, f"runs={tmp_path}"]), "test")
     real, count = first.judges[first.world].step, []
 
     def step(action):
         count.append(1)
-        if len(count) == 125 + 60:  # in the middle of the second evaluation
+        if len(count) == 50 + 25:  # in the middle of the second evaluation
             first.stop.signal = signal.SIGINT
         return real(action)
 
     first.judges[first.world].step = step
     assert first.train() == 130
     first.folder.lock.close()
-    second = train(tmp_path / "parts")
+    second = train(tmp_path)
     assert rows(whole, "eval.csv") == rows(second, "eval.csv") and torch.equal(parameters(whole), parameters(second))
 
 
-def test_evaluation_leaves_training_alone(tmp_path, drawn_frames):
+def test_evaluation_leaves_training_alone(tmp_path, drawn_frames, whole_run):
     """More evaluations, the same training."""
-    few, many = train(tmp_path / "few", "eval.every=2000"), train(tmp_path / "many", "eval.every=400", "eval.episodes=2")
+    few, many = whole_run(), train(tmp_path, "eval.every=400", "eval.episodes=2")
+    assert len(rows(few, "eval.csv")) == 3 and len(rows(many, "eval.csv")) == 2 * 5
     assert torch.equal(parameters(few), parameters(many)) and rows(few, "train.csv") == rows(many, "train.csv")
 
 
 @pytest.mark.parametrize("method", ["mlr", "playvirtual", "curl", "drq", "sac_ae"])
 def test_every_key_is_read(tmp_path, drawn_frames, method):
     """No dead switches."""
-    config = read_config(["preset=debug", f"method={method}", f"runs={tmp_path}", "env_steps=1200"])
+    config = read_config([*SHORT, f"method={method}", f"runs={tmp_path}", "env_steps=800", "eval.video=true"])
     trainer = make_trainer(config, "test")
     trainer.train()
     trainer.folder.lock.close()
@@ -153,10 +163,10 @@ def test_every_key_is_read(tmp_path, drawn_frames, method):
     ("method", "scalars", "picture"),
     [("curl", ["curl/accuracy"], None), ("sac_ae", ["sac_ae/pixel_error"], "sac_ae/frames_and_reconstructions")],
 )
-def test_what_a_method_adds_is_seen_in_tensorboard(tmp_path, drawn_frames, method, scalars, picture):
+def test_what_a_method_adds_is_seen_in_tensorboard(drawn_frames, whole_run, method, scalars, picture):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    trainer = train(tmp_path, method=method)
+    trainer = whole_run(method)
     assert [name in trainer.logger.charts()["diagnostics"] for name in scalars] == [True]
     events = EventAccumulator(str(trainer.folder.path), size_guidance={"images": 0, "scalars": 0})
     events.Reload()
@@ -177,21 +187,21 @@ VARIANTS = [
     ["augment.order=[crop,affine,blur]"],
     ["augment.order=[resized_crop,intensity]"],
     ["quirks.fc_reinit=false", "quirks.one_mask_per_batch=false", "quirks.mask_ratio_per_block=false", "quirks.no_final_norm=false"],
-    ["task=walker_walk", "action_repeat=8"],
+    ["task=walker_walk"],
     ["chunk=7", "quirks.resampled_crop=true"],
 ]
 
 
 @pytest.mark.parametrize("changes", VARIANTS, ids=lambda v: v[0])
 def test_every_choice_trains(tmp_path, drawn_frames, changes):
-    trainer = train(tmp_path, "env_steps=600", "eval.episodes=1", *changes)
+    trainer = train(tmp_path, "env_steps=800", *changes)
     assert trainer.code == 0 and torch.isfinite(parameters(trainer)).all()
     last = rows(trainer, "eval.csv")[-1]
     assert int(last["env_step"]) == trainer.at and trainer.agent.updates > 0
 
 
 def test_chunks_change_nothing_but_rounding(tmp_path, drawn_frames):
-    few = ("env_steps=600", "train.random_steps=69", "precision=fp32")  # six updates: what rounding changes grows with each
+    few = ("env_steps=600", "train.random_steps=24", "precision=fp32")  # six updates: what rounding changes grows with each
     one, two = (train(tmp_path / chunk[-1], *few, chunk) for chunk in ("chunk=0", "chunk=4"))
     assert one.agent.updates == 6 and two.agent.chunk == 4 < one.agent.chunk
     torch.testing.assert_close(parameters(one), parameters(two), rtol=1e-2, atol=5e-3)
@@ -243,11 +253,10 @@ class TestCommandLine:
         picture = events.Images("mlr/frames_and_masked")[-1]
         assert picture.width > picture.height  # a window in two rows
 
-    def test_a_finished_run_says_so(self, finished, root):
+    def test_a_finished_run_says_so(self, finished, capsys):
         _, run, command, _ = finished
         before = {p: p.stat().st_mtime_ns for p in run.glob("*.csv")}
-        done = subprocess.run(command, capture_output=True, text=True, cwd=root)
-        assert done.returncode == 0 and "has finished: return" in done.stdout
+        assert main(command[3:]) == 0 and "has finished: return" in capsys.readouterr().out
         assert before == {p: p.stat().st_mtime_ns for p in run.glob("*.csv")}
 
     def test_evaluate_a_saved_policy(self, finished, root, capsys, monkeypatch):
@@ -267,27 +276,29 @@ class TestCommandLine:
         for own, judged in ((11, 11), (2, 10)):
             run = shutil.copytree(finished[1], tmp_path / str(own))
             config = (run / "config.yaml").read_text()
-            assert "\n  episodes: 2\n" in config
+            assert "\n  episodes: 2\n" in config and "\naction_repeat: 8\n" in config
+            config = config.replace("\naction_repeat: 8\n", "\naction_repeat: 125\n")  # episodes of eight frames
             (run / "config.yaml").write_text(config.replace("\n  episodes: 2\n", f"\n  episodes: {own}\n"))
             assert evaluation.main([f"run={run}"]) == 0
             assert f", {judged} episodes, seed 10001" in capsys.readouterr().out
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-    def test_a_signal_saves_and_the_same_command_goes_on(self, tmp_path, root, number):
-        command = [sys.executable, "-m", "DMControl.train", "preset=debug", f"runs={tmp_path}", "eval.video=false"]
+    def test_a_signal_saves_and_the_same_command_goes_on(self, tmp_path, root, capsys, number):
+        command = [sys.executable, "-m", "DMControl.train", "preset=debug", "action_repeat=20", f"runs={tmp_path}", "eval.video=false"]
         run = tmp_path / "dmcontrol/cartpole_swingup/mlr-debug/seed1"
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=root)
         deadline = time.time() + 60
         while time.time() < deadline and not (run / "train.csv").exists():
             time.sleep(0.1)
-        time.sleep(1.0)
+        time.sleep(0.3)
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
         assert process.returncode == 128 + number, err
         assert "stopped at" in out
         assert list((run / "checkpoint").glob("step_*"))
-        done = subprocess.run(command, capture_output=True, text=True, cwd=root)
-        assert done.returncode == 0 and "resumed at" in done.stdout and "finished at 2,000" in done.stdout
+        assert main(command[3:]) == 0
+        said = capsys.readouterr().out
+        assert "resumed at" in said and "finished at 2,000" in said
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,6 @@ def day(tmp_path_factory):
     runs = tmp_path_factory.mktemp("day") / "runs"
     shared = ("--preset", "debug", "--jobs-per-gpu", "2", "--gpus", "none", "--runs", str(runs))
     atari = run_command(root, "scripts/run_atari.sh", "pong nosuchgame", "--seeds", "1", *shared)
-    small = ("env_steps=1200", "eval.every=600", "eval.episodes=1", "checkpoint.every=600")
+    small = ("env_steps=1200", "eval.every=600", "eval.episodes=1", "checkpoint.every=600", "action_repeat=20", "train.random_steps=20")
     dmcontrol = run_command(root, "scripts/run_dmcontrol.sh", "cartpole_swingup", "--method", "mlr", *shared, *small)
     return runs, atari, dmcontrol

@@ -144,26 +144,27 @@ MINE = ("--gpus", "none", "--results", "mine")
 
 def test_what_fails_keeps_nothing_from_going_on(checkout):
     """Its last evaluation counts; the same line finishes it; runs of the same names in another folder are refused."""
-    done = checkout("ablations", *MINE, FAILS="cartpole_swingup-mlr-ratio0.1-2")
+    done = checkout("small", *MINE, FAILS="cartpole_swingup-mlr--2")
     assert done.returncode == 1 and "FAILED scripts/run_dmcontrol.sh cartpole_swingup" in done.stdout, done.stderr
     assert len(lines(checkout.path / "begun")) == 12
     rows = read(checkout.path / "mine", DMCONTROL)
     assert len(rows) == 12
     (cut,) = [r for r in rows if r["finished"] == "no"]
-    assert (cut["name"], cut["seed"], cut["env_step"], cut["planned"]) == ("ratio0.1", "2", "50000", "100000")
+    assert (cut["task"], cut["method"], cut["seed"]) == ("cartpole_swingup", "mlr", "2")
+    assert (cut["env_step"], cut["planned"]) == ("50000", "100000")
     called = lines(checkout.path / "called")
     assert called[0].startswith("readout.sh ") and called[1] == "report.sh --results mine --figs mine/figs"
 
-    elsewhere = checkout("ablations", *MINE, "--runs", "others")
+    elsewhere = checkout("small", *MINE, "--runs", "others")
     assert elsewhere.returncode == 2 and "mine holds 12 of these runs from somewhere else" in elsewhere.stderr
     assert "--results" in elsewhere.stderr and elsewhere.stderr.count("\n") == 1 and len(lines(checkout.path / "begun")) == 12
 
-    again = checkout("ablations", *MINE)
+    again = checkout("small", *MINE)
     assert again.returncode == 0 and "FAILED" not in again.stdout, again.stderr
-    assert lines(checkout.path / "begun")[12:] == ["cartpole_swingup-mlr-ratio0.1-2"]
+    assert lines(checkout.path / "begun")[12:] == ["cartpole_swingup-mlr--2"]
     assert {r["finished"] for r in read(checkout.path / "mine", DMCONTROL)} == {"yes"}
-    (checkout.path / "runs/dmcontrol/cartpole_swingup/mlr-small/spatial-seed1/result.json").unlink()  # another run, under way
-    assert "mine holds 1 of these runs from somewhere else" in checkout("ablations", *MINE).stderr
+    (checkout.path / "runs/dmcontrol/cartpole_swingup/mlr-small/seed1/result.json").unlink()  # another run, under way
+    assert "mine holds 1 of these runs from somewhere else" in checkout("small", *MINE).stderr
 
 
 def test_a_signal_saves_collects_and_ends(checkout):

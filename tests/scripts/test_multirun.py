@@ -1,4 +1,4 @@
-"""--multirun: four runs as jobs, one of them preempted, one killed; both go on."""
+"""--multirun: two runs as jobs, one of them preempted, one killed; both go on."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 QUICK = ("eval.every=1000", "eval.episodes=1", "eval.final_episodes=1", "checkpoint.every=40")
-LAUNCH = ("-m", "Atari.train", "--multirun", "preset=debug", "game=pong,alien", "seed=1,2", "steps=400", "eval.video=false")
+LAUNCH = ("-m", "Atari.train", "--multirun", "preset=debug", "game=pong", "seed=1,2", "steps=400", "eval.video=false")
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
@@ -30,27 +30,25 @@ def worker(folder) -> psutil.Process:
 def test_jobs_are_requeued_and_resume(root, tmp_path):
     command = [sys.executable, *LAUNCH, f"runs={tmp_path}", "hydra/launcher=submitit_local", *QUICK]
     first = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT)
-    folders = {(g, s): tmp_path / f"atari/{g}/mlr-debug/seed{s}" for g in ("pong", "alien") for s in (1, 2)}
-    preempted, killed = folders["pong", 1], folders["alien", 2]
+    preempted, killed = (tmp_path / f"atari/pong/mlr-debug/seed{seed}" for seed in (1, 2))
     for folder, number in ((preempted, signal.SIGUSR2), (killed, signal.SIGKILL)):
         deadline = time.time() + 90
         while not list(folder.glob("checkpoint/step_*/manifest.json")) and time.time() < deadline:
             time.sleep(0.05)
         worker(folder).send_signal(number)
     said, _ = first.communicate(timeout=200)
-    finished = {key for key, folder in folders.items() if (folder / "result.json").exists()}
-    assert finished == set(folders) - {("alien", 2)}, said
+    assert (preempted / "result.json").exists() and not (killed / "result.json").exists(), said
     assert first.returncode != 0  # one was killed, and the user is told
     begun = json.loads((preempted / "origin.json").read_text())
     assert len(begun) == 2 and begun[1]["step"] > 0  # saved when it was asked to make room, and went on from there by itself
     logs = "".join(f.read_text() for f in tmp_path.glob("multirun/*/*/.submitit/*/*.out"))
     assert "SIGUSR2: saving, then stopping" in logs and "Requeued job" in logs and f"run: {preempted} (resumed at" in logs
 
-    command = [a for a in command if "launcher" not in a and "game=" not in a]  # in this process: the killed one, beside a finished one
-    again = subprocess.run([*command, "game=alien"], cwd=root, capture_output=True, text=True, env=ENVIRONMENT, timeout=200)
+    command = [a for a in command if "launcher" not in a]  # in one process: the killed one, beside a finished one
+    again = subprocess.run(command, cwd=root, capture_output=True, text=True, env=ENVIRONMENT, timeout=200)
     assert again.returncode == 0, again.stderr
-    assert f"{folders['alien', 1]} has finished" in again.stdout and f"run: {killed} (resumed at" in again.stdout
-    for folder in folders.values():
+    assert f"{preempted} has finished" in again.stdout and f"run: {killed} (resumed at" in again.stdout
+    for folder in (preempted, killed):
         assert json.loads((folder / "result.json").read_text())["frames"] == 1600
 
 
@@ -62,7 +60,7 @@ def test_slurm_gets_the_values_of_the_yaml(root, tmp_path):
         (tmp_path / name).chmod(0o755)
     environment = ENVIRONMENT | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "RECORD": str(tmp_path)}
     chosen = ["hydra/launcher=submitit_slurm", "hydra.launcher.partition=gpu", "hydra.launcher.timeout_min=90", f"runs={tmp_path / 'runs'}"]
-    command = [sys.executable, *LAUNCH[:4], "seed=1,2", *chosen]
+    command = [sys.executable, *LAUNCH[:4], "game=pong,alien", "seed=1,2", *chosen]
     launch = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
     deadline = time.time() + 60
     while not (tmp_path / "handed").exists() and launch.poll() is None and time.time() < deadline:
@@ -70,7 +68,7 @@ def test_slurm_gets_the_values_of_the_yaml(root, tmp_path):
     launch.terminate()  # it would ask for the jobs' state for a while
     assert (tmp_path / "handed").exists(), launch.communicate()[0]
     script = (tmp_path / "script").read_text()
-    for line in ("--array=0-1%2", "--gpus-per-node=1", "--cpus-per-task=8", "--signal=USR2@180", "--partition=gpu", "--time=90"):
+    for line in ("--array=0-3%4", "--gpus-per-node=1", "--cpus-per-task=8", "--signal=USR2@180", "--partition=gpu", "--time=90"):
         assert f"#SBATCH {line}\n" in script, line
 
 
