@@ -1,9 +1,10 @@
-"""The methods by name. Each `build` adds its method to the SAC of agents/sac.py."""
+"""The methods by name. Each `build` adds its method to the SAC of agents/sac.py; the others are agents of their own."""
 
 from collections.abc import Callable
 
 import torch
 
+from ..agents.dreamer import Dreamer
 from ..agents.sac import SAC
 from ..core import machine
 from ..core.errors import UserError, nearest
@@ -41,6 +42,7 @@ METHODS: dict[str, Maker] = {
     "soda": on_sac(soda.build),
     "sgqn": on_sac(sgqn.build),
     "madi": on_sac(madi.build),
+    "dreamer": Dreamer,
 }
 
 

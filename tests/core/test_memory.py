@@ -33,8 +33,10 @@ SIZES = {
         *("preset=debug", "encoder.filters=16", "sac.batch_size=64", "sac.hidden=256"),
         *("soda.batch_size=64", "mlr.batch_size=16", "spr.batch_size=64"),
     ],
+    "world models": ["preset=debug", "dreamer.batch_size=8", "dreamer.length=10", "dreamer.filters=8"],
     "atari": ["preset=debug", "encoder.filters=[16,32]", "rainbow.batch_size=64", "rainbow.hidden=16", "mlr.decoder.width=64"],
 }
+WORLD_MODELS = ("dreamer",)
 CASES = [
     *(("dmcontrol", method) for method in sorted(DMControl.methods.METHODS)),
     ("dmcontrol", "mlr", "mlr.target=pixels", "mlr.hidden=30", "quirks.one_mask_per_batch=false"),
@@ -50,6 +52,9 @@ CASES = [
 
 
 def make(tree: str, method: str, *settings: str):
+    if method in WORLD_MODELS:
+        used = [s for s in SIZES["world models"] if s.startswith(("preset=", f"{method}."))]
+        return TREES[tree].settings.read_config([f"method={method}", *used, *settings])
     own = "spr" if method == "playvirtual" else method.split("_")[0]  # the block of its own sizes
     used = [s for s in SIZES[tree] if not s.startswith(("soda.", "mlr.", "spr.")) or s.startswith(f"{own}.")]
     return TREES[tree].settings.read_config([f"method={method}", *used, *settings])

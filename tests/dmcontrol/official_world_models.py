@@ -6,6 +6,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from DMControl.agents.rssm import RSSM, Decoder, ResetBeforeGRU, make_encoder
+from DMControl.core.method.frames import Frames
+from DMControl.methods import make_agent
+from DMControl.replay import Chunk
+from DMControl.settings import read_config
 
 
 def time_first(array):
@@ -69,3 +73,27 @@ def rssm_of_planet(weights, embed):
     load_linear(rssm.posterior_hidden, weights, "posterior.hidden")
     load_linear(rssm.posterior_out, weights, "posterior.mean", "posterior.std")
     return rssm
+
+
+def dreamer_of(g, *settings):
+    """A Dreamer of the arrays' sizes, with their weights."""
+    w = below(g, "w/")
+    (batch, length, actions), (horizon, stoch) = g["action"].shape, g["noise/imag_state"].shape
+    sizes = {"batch_size": batch, "length": length, "horizon": horizon, "stoch": stoch, "filters": w["encoder.1.weight"].shape[0]}
+    sizes |= {"deter": w["rssm.img1.weight"].shape[0], "hidden": w["actor.0.weight"].shape[0]}
+    agent = make_agent(read_config(["method=dreamer", *(f"dreamer.{k}={v}" for k, v in sizes.items()), *settings]), actions, fp32())
+    parts = {"encoder": encoder_of, "decoder": decoder_of, "rssm": lambda weights: rssm_of_dreamer(weights, g["embed"].shape[-1])}
+    for name, make in parts.items():
+        agent.modules[name].load_state_dict(make(below(w, f"{name}.")).state_dict())
+    for name in ("reward", "value", "actor"):
+        load_mlp(agent.modules[name], below(w, f"{name}."))
+    return agent
+
+
+def chunk_of(g):
+    return Chunk(Frames.of_images(images(g["image"])), time_first(g["action"]), time_first(g["reward"]))
+
+
+def gradients(modules, names):
+    """{official name: our gradient}. names: official name of a parameter -> (module, path of the parameter)."""
+    return {name: dict(modules[module].named_parameters())[path].grad for name, (module, path) in names.items()}
