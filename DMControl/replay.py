@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .core.errors import UserError
 from .core.method.frames import Frames, stack_index
@@ -42,6 +43,21 @@ class Chunk:
     obs: Frames  # T * B: observation t of run b has the number t * B + b
     action: Tensor  # (T, B, A)
     reward: Tensor  # (T, B)
+
+
+@dataclass(frozen=True)
+class History:
+    """B runs of T observations, of which the last but one may be any. Time comes first.
+
+    A run may begin in the episode before. The observation that ended that one is left out.
+    """
+
+    obs: Frames  # T * B: observation t of run b has the number t * B + b
+    action: Tensor  # (T, B, A), of the step that leaves the observation; 0 for the last observation
+    reward: Tensor  # (T, B), of that step
+    not_done: Tensor  # (T, B)
+    first: Tensor  # (T, B) bool: an episode begins
+    last: Tensor  # (T, B) bool: that step ended an episode, and so does not lead to the next observation of the run
 
 
 class Replay:
@@ -143,6 +159,20 @@ class Replay:
         led = (self.age[j] > 0).float()  # an action led to it
         obs = self._stacks(self.frame[j].flatten(), self.age[j].flatten())
         return Chunk(obs, self.action[before] * led[..., None], self.reward[before][..., 0] * led)
+
+    def sample_histories(self, n: int, length: int, generator: torch.Generator | None = None) -> History:
+        """n transitions, uniformly, each with the `length` - 1 transitions before it: runs of `length` + 1 observations."""
+        self._require(length)
+        j = self._draw(n, length - 1, generator or self.generator) + torch.arange(length, device=self.device)[:, None]  # (length, n)
+        j = j % self.capacity
+        frame, age = self.frame[j], self.age[j]
+        frame, age = torch.cat([frame, frame[-1:] + 1]), torch.cat([age, age[-1:] + 1])
+        obs = self._stacks(frame.flatten(), age.flatten())
+        action, reward, not_done, last = (F.pad(v, (0, 0) * (v.dim() - 1) + (0, 1)) for v in (
+            self.action[j], self.reward[j][..., 0], self.not_done[j][..., 0], self.ends[j],
+        ))  # fmt: skip
+        last[-2] = False
+        return History(obs, action, reward, not_done, age == 0, last)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything except the frames, which `save_frames` writes."""

@@ -40,6 +40,13 @@ RANGES = {
     "dreamer.batch_size": (1, None), "dreamer.length": (2, 1000), "dreamer.filters": (1, 4096), "dreamer.stoch": (1, None),
     "dreamer.deter": (1, None), "dreamer.hidden": (1, None), "dreamer.model_lr": (0, 1), "dreamer.actor_lr": (0, 1),
     "dreamer.value_lr": (0, 1), "dreamer.clip": (1e-8, None), "dreamer.free_nats": (0, None), "dreamer.horizon": (2, 1000),
+    "planet.batch_size": (1, None), "planet.length": (2, 1000), "planet.filters": (1, 4096), "planet.stoch": (1, None),
+    "planet.deter": (1, None), "planet.hidden": (1, None), "planet.model_lr": (0, 1), "planet.clip": (1e-8, None),
+    "planet.free_nats": (0, None), "planet.reward_scale": (0, None), "planet.horizon": (1, 1000), "planet.iterations": (1, 1000),
+    "planet.candidates": (1, None), "planet.elites": (1, None), "planet.exploration": (0, 10),
+    "slac.batch_size": (1, None), "slac.model_batch": (1, None), "slac.length": (2, 1000), "slac.filters": (1, 4096),
+    "slac.z1": (1, None), "slac.z2": (1, None), "slac.hidden": (1, None), "slac.model_lr": (0, 1), "slac.lr": (0, 1),
+    "slac.tau": (0, 1), "slac.discount": (0, 1), "slac.init_temperature": (1e-8, None),
     "dreamer.discount": (0, 1), "dreamer.return_lambda": (0, 1), "dreamer.exploration": (0, 10),
 }  # fmt: skip
 CHOICES = {
@@ -58,7 +65,12 @@ CONDITIONAL = [  # keys that have an effect only if another key has one of these
     ("quirks.half_spr_lr", "spr.variant", ("A", "C")), ("spr.clip", "spr.variant", ("A", "C")),
     ("spr.encoder_lr", "spr.variant", ("A", "B")), ("spr.encoder_lr", "quirks.two_adams", (True,)),
 ]  # fmt: skip
-WINDOWS = {"mlr.window": 0, "spr.steps": 1, "dreamer.length": 0}  # keys that set the length of windows: it is the value plus this number
+WINDOWS = {
+    "mlr.window": 0,
+    "spr.steps": 1,
+    "dreamer.length": 0,
+    "planet.length": 0,
+}  # keys that set the length of windows: it is the value plus this number
 MOVED = {f"sac.{key}": f"train.{key}" for key in ("random_steps", "updates_per_step", "catch_up")}
 MOVED |= {f"strong.{old}": f"strong_augmentation.{new}" for old, new in (("augment", "kind"), ("alpha", "alpha"), ("images", "images"))}
 ALIASES = {"augment": "strong_augmentation.kind"}  # arguments of the published code
@@ -90,6 +102,9 @@ def read_config(arguments: list[str]) -> Config:
     _check_random_steps(config, flat)
     if "sac" in config:
         _check_sac(config)
+    for large, small in (("planet.candidates", "planet.elites"), ("slac.batch_size", "slac.model_batch")):
+        if large in flat and flat[large] < flat[small]:
+            raise UserError(f"{large}={flat[large]} must be at least {small}={flat[small]}")
     return config
 
 

@@ -91,8 +91,7 @@ class Trainer(Base):
         self.episode_return += result.reward
 
     def counts(self) -> tuple[int, int]:
-        train = self.config.train
-        unit = train.unit if "unit" in train else "step"
+        unit = unit_of(self.config.train)
         if unit == "episode":
             return self.episode, self.episode + self.env.over
         return (self.at - self.repeat, self.at) if unit == "env_step" else super().counts()
@@ -150,6 +149,11 @@ class Trainer(Base):
         self.write_result(chosen | {"world": label(self.world, self.config.data), "env_steps": self.at}, {})
 
 
+def unit_of(train: Config) -> str:
+    """What train.random_steps and train.update_every count."""
+    return train.unit if "unit" in train else "step"
+
+
 def make_trainer(config: Config, command: str) -> Trainer:
     """Build environment, agent, replay and logger, and hand them to a Trainer."""
     precision = machine.prepare(config.device, config.precision, config.threads)
@@ -164,6 +168,10 @@ def make_trainer(config: Config, command: str) -> Trainer:
             f"an episode of {config.task} has {env.episode_length} steps with action_repeat={config.action_repeat}: "
             f"a window of {agent.window} does not fit: lower {' or '.join([*window_keys(config), 'action_repeat'])}"
         )
+    if unit_of(config.train) == "episode":
+        random = config.train.random_steps * env.episode_length * env.action_repeat
+        if config.env_steps <= random:
+            raise UserError(f"env_steps={config.env_steps} must exceed train.random_steps, {random} in env steps: nothing is learnt before")
     replay = Replay(capacity(config), env.episode_length, image.stack, image.size, env.action_dim, precision.device, agent.generator)
     folder = RunFolder(path, config)
     logger = Logger(folder.path, folder.config, command, agent, env_fps(env))

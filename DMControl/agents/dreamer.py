@@ -100,7 +100,7 @@ class Dreamer(RSSMAgent):
             optimizer.zero_grad()
         metrics, start = self.model_gradient(chunk, draw)
         metrics |= self.behaviour_gradients(start, draw)
-        return Update({**metrics, "agent/batch_reward": chunk.reward.mean(), **self.take_steps()}, self.drawn(chunk))
+        return Update({**metrics, "agent/batch_reward": chunk.reward.mean(), **self.take_steps()}, {"batch": chunk})
 
     def draw(self) -> Draw:
         own = self.config

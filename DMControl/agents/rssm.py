@@ -5,7 +5,7 @@ deterministic part alone, the posterior also looks at the picture. In tensors of
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -165,9 +165,9 @@ def gaussian(out: Tensor) -> Gaussian:
     return Gaussian(mean, F.softplus(raw) + MIN_STD)
 
 
-def make_encoder(depth: int, precision: Precision) -> Trunk:
-    """Images (N, 3, 64, 64) -> maps (N, 8 * depth, 2, 2). Pixels enter as x / 255 - 0.5."""
-    return Trunk(3, SIDE, [depth, 2 * depth, 4 * depth, 8 * depth], [4] * 4, [2] * 4, precision, [127.5] * 3)
+def make_encoder(depth: int, precision: Precision, centre: Sequence[float] = (127.5,) * 3) -> Trunk:
+    """Images (N, 3, 64, 64) -> maps (N, 8 * depth, 2, 2). Pixels enter as x / 255 - 0.5, unless `centre` is another."""
+    return Trunk(3, SIDE, [depth, 2 * depth, 4 * depth, 8 * depth], [4] * 4, [2] * 4, precision, centre)
 
 
 def flat(features: Tensor) -> Tensor:

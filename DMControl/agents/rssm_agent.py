@@ -1,7 +1,7 @@
 """How Dreamer and PlaNet learn their model, and how they follow an episode with it."""
 
 from abc import abstractmethod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from ..core.method.objective import Metrics
 from ..core.run.config import Config
 from ..replay import Chunk
 from .rssm import RSSM, Activation, Decoder, Filtered, State, flat, image_log_prob, initialise, log_prob, make_encoder, mlp
-from .world_agent import WorldAgent, to_pictures
+from .world_agent import WorldAgent
 
 
 class Fit(NamedTuple):
@@ -42,12 +42,12 @@ class RSSMAgent(WorldAgent):
 
     def __init__(
         self, config: Config, own: Config, action_dim: int, precision: Precision, generator: torch.Generator,
-        activation: tuple[Activation, type[nn.Module]], cell: type[nn.Module], reward_layers: int,
+        activation: tuple[Activation, type[nn.Module]], cell: type[nn.Module], reward_layers: int, centre: float = 127.5,
     ) -> None:  # fmt: skip
-        """own: the settings of this method."""
+        """own: the settings of this method; centre: of the pixels that the encoder takes."""
         super().__init__(config, action_dim, precision, generator)
         self.config, self.window = own, own.length
-        self.encoder = make_encoder(own.filters, precision)
+        self.encoder = make_encoder(own.filters, precision, [centre] * 3)
         self.rssm = RSSM(action_dim, self.encoder.features, own.stoch, own.deter, activation[0], cell)
         features = own.stoch + own.deter
         self.decoder = Decoder(features, own.filters, precision)
@@ -117,7 +117,8 @@ class RSSMAgent(WorldAgent):
         last = State(state.stoch[context - 1], state.deter[context - 1])
         ahead = self.rssm.foresee(last, action[context:], noise[context:])
         predicted = torch.cat([reconstructed[: context * n], self.decoder(ahead.features.flatten(0, 1))])
-        return to_pictures(reconstructed, frames), to_pictures(predicted, frames)
+        return self.pictures(reconstructed).view(frames.shape), self.pictures(predicted).view(frames.shape)
 
-    def drawn(self, chunk: Chunk) -> dict[str, Any]:
-        return {"batch": chunk}
+    def pictures(self, mean: Tensor) -> Tensor:
+        """Decoded images, in [-0.5, 0.5] -> uint8."""
+        return ((mean + 0.5) * 255).round().clamp(0, 255).to(torch.uint8)

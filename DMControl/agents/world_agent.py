@@ -126,9 +126,14 @@ class WorldAgent(ABC):
     def _normal(self, *shape: int, generator: torch.Generator | None = None) -> Tensor:
         return torch.randn(*shape, generator=generator or self.generator, device=self.device)
 
-    def take_steps(self) -> Metrics:
-        """A step of each optimiser; returns the gradient norms before the clip."""
-        return {f"grad/{name}": optimizer.step() for name, optimizer in self.optimizers.items()}
+    def take_steps(self, *names: str) -> Metrics:
+        """A step of each optimiser, or of those named; returns the gradient norms before the clip."""
+        due = {name: self.optimizers[name] for name in names or self.optimizers}
+        norms = {name: optimizer.norm() for name, optimizer in due.items() if optimizer.clip is None}
+        for name, optimizer in due.items():
+            clipped = optimizer.step()
+            norms[name] = norms.get(name, clipped)
+        return {f"grad/{name}": norm for name, norm in norms.items()}
 
 
 def parameters(*modules: nn.Module) -> list[nn.Parameter]:
@@ -138,8 +143,3 @@ def parameters(*modules: nn.Module) -> list[nn.Parameter]:
 def grey_levels(one: Tensor, other: Tensor) -> float:
     """Root mean square difference of uint8 pictures."""
     return (one.float() - other.float()).square().mean().sqrt().item()
-
-
-def to_pictures(mean: Tensor, like: Tensor) -> Tensor:
-    """Decoded images (N, 3, H, W) in [-0.5, 0.5] -> uint8, in the shape of `like`."""
-    return ((mean + 0.5) * 255).round().clamp(0, 255).to(torch.uint8).view(like.shape)

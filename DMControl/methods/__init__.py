@@ -5,7 +5,9 @@ from collections.abc import Callable
 import torch
 
 from ..agents.dreamer import Dreamer
+from ..agents.planet import PlaNet
 from ..agents.sac import SAC
+from ..agents.slac import SLAC
 from ..core import machine
 from ..core.errors import UserError, nearest
 from ..core.machine import Precision
@@ -43,6 +45,8 @@ METHODS: dict[str, Maker] = {
     "sgqn": on_sac(sgqn.build),
     "madi": on_sac(madi.build),
     "dreamer": Dreamer,
+    "planet": PlaNet,
+    "slac": SLAC,
 }
 
 

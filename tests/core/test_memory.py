@@ -28,15 +28,15 @@ from DMControl.replay import Replay
 CPU = torch.device("cpu")
 TREES = {"dmcontrol": DMControl, "atari": Atari}
 PRECISION = {"dmcontrol": Precision, "atari": AtariPrecision}
+WORLD_MODELS = ("dreamer", "planet")
 SIZES = {
     "dmcontrol": [
         *("preset=debug", "encoder.filters=16", "sac.batch_size=64", "sac.hidden=256"),
         *("soda.batch_size=64", "mlr.batch_size=16", "spr.batch_size=64"),
     ],
-    "world models": ["preset=debug", "dreamer.batch_size=8", "dreamer.length=10", "dreamer.filters=8"],
+    "world models": ["preset=debug", *(f"{m}.{k}" for m in WORLD_MODELS for k in ("batch_size=8", "length=10", "filters=8"))],
     "atari": ["preset=debug", "encoder.filters=[16,32]", "rainbow.batch_size=64", "rainbow.hidden=16", "mlr.decoder.width=64"],
 }
-WORLD_MODELS = ("dreamer",)
 CASES = [
     *(("dmcontrol", method) for method in sorted(DMControl.methods.METHODS)),
     ("dmcontrol", "mlr", "mlr.target=pixels", "mlr.hidden=30", "quirks.one_mask_per_batch=false"),

@@ -97,3 +97,18 @@ def chunk_of(g):
 def gradients(modules, names):
     """{official name: our gradient}. names: official name of a parameter -> (module, path of the parameter)."""
     return {name: dict(modules[module].named_parameters())[path].grad for name, (module, path) in names.items()}
+
+
+def planet_of(g, *settings):
+    """A PlaNet of the arrays' sizes, with their weights."""
+    w = below(g, "w/")
+    (batch, length, actions), (iterations, candidates, horizon, _) = g["action"].shape, g["plan/action_noise"].shape
+    sizes = {"batch_size": batch, "length": length, "horizon": horizon, "candidates": candidates, "iterations": iterations}
+    sizes |= {"stoch": g["noise/post"].shape[-1], "filters": w["encoder.1.weight"].shape[0], "elites": int(g["plan/topk"])}
+    sizes |= {"deter": w["transition.in.weight"].shape[0], "hidden": w["reward.0.weight"].shape[0]}
+    agent = make_agent(read_config(["method=planet", *(f"planet.{k}={v}" for k, v in sizes.items()), *settings]), actions, fp32())
+    agent.encoder.convs.load_state_dict(encoder_of(below(w, "encoder.")).convs.state_dict())
+    agent.decoder.load_state_dict(decoder_of(below(w, "decoder.")).state_dict())
+    agent.rssm.load_state_dict(rssm_of_planet(w, g["embed"].shape[-1]).state_dict())
+    load_mlp(agent.reward, below(w, "reward."))
+    return agent

@@ -1,18 +1,16 @@
 """Dreamer: what its losses are made of, where gradients go, when it updates, and how it acts."""
 
 import copy
-from types import SimpleNamespace
 
 import pytest
 import torch
 from small_agents import fill, make
+from small_world_models import seen, updates_of
 
 from DMControl.agents.dreamer import Draw, Imagined, lambda_return
 from DMControl.agents.rssm import State
 from DMControl.agents.world_agent import parameters
-from DMControl.core.method.frames import Frames
 from DMControl.settings import read_config
-from DMControl.train import Trainer
 
 
 def some_state(agent, n=6):
@@ -26,11 +24,6 @@ def some_draw(agent, n):
     return Draw(
         torch.randn(own.length, 1, own.stoch), torch.randn(own.horizon, 1, own.stoch), torch.randn(own.horizon, n, agent.action_dim)
     )
-
-
-def seen(agent, n=3, seed=0):
-    g = torch.Generator().manual_seed(seed)
-    return Frames.of_images(torch.randint(0, 256, (n, 3, 64, 64), generator=g, dtype=torch.uint8))
 
 
 def test_free_nats_hold_for_the_mean_kl(monkeypatch):
@@ -49,9 +42,9 @@ def test_free_nats_hold_for_the_mean_kl(monkeypatch):
 def test_the_lambda_return_by_hand():
     reward, value = torch.tensor([[1.0], [2.0], [3.0]]), torch.tensor([[10.0], [20.0], [30.0]])
     third = 3 + 0.9 * 40
-    second = 2 + 0.9 * (0.5 * 30 + 0.5 * third)
-    first = 1 + 0.9 * (0.5 * 20 + 0.5 * second)
-    found = lambda_return(reward, value, torch.full_like(reward, 0.9), torch.tensor([40.0]), 0.5)
+    second = 2 + 0.9 * (0.25 * 30 + 0.75 * third)
+    first = 1 + 0.9 * (0.25 * 20 + 0.75 * second)
+    found = lambda_return(reward, value, torch.full_like(reward, 0.9), torch.tensor([40.0]), 0.75)
     torch.testing.assert_close(found[:, 0], torch.tensor([first, second, third]))
 
 
@@ -157,23 +150,6 @@ def test_the_policy_at_its_start():
     with torch.no_grad():
         agent.actor[-1].bias -= 1e3
     assert agent.policy_of(features).std.max() == pytest.approx(1e-4, rel=1e-3)
-
-
-def updates_of(config):
-    """The updates after each agent step of a run, and which of its actions are random."""
-    trainer = Trainer.__new__(Trainer)
-    trainer.config, trainer.repeat, trainer.step, trainer.episode = config, config.action_repeat, 0, 0
-    trainer.agent, trainer.env = SimpleNamespace(updates=0), SimpleNamespace(over=False)
-    due, random = [], []
-    while trainer.at < config.env_steps:
-        random.append(trainer.counts()[1] < config.train.random_steps)
-        trainer.step += 1
-        trainer.env.over = trainer.step % (1000 // config.action_repeat) == 0
-        due.append(trainer.updates_due())
-        trainer.agent.updates += due[-1]
-        trainer.episode += trainer.env.over
-        trainer.env.over = False
-    return due, random
 
 
 @pytest.mark.parametrize("repeat", [2, 4, 8])

@@ -14,7 +14,7 @@ from DMControl.settings import read_config
 from DMControl.train import make_trainer
 
 __all__ = ["drawn_frames"]  # a fixture
-METHODS = ("dreamer",)
+METHODS = ("dreamer", "planet")
 
 
 def weights(trainer):
@@ -42,7 +42,7 @@ def stopped_in_updates(tmp_path, method, at):
 def test_a_stop_changes_nothing(tmp_path, drawn_frames, method):
     """N steps, a stop, M more are N + M: networks, moments, acting state, replay and rows. Stops: in random steps, episode, updates."""
     whole = train(tmp_path / "whole", method=method)
-    assert whole.code == 0 and whole.agent.updates > 5 and whole.acting.abs().max() > 0
+    assert whole.code == 0 and whole.agent.updates > 2 and whole.acting.abs().max() > 0
     for stop_at in (30, 77):
         first = train(tmp_path / "parts", stop_at=stop_at, method=method)
         assert first.step == stop_at + 1 and not first.env.over
@@ -80,5 +80,5 @@ def test_every_key_is_read_and_pictures_are_drawn(tmp_path, drawn_frames, method
 
 @pytest.mark.parametrize("method", METHODS)
 def test_evaluation_leaves_training_alone(tmp_path, drawn_frames, method):
-    few, many = (train(tmp_path / every, f"eval.every={every}", "env_steps=800", method=method) for every in ("2000", "400"))
+    few, many = (train(tmp_path / every, f"eval.every={every}", "env_steps=1200", method=method) for every in ("2000", "400"))
     assert torch.equal(weights(few), weights(many)) and rows(few, "train.csv") == rows(many, "train.csv")
