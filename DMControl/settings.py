@@ -70,6 +70,7 @@ WINDOWS = {
     "spr.steps": 1,
     "dreamer.length": 0,
     "planet.length": 0,
+    "slac.length": 1,
 }  # keys that set the length of windows: it is the value plus this number
 MOVED = {f"sac.{key}": f"train.{key}" for key in ("random_steps", "updates_per_step", "catch_up")}
 MOVED |= {f"strong.{old}": f"strong_augmentation.{new}" for old, new in (("augment", "kind"), ("alpha", "alpha"), ("images", "images"))}
@@ -111,7 +112,7 @@ def read_config(arguments: list[str]) -> Config:
 def _check_random_steps(config: Config, flat: dict[str, Any]) -> None:
     """The random steps end before the run does, and fill a window."""
     train, repeat = config["train"], config["action_repeat"]
-    unit = train.get("unit", "step")
+    unit = unit_of(train)
     if unit == "episode":  # how long one is, the environment knows
         return
     counted = train["random_steps"]
@@ -137,6 +138,11 @@ def _check_sac(config: Config) -> None:
         raise UserError(f"sac.log_std={low_high} must be two numbers, the smaller one first")
     if len(betas) != 2:
         raise UserError(f"sac.alpha_betas={betas} must be two numbers")
+
+
+def unit_of(train: Config) -> str:
+    """What train.random_steps and train.update_every count: step, env_step or episode."""
+    return train.unit if "unit" in train else "step"
 
 
 def window_keys(config: Config) -> list[str]:

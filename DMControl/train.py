@@ -29,7 +29,7 @@ from .memory import capacity, memory
 from .methods import make_agent
 from .renderer import choose_renderer
 from .replay import Replay
-from .settings import CONFIGS, read_config, run_path, window_keys, worlds_of
+from .settings import CONFIGS, read_config, run_path, unit_of, window_keys, worlds_of
 from .worlds.catalogue import WorldName, label
 
 SAVE_IN_UPDATES = 900.0  # seconds between saves while a step's updates take longer
@@ -147,11 +147,6 @@ class Trainer(Base):
             print(f"video: {self.logger.video('final', frames)}")
         chosen = {k: self.config[k] for k in ("task", "method", "preset", "seed", "name")}
         self.write_result(chosen | {"world": label(self.world, self.config.data), "env_steps": self.at}, {})
-
-
-def unit_of(train: Config) -> str:
-    """What train.random_steps and train.update_every count."""
-    return train.unit if "unit" in train else "step"
 
 
 def make_trainer(config: Config, command: str) -> Trainer:

@@ -29,7 +29,7 @@ EIGHT = {"dmcontrol": "env_steps=464", "atari": "steps=68"}  # debug's random st
 FEW = {"planet": "env_steps=1024"}  # of which an episode is random
 METHODS = (  # of DMControl
     *("baseline", "curl", "drq", "madi", "mlr", "mlr_madi", "playvirtual", "rad", "sac", "sac_ae", "sgqn", "soda", "spr", "svea"),
-    *("dreamer", "planet"),
+    *("dreamer", "planet", "slac"),
 )
 CASES = {
     "dmcontrol": {

@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from ..core.machine import Precision
 from ..core.method.frames import Frames
+from ..core.method.objective import Metrics
 from ..core.method.optim import Adam
 from ..core.run.agent import Update
 from ..core.run.config import Config
-from ..replay import Replay
+from ..replay import Chunk, Replay
 from .rssm import SIDE, ResetBeforeGRU, State, flat
 from .rssm_agent import Fit, RSSMAgent
 from .world_agent import parameters
@@ -37,12 +38,16 @@ class PlaNet(RSSMAgent):
         own = self.config
         chunk = replay.sample_chunks(own.batch_size, own.length)
         noise = self._normal(own.length, own.batch_size, own.stoch)
+        pixel_noise = self.pixel_noise(len(chunk.obs), self.generator)
         self.optimizers["model"].zero_grad()
-        fit = self.fit(chunk, noise, self.pixel_noise(len(chunk.obs), self.generator))
+        metrics = self.model_gradient(chunk, noise, pixel_noise)
+        return Update({**metrics, "agent/batch_reward": chunk.reward.mean(), **self.take_steps()}, {"batch": chunk})
+
+    def model_gradient(self, chunk: Chunk, noise: Tensor, pixel_noise: Tensor) -> Metrics:
+        fit = self.fit(chunk, noise, pixel_noise)
         loss = self.loss(fit)
         loss.backward()
-        metrics = {"loss/model": loss.detach(), **fit.metrics(), "agent/batch_reward": chunk.reward.mean()}
-        return Update({**metrics, **self.take_steps()}, {"batch": chunk})
+        return {"loss/model": loss.detach(), **fit.metrics()}
 
     def loss(self, fit: Fit) -> Tensor:
         """max(0, KL - free nats) in each step, on average, - log p(image) - 10 log p(reward)."""

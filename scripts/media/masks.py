@@ -79,7 +79,7 @@ def main(arguments: list[str]) -> int:
     env = make_env(config, config.seed, EVALUATE, WorldName("clean"))
     agent, step = load_agent(path, config, env.action_dim, precision)
     env.close()
-    if not isinstance(agent.pixels, Masker):
+    if not isinstance(getattr(agent, "pixels", None), Masker):
         raise UserError(f"{path} holds an agent of method={config.method}, which masks nothing: take a run of madi or mlr_madi")
     heading = f"{config.task}, {title(config)}, preset {config.preset}, {step * config.action_repeat:,} env steps"
     target, columns = path / "masks", []

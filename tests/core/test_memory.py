@@ -28,7 +28,7 @@ from DMControl.replay import Replay
 CPU = torch.device("cpu")
 TREES = {"dmcontrol": DMControl, "atari": Atari}
 PRECISION = {"dmcontrol": Precision, "atari": AtariPrecision}
-WORLD_MODELS = ("dreamer", "planet")
+WORLD_MODELS = ("dreamer", "planet", "slac")
 SIZES = {
     "dmcontrol": [
         *("preset=debug", "encoder.filters=16", "sac.batch_size=64", "sac.hidden=256"),
@@ -54,6 +54,7 @@ CASES = [
 def make(tree: str, method: str, *settings: str):
     if method in WORLD_MODELS:
         used = [s for s in SIZES["world models"] if s.startswith(("preset=", f"{method}."))]
+        used += ["train.catch_up=0"] if method == "slac" else []  # its first updates are of the model alone
         return TREES[tree].settings.read_config([f"method={method}", *used, *settings])
     own = "spr" if method == "playvirtual" else method.split("_")[0]  # the block of its own sizes
     used = [s for s in SIZES[tree] if not s.startswith(("soda.", "mlr.", "spr.")) or s.startswith(f"{own}.")]

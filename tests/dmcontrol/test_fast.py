@@ -21,7 +21,8 @@ BATCHES = ("sac.batch_size=32", "mlr.batch_size=8")
 
 
 def make(*arguments, dtype=torch.float32, device=CPU):
-    config = read_config(["preset=debug", *arguments])
+    later = ["train.catch_up=0"] if "method=slac" in arguments else []  # its first updates are of the model alone
+    config = read_config(["preset=debug", *arguments, *later])
     agent, size = make_agent(config, 2, Precision(device, dtype)), config.image.size
     replay = Replay(500, 40, config.image.stack, size, 2, device, agent.generator)
     rng = np.random.default_rng(0)

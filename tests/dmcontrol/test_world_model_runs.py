@@ -14,7 +14,7 @@ from DMControl.settings import read_config
 from DMControl.train import make_trainer
 
 __all__ = ["drawn_frames"]  # a fixture
-METHODS = ("dreamer", "planet")
+METHODS = ("dreamer", "planet", "slac")
 
 
 def weights(trainer):
