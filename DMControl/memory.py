@@ -29,7 +29,7 @@ def memory(config: Config, action_dim: int, precision: Precision) -> dict[str, i
 
     def replay(agent: Agent) -> Replay:
         empty = Replay(1, 1, image.stack, image.size, action_dim, META, agent.generator)
-        empty.added = config.train.random_steps
+        empty.added = empty.longest = max(config.train.random_steps, agent.window + 2)
         return empty
 
     networks = agent_memory(lambda on_meta: make_agent(small, action_dim, on_meta), replay, precision)
@@ -39,7 +39,9 @@ def memory(config: Config, action_dim: int, precision: Precision) -> dict[str, i
 def sketch(config: Config, precision: Precision) -> Config:
     """Settings of an agent with the same memory, without the overlay images, which take long to draw."""
     small = copy.deepcopy(config)
-    small["chunk"] = images_at_once(config.chunk, precision.device)
+    if "chunk" in small:
+        small["chunk"] = images_at_once(config.chunk, precision.device)
+    small["train"]["catch_up"] = 0  # as a later update, of which every part is due
     if "strong_augmentation" in small:
         small["strong_augmentation"]["images"] = 1
     return small

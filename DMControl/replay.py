@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .core.errors import UserError
 from .core.method.frames import Frames, stack_index
@@ -35,6 +36,30 @@ class Batch:
         return Sequence(self.obs, self.action[:, None], self.reward, 1 - self.not_done, ones, ones)
 
 
+@dataclass(frozen=True)
+class Chunk:
+    """B runs of T consecutive observations, with the action and the reward that led to each: 0 at an episode's first. Time comes first."""
+
+    obs: Frames  # T * B: observation t of run b has the number t * B + b
+    action: Tensor  # (T, B, A)
+    reward: Tensor  # (T, B)
+
+
+@dataclass(frozen=True)
+class History:
+    """B runs of T observations, of which the last but one may be any. Time comes first.
+
+    A run may begin in the episode before. The observation that ended that one is left out.
+    """
+
+    obs: Frames  # T * B: observation t of run b has the number t * B + b
+    action: Tensor  # (T, B, A), of the step that leaves the observation; 0 for the last observation
+    reward: Tensor  # (T, B), of that step
+    not_done: Tensor  # (T, B)
+    first: Tensor  # (T, B) bool: an episode begins
+    last: Tensor  # (T, B) bool: that step ended an episode, and so does not lead to the next observation of the run
+
+
 class Replay:
     def __init__(
         self, capacity: int, episode_length: int, stack: int, size: int, action_dim: int, device: torch.device, generator: torch.Generator
@@ -53,6 +78,7 @@ class Replay:
         self.frames_added = 0  # frames added so far
         self.oldest = 0  # the oldest transition whose frames are all in the ring
         self.current_age = 0
+        self.longest = 0  # transitions of the longest episode so far
         self.bounds = torch.zeros(2, dtype=torch.int64, device=device)  # a copy of oldest and added on the device, for _draw
 
     def __len__(self) -> int:
@@ -77,6 +103,7 @@ class Replay:
         self.host[j] = newest, self.current_age
         self.added += 1
         self.current_age += 1
+        self.longest = max(self.longest, self.current_age)
         self._put(next_frame)
 
     def newest(self) -> Frames:
@@ -113,6 +140,40 @@ class Replay:
         assert len(obs) == n * length and sequence.action.shape[:2] == (n, length), f"sequences of {length}: {sequence.action.shape}"
         return sequence
 
+    def sample_chunks(self, n: int, length: int, generator: torch.Generator | None = None) -> Chunk:
+        """n runs of `length` observations, uniformly out of all that lie within one episode and begin before its last observation."""
+        if self.longest < length:
+            raise UserError(f"no episode had {length} steps so far, as a chunk has: raise train.random_steps or lower the chunks' length")
+        slot = torch.arange(self.capacity, device=self.device)
+        oldest, added = self.bounds.unbind()
+        number = oldest + (slot - oldest) % self.capacity  # of the transition in each slot
+        first = number - (length - 1)  # where a chunk begins that ends there
+        whole = (self.age >= length - 1) & (number < added) & (first >= oldest)
+        whole &= (first > oldest) | (self.age == length - 1)  # the action that led to its first observation is there, or none did
+        count = whole.cumsum(0)
+        uniform = torch.rand(n, generator=generator or self.generator, device=self.device, dtype=torch.float64)
+        chosen = torch.minimum((uniform * count[-1]).long(), count[-1] - 1)
+        last = number[torch.searchsorted(count, chosen, right=True)]
+        j = last - torch.arange(length - 1, -1, -1, device=self.device)[:, None]  # (T, n)
+        before, j = (j - 1) % self.capacity, j % self.capacity
+        led = (self.age[j] > 0).float()  # an action led to it
+        obs = self._stacks(self.frame[j].flatten(), self.age[j].flatten())
+        return Chunk(obs, self.action[before] * led[..., None], self.reward[before][..., 0] * led)
+
+    def sample_histories(self, n: int, length: int, generator: torch.Generator | None = None) -> History:
+        """n transitions, uniformly, each with the `length` - 1 transitions before it: runs of `length` + 1 observations."""
+        self._require(length)
+        j = self._draw(n, length - 1, generator or self.generator) + torch.arange(length, device=self.device)[:, None]  # (length, n)
+        j = j % self.capacity
+        frame, age = self.frame[j], self.age[j]
+        frame, age = torch.cat([frame, frame[-1:] + 1]), torch.cat([age, age[-1:] + 1])
+        obs = self._stacks(frame.flatten(), age.flatten())
+        action, reward, not_done, last = (F.pad(v, (0, 0) * (v.dim() - 1) + (0, 1)) for v in (
+            self.action[j], self.reward[j][..., 0], self.not_done[j][..., 0], self.ends[j],
+        ))  # fmt: skip
+        last[-2] = False
+        return History(obs, action, reward, not_done, age == 0, last)
+
     def state_dict(self) -> dict[str, Any]:
         """Everything except the frames, which `save_frames` writes."""
         count = min(self.added, self.capacity)
@@ -131,6 +192,7 @@ class Replay:
         for name, array in state["arrays"].items():
             getattr(self, name)[: len(array)] = array.to(self.device)
         self.host = torch.stack([self.frame, self.age], 1).cpu().numpy()
+        self.longest = int(self.host[:, 1].max()) + 1 if self.added else 0
         self.store.load(self.frames_added, segments, read)
         self.bounds[0], self.bounds[1] = self.oldest, self.added
 

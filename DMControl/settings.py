@@ -1,6 +1,7 @@
 """Read the settings of a run from YAML and the command line, check them, and derive the path of its folder."""
 
 from pathlib import Path
+from typing import Any
 
 from .core.errors import UserError
 from .core.run import config as configuration
@@ -19,8 +20,8 @@ RANGES = {
     "encoder.dim": (1, None), "sac.batch_size": (1, None), "sac.hidden": (1, None), "sac.lr": (0, 1), "sac.alpha_lr": (0, 1),
     "sac.alpha_betas": (0, 0.999999),
     "sac.discount": (0, 1), "sac.init_temperature": (1e-8, None), "sac.critic_tau": (0, 1), "sac.encoder_tau": (0, 1),
-    "sac.actor_every": (1, None), "sac.target_every": (1, None), "train.random_steps": (1, None), "train.updates_per_step": (0, 64),
-    "train.update_every": (1, None), "train.catch_up": (0, 10**5),
+    "sac.actor_every": (1, None), "sac.target_every": (1, None), "train.random_steps": (1, None), "train.updates_per_step": (0, 10**5),
+    "train.update_every": (1, None), "train.catch_up": (0, 10**7),
     "eval.every": (1, None), "eval.episodes": (1, None), "checkpoint.every": (1, None), "mlr.batch_size": (1, None),
     "mlr.window": (1, 256), "mlr.lr": (0, 1), "mlr.warmup": (0, None), "mlr.clip": (1e-8, None), "mlr.tau": (0, 1),
     "mlr.hidden": (1, None), "mlr.mask.patch": (1, None), "mlr.mask.block": (1, None), "mlr.decoder.depth": (0, 64),
@@ -36,12 +37,24 @@ RANGES = {
     "spr.batch_size": (1, None), "spr.steps": (1, 255), "spr.weight": (0, None), "spr.lr": (0, 1),
     "spr.encoder_lr": (0, 1), "spr.clip": (1e-8, None), "spr.tau": (0, 1), "spr.width": (1, None), "spr.hidden": (1, None),
     "playvirtual.copies": (1, None), "playvirtual.weight": (0, None), "playvirtual.ramp": (0, 10**9),
+    "dreamer.batch_size": (1, None), "dreamer.length": (2, 1000), "dreamer.filters": (1, 4096), "dreamer.stoch": (1, None),
+    "dreamer.deter": (1, None), "dreamer.hidden": (1, None), "dreamer.model_lr": (0, 1), "dreamer.actor_lr": (0, 1),
+    "dreamer.value_lr": (0, 1), "dreamer.clip": (1e-8, None), "dreamer.free_nats": (0, None), "dreamer.horizon": (2, 1000),
+    "planet.batch_size": (1, None), "planet.length": (2, 1000), "planet.filters": (1, 4096), "planet.stoch": (1, None),
+    "planet.deter": (1, None), "planet.hidden": (1, None), "planet.model_lr": (0, 1), "planet.clip": (1e-8, None),
+    "planet.free_nats": (0, None), "planet.reward_scale": (0, None), "planet.horizon": (1, 1000), "planet.iterations": (1, 1000),
+    "planet.candidates": (1, None), "planet.elites": (1, None), "planet.exploration": (0, 10),
+    "slac.batch_size": (1, None), "slac.model_batch": (1, None), "slac.length": (2, 1000), "slac.filters": (1, 4096),
+    "slac.z1": (1, None), "slac.z2": (1, None), "slac.hidden": (1, None), "slac.model_lr": (0, 1), "slac.lr": (0, 1),
+    "slac.tau": (0, 1), "slac.discount": (0, 1), "slac.init_temperature": (1e-8, None),
+    "dreamer.discount": (0, 1), "dreamer.return_lambda": (0, 1), "dreamer.exploration": (0, 10),
 }  # fmt: skip
 CHOICES = {
     "encoder.init": ("delta_orthogonal", "orthogonal", "kaiming"),
     "mlr.target": ("latent", "pixels"), "mlr.decay": ("inverse_sqrt", "constant"),
     "protocol": ("mlr", "dmcgb"), "strong_augmentation.kind": ("overlay", "conv", "none"), "masker.type": ("soft", "hard", "mixed"),
     "mlr.mask.fill": ("black", "mean"), "spr.variant": ("A", "B", "C"),
+    "dreamer.version": ("tf2", "tf1"), "train.unit": ("step", "env_step", "episode"),
 }  # fmt: skip
 CONDITIONAL = [  # keys that have an effect only if another key has one of these values
     ("dmcgb.action_repeat", "protocol", ("dmcgb",)), ("dmcgb.agent_steps", "protocol", ("dmcgb",)),
@@ -53,7 +66,13 @@ CONDITIONAL = [  # keys that have an effect only if another key has one of these
     ("quirks.half_spr_lr", "spr.variant", ("A", "C")), ("spr.clip", "spr.variant", ("A", "C")),
     ("spr.encoder_lr", "spr.variant", ("A", "B")), ("spr.encoder_lr", "quirks.two_adams", (True,)),
 ]  # fmt: skip
-WINDOWS = {"mlr.window": 0, "spr.steps": 1}  # keys that set the length of windows: it is the value plus this number
+WINDOWS = {
+    "mlr.window": 0,
+    "spr.steps": 1,
+    "dreamer.length": 0,
+    "planet.length": 0,
+    "slac.length": 1,
+}  # keys that set the length of windows: it is the value plus this number
 MOVED = {f"sac.{key}": f"train.{key}" for key in ("random_steps", "updates_per_step", "catch_up")}
 MOVED |= {f"strong.{old}": f"strong_augmentation.{new}" for old, new in (("augment", "kind"), ("alpha", "alpha"), ("images", "images"))}
 ALIASES = {"augment": "strong_augmentation.kind"}  # arguments of the published code
@@ -69,32 +88,56 @@ def read_config(arguments: list[str]) -> Config:
     configuration.check_choices(config, CHOICES)
     configuration.check_conditions(config, CONDITIONAL, typed)
     _follow_protocol(config, typed)
-    if not {"crop", "resized_crop"} & set(config["augment"]["order"]) and "image.size" not in typed:
+    if "augment" in config and not {"crop", "resized_crop"} & set(config["augment"]["order"]) and "image.size" not in typed:
         config["image"]["size"] = config["image"]["crop"]
     world_names([config["world"]], [config["intensity"]])
     if config["eval"]["worlds"]:
         world_names(config["eval"]["worlds"], config["eval"]["intensities"])
     check_data(config["data"])
-    if config["env_steps"] <= config["train"]["random_steps"] * config["action_repeat"]:
-        raise UserError(
-            f"env_steps={config['env_steps']} must exceed train.random_steps x action_repeat = "
-            f"{config['train']['random_steps'] * config['action_repeat']}: nothing is learnt before"
-        )
-    if len(config["encoder"]["centre"]) not in (0, 3):
-        raise UserError(f"encoder.centre={config['encoder']['centre']} must hold a value per colour, or be []")
-    if "mlr" in config and config["mlr"]["mask"]["fill"] == "mean" and not config["encoder"]["centre"]:
+    flat = dict(configuration.flatten(config))
+    _check_random_steps(config, flat)
+    if "sac" in config:
+        _check_sac(config)
+    for large, small in (("planet.candidates", "planet.elites"), ("slac.batch_size", "slac.model_batch")):
+        if large in flat and flat[large] < flat[small]:
+            raise UserError(f"{large}={flat[large]} must be at least {small}={flat[small]}")
+    return config
+
+
+def _check_random_steps(config: Config, flat: dict[str, Any]) -> None:
+    """The random steps end before the run does, and fill a window."""
+    train, repeat = config["train"], config["action_repeat"]
+    unit = unit_of(train)
+    if unit == "episode":  # how long one is, the environment knows
+        return
+    counted = train["random_steps"]
+    env_steps = counted * repeat if unit == "step" else counted
+    if config["env_steps"] <= env_steps:
+        named = "train.random_steps x action_repeat" if unit == "step" else "train.random_steps"
+        raise UserError(f"env_steps={config['env_steps']} must exceed {named} = {env_steps}: nothing is learnt before")
+    for key in window_keys(config):
+        more = WINDOWS[key] + 2
+        need = flat[key] + more
+        if env_steps < need * repeat:
+            sum_up = f"{key} + {more} = {need}" if unit == "step" else f"({key} + {more}) x action_repeat = {need * repeat}"
+            raise UserError(f"train.random_steps={counted} must be at least {sum_up}")
+
+
+def _check_sac(config: Config) -> None:
+    centre, low_high, betas = config["encoder"]["centre"], config["sac"]["log_std"], config["sac"]["alpha_betas"]
+    if len(centre) not in (0, 3):
+        raise UserError(f"encoder.centre={centre} must hold a value per colour, or be []")
+    if "mlr" in config and config["mlr"]["mask"]["fill"] == "mean" and not centre:
         raise UserError("mlr.mask.fill=mean takes encoder.centre, which is []: set it, or mlr.mask.fill=black")
-    low_high = config["sac"]["log_std"]
     if len(low_high) != 2 or low_high[0] >= low_high[1]:
         raise UserError(f"sac.log_std={low_high} must be two numbers, the smaller one first")
-    if len(config["sac"]["alpha_betas"]) != 2:
-        raise UserError(f"sac.alpha_betas={config['sac']['alpha_betas']} must be two numbers")
-    random_steps, flat = config["train"]["random_steps"], dict(configuration.flatten(config))
-    for key in window_keys(config):
-        needed = flat[key] + WINDOWS[key] + 2
-        if random_steps < needed:
-            raise UserError(f"train.random_steps={random_steps} must be at least {key} + {WINDOWS[key] + 2} = {needed}")
-    return config
+    if len(betas) != 2:
+        raise UserError(f"sac.alpha_betas={betas} must be two numbers")
+
+
+def unit_of(train: Config) -> str:
+    """What train.random_steps and train.update_every count: step, env_step or episode."""
+    return train.unit if "unit" in train else "step"
 
 
 def window_keys(config: Config) -> list[str]:

@@ -19,7 +19,7 @@ from .core.run import multirun
 from .core.run.agent import Agent
 from .core.run.config import Config
 from .core.run.folder import RunFolder
-from .core.run.progress import Every, Until
+from .core.run.progress import Elapsed, Every, Until
 from .core.run.trainer import Trainer as Base
 from .core.run.trainer import require_disk
 from .env import EVALUATE, TRAIN, Env, Stack
@@ -29,15 +29,16 @@ from .memory import capacity, memory
 from .methods import make_agent
 from .renderer import choose_renderer
 from .replay import Replay
-from .settings import CONFIGS, read_config, run_path, window_keys, worlds_of
+from .settings import CONFIGS, read_config, run_path, unit_of, window_keys, worlds_of
 from .worlds.catalogue import WorldName, label
 
+SAVE_IN_UPDATES = 900.0  # seconds between saves while a step's updates take longer
 MADI_METHODS = ("sac", "rad", "svea", "soda", "sgqn", "madi")  # methods of MaDi's paper alone
 
 
 class Trainer(Base):
     ACTION = np.float32
-    COUNTERS = (*Base.COUNTERS, "episode_return", "episode_start")
+    COUNTERS = (*Base.COUNTERS, "episode_return", "episode_start", "owed")
 
     def __init__(self, config: Config, env: Env, agent: Agent, replay: Replay, logger: Logger, folder: RunFolder) -> None:
         super().__init__(config, env, agent, replay, logger, folder)
@@ -46,26 +47,27 @@ class Trainer(Base):
         self.judges = {world: self.make_judge(world) for world in (self.world, *others)}
         self.eval_stack = Stack(config.image.stack, self.device)
         self.episode_return, self.episode_start = 0.0, 0
+        self.owed = 0  # updates that this agent step still asks for
+        self.save_in_updates = Elapsed(SAVE_IN_UPDATES)
 
     def train(self) -> int:
         """Act, store, update, evaluate, log, save."""
         config, repeat = self.config, self.repeat
         until, save_due = Until(config.env_steps), Every(config.checkpoint.every)
-        if self.env.over:
+        if self.env.over and not self.owed:
             self.start_episode()
-        if self.evaluation_due():  # at step 0, or if a stop interrupted an evaluation
+        if self.evaluation_due() and not self.owed:  # at step 0, or if a stop interrupted an evaluation
             self.evaluate()
-        while until(self.at) and not self.stop.signal:
-            with self.timers("act"):
-                action = self.choose(random=self.step < config.train.random_steps)
-            self.stop_if_not_finite()
-            with self.timers("env"):
-                result = self.advance(action)
-            self.replay.add(action, result.reward, result.terminal, result.last, result.frame)
-            self.step += 1
-            self.episode_return += result.reward
-            self.update(self.updates_due())
-            if result.last:
+        while (until(self.at) or self.owed) and not self.stop.signal:
+            if not self.owed:
+                self.move()
+                self.owed = self.updates_due()
+            self.owed = self.update(self.owed, self.pause)
+            if self.owed:  # a pause in the middle of many updates
+                if not self.stop.signal:
+                    self.save()
+                continue
+            if self.env.over:
                 self.end_episode(self.episode_return, self.step - self.episode_start)
                 self.episode_return, self.episode_start = 0.0, self.step
                 self.start_episode()
@@ -76,6 +78,26 @@ class Trainer(Base):
             self.bar.advance(min(repeat, config.env_steps - self.at + repeat))
         self.save()
         return self.end(not until(self.at) and self.evaluated_at == self.at, "env step")
+
+    def move(self) -> None:
+        """One agent step: act and store."""
+        with self.timers("act"):
+            action = self.choose(random=self.counts()[1] < self.config.train.random_steps)
+        self.stop_if_not_finite()
+        with self.timers("env"):
+            result = self.advance(action)
+        self.replay.add(action, result.reward, result.terminal, result.last, result.frame)
+        self.step += 1
+        self.episode_return += result.reward
+
+    def counts(self) -> tuple[int, int]:
+        unit = unit_of(self.config.train)
+        if unit == "episode":
+            return self.episode, self.episode + self.env.over
+        return (self.at - self.repeat, self.at) if unit == "env_step" else super().counts()
+
+    def pause(self) -> bool:
+        return self.stop.asked() or self.save_in_updates()
 
     def make_env(self) -> Env:
         return make_env(self.config, self.config.seed, TRAIN, self.world)
@@ -141,6 +163,10 @@ def make_trainer(config: Config, command: str) -> Trainer:
             f"an episode of {config.task} has {env.episode_length} steps with action_repeat={config.action_repeat}: "
             f"a window of {agent.window} does not fit: lower {' or '.join([*window_keys(config), 'action_repeat'])}"
         )
+    if unit_of(config.train) == "episode":
+        random = config.train.random_steps * env.episode_length * env.action_repeat
+        if config.env_steps <= random:
+            raise UserError(f"env_steps={config.env_steps} must exceed train.random_steps, {random} in env steps: nothing is learnt before")
     replay = Replay(capacity(config), env.episode_length, image.stack, image.size, env.action_dim, precision.device, agent.generator)
     folder = RunFolder(path, config)
     logger = Logger(folder.path, folder.config, command, agent, env_fps(env))
@@ -150,6 +176,7 @@ def make_trainer(config: Config, command: str) -> Trainer:
     if config.method in MADI_METHODS and config.preset in ("paper", "small"):
         own = {"paper": "madi", "small": "madi_small"}[config.preset]
         print(f"note: preset={config.preset} holds the settings of MLR; the preset for {config.method} is {own}")
+    print(f"task: {config.task}, action repeat {config.action_repeat}")
     print(replay, flush=True)
     return trainer
 

@@ -95,6 +95,12 @@ class DMControlTree(Tree):
         """Agent steps of a whole run."""
         return -(-config.env_steps // config.action_repeat)
 
+    def updates(self, config: Any, steps: int) -> int:
+        unit = self.load("settings").unit_of(config.train)
+        stride = {"step": 1, "env_step": 1 / config.action_repeat, "episode": 1000 / config.action_repeat}[unit]  # agent steps
+        train = type(config)({**config.train, **{k: max(1, round(config.train[k] * stride)) for k in ("random_steps", "update_every")}})
+        return self.load("core.run.trainer").updates_until(train, steps)
+
     def simulator_steps(self, config: Any) -> int:
         """Of a whole run, as `unit` counts them."""
         return config.env_steps

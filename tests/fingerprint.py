@@ -26,8 +26,10 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = {"dmcontrol": "DMControl.train", "atari": "Atari.train"}
 EIGHT = {"dmcontrol": "env_steps=464", "atari": "steps=68"}  # debug's random steps and 8 updates
+FEW = {"planet": "env_steps=1024"}  # of which an episode is random
 METHODS = (  # of DMControl
     *("baseline", "curl", "drq", "madi", "mlr", "mlr_madi", "playvirtual", "rad", "sac", "sac_ae", "sgqn", "soda", "spr", "svea"),
+    *("dreamer", "planet", "slac"),
 )
 CASES = {
     "dmcontrol": {
@@ -106,7 +108,7 @@ def train(benchmark: str, method: str, settings: list[str], folder: Path) -> Pat
 def fingerprint(benchmark: str, case: str, settings: list[str]) -> dict[str, Any]:
     method = case.split()[0]
     with tempfile.TemporaryDirectory() as folder:
-        begun = train(benchmark, method, [*settings, EIGHT[benchmark]], Path(folder) / "eight")
+        begun = train(benchmark, method, [*settings, FEW.get(method, EIGHT[benchmark])], Path(folder) / "eight")
         whole = train(benchmark, method, settings, Path(folder) / "whole")
         return {"tensors": saved_tensors(begun), "train.csv": columns(whole / "train.csv"), "eval.csv": columns(whole / "eval.csv")}
 

@@ -1,10 +1,13 @@
-"""The methods by name. Each `build` adds its method to the SAC of agents/sac.py."""
+"""The methods by name. Each `build` adds its method to the SAC of agents/sac.py; the others are agents of their own."""
 
 from collections.abc import Callable
 
 import torch
 
+from ..agents.dreamer import Dreamer
+from ..agents.planet import PlaNet
 from ..agents.sac import SAC
+from ..agents.slac import SLAC
 from ..core import machine
 from ..core.errors import UserError, nearest
 from ..core.machine import Precision
@@ -41,6 +44,9 @@ METHODS: dict[str, Maker] = {
     "soda": on_sac(soda.build),
     "sgqn": on_sac(sgqn.build),
     "madi": on_sac(madi.build),
+    "dreamer": Dreamer,
+    "planet": PlaNet,
+    "slac": SLAC,
 }
 
 

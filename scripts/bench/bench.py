@@ -41,7 +41,8 @@ from scripts.trees import TREES, Tree, tree_named
 
 ROOT = Path(__file__).resolve().parents[2]
 
-PARTS = ("sample", "augment", "rl loss", "objective forward", "objective backward", "masker forward", "actor", "optimiser", "ema", "rest")
+PARTS = ("sample", "augment", "rl loss", "objective forward", "objective backward", "masker forward", "world model", "behaviour", "actor")
+PARTS += ("optimiser", "ema", "rest")
 
 
 def matrix_rates(precision: machine.Precision) -> tuple[float, float]:

@@ -3,9 +3,14 @@
 import itertools
 from typing import Any
 
+from scripts.bench.world_flops import world_products
+
 
 def dmcontrol_flops(config: Any, action_dim: int) -> float:
     """GFLOP of a mean update as published: convolutions and matrix products, multiply-add = 2."""
+    world = world_products(config, action_dim)
+    if world is not None:
+        return 2 * world / 1e9
     d, hidden, n = config.encoder.dim, config.sac.hidden, config.sac.batch_size
     first, rest, head = encoder_products(config)
     e = first + rest + head
@@ -43,7 +48,12 @@ def views_of(config: Any) -> tuple[int, int]:
 
 
 def image_passes(config: Any) -> float:
-    """GFLOP of the passes through an encoder in a mean update: a backward pass counts as two, a decoder's as an encoder's."""
+    """GFLOP of the passes through an encoder in a mean update: a backward pass counts as two, a decoder's as an encoder's.
+
+    0 for agents without SAC.
+    """
+    if "sac" not in config:
+        return 0.0
     n, (views, target_views) = config.sac.batch_size, views_of(config)
     images = n * (2 * target_views + 3 * views + 2 / config.sac.actor_every)
     if "mlr" in config:

@@ -16,7 +16,7 @@ DEFAULTS = {"dmcontrol": ("task=cheetah_run", "env_steps=400000"), "atari": ("ga
 FLOPS = {"dmcontrol": dmcontrol_flops, "atari": atari_flops}
 PARTS = {  # the methods that make up a part of an update; those of an objective or a critic's loss only where the agent has it
     "dmcontrol": {
-        "sample": ("replay.sample", "replay.sample_sequences"),
+        "sample": ("replay.sample", "replay.sample_sequences", "replay.sample_chunks", "replay.sample_histories"),
         "augment": (
             "agent.augment.view", "agent.augment.draw", "agent.objective.augment.view", "agent.objective.augment.draw",
             "agent.critic_loss.strong.view", "agent.critic_loss.strong.draw",
@@ -25,6 +25,8 @@ PARTS = {  # the methods that make up a part of an update; those of an objective
         "objective forward": ("agent.objective.loss",),
         "objective backward": ("agent.update_objective",),
         "masker forward": ("agent.pixels.forward",),
+        "world model": ("agent.model_gradient",),
+        "behaviour": ("agent.behaviour_gradients", "agent.sac_gradients"),
         "actor": ("agent.update_actor",),
         "ema": ("agent.momentum.step", "agent.objective.move_targets"),
     },
@@ -98,6 +100,8 @@ class Subject:
         machine.set_threads(config.threads)
         self.env = tree.make_env(config, 0, clean=True)
         self.agent = tree.make_agent(config, self.env, self.precision)
+        if "slac" in config:
+            self.agent.updates = config.train.catch_up  # past the updates of its model alone
         self.replay = tree.make_replay(config, self.env, self.agent)
         self.rng = np.random.default_rng(0)
         tree.fill(self.replay, self.env, self.rng)

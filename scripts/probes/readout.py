@@ -231,6 +231,8 @@ def groups(runs: list[Path]) -> dict[tuple[Tree, str, str], dict[Path, Config]]:
         tree = tree_of(config)
         settings = tree.load("settings")
         check_saved(config, settings.CONFIGS, settings.RANGES, run / "config.yaml")
+        if "encoder" not in config:
+            raise UserError(f"{run} holds an agent of method={config.method}, which has no encoder of single observations: leave it out")
         group = found.setdefault((tree, config[tree.task], config.preset), {})
         for other, theirs in group.items():
             if (config.method, config.name, config.seed) == (theirs.method, theirs.name, theirs.seed):

@@ -134,7 +134,7 @@ def test_settings_that_documents_name_exist(root):
 @pytest.mark.parametrize("tree", ["DMControl", "Atari"])
 def test_every_logged_metric_is_explained(root, tree):
     page = (root / tree / "README.md").read_text()
-    groups = "agent|curl|env|eval|final|grad|loss|masks|mlr|perf|playvirtual|sac_ae|time|train"
+    groups = "agent|curl|env|eval|final|grad|loss|masks|mlr|model|perf|playvirtual|sac_ae|time|train"
     for file in (root / tree).rglob("*.py"):
         for name in re.findall(rf'"((?:{groups})/[a-z_]+)"', file.read_text()):
             assert f"`{name}`" in page, (file.name, name)

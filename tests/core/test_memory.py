@@ -28,11 +28,13 @@ from DMControl.replay import Replay
 CPU = torch.device("cpu")
 TREES = {"dmcontrol": DMControl, "atari": Atari}
 PRECISION = {"dmcontrol": Precision, "atari": AtariPrecision}
+WORLD_MODELS = ("dreamer", "planet", "slac")
 SIZES = {
     "dmcontrol": [
         *("preset=debug", "encoder.filters=16", "sac.batch_size=64", "sac.hidden=256"),
         *("soda.batch_size=64", "mlr.batch_size=16", "spr.batch_size=64"),
     ],
+    "world models": ["preset=debug", *(f"{m}.{k}" for m in WORLD_MODELS for k in ("batch_size=8", "length=10", "filters=8"))],
     "atari": ["preset=debug", "encoder.filters=[16,32]", "rainbow.batch_size=64", "rainbow.hidden=16", "mlr.decoder.width=64"],
 }
 CASES = [
@@ -54,6 +56,10 @@ CASES = [
 
 
 def make(tree: str, method: str, *settings: str):
+    if method in WORLD_MODELS:
+        used = [s for s in SIZES["world models"] if s.startswith(("preset=", f"{method}."))]
+        used += ["train.catch_up=0"] if method == "slac" else []  # its first updates are of the model alone
+        return TREES[tree].settings.read_config([f"method={method}", *used, *settings])
     own = "spr" if method == "playvirtual" else method.split("_")[0]  # the block of its own sizes
     used = [s for s in SIZES[tree] if not s.startswith(("soda.", "mlr.", "spr.")) or s.startswith(f"{own}.")]
     return TREES[tree].settings.read_config([f"method={method}", *used, *settings])

@@ -20,7 +20,7 @@ def make(method, *arguments, action_dim=2):
 
 def fill(agent, config, steps=60, seed=0):
     size, rng = config.image.size, np.random.default_rng(seed)
-    replay = Replay(500, 20, 3, size, 2, CPU, agent.generator)
+    replay = Replay(500, 20, config.image.stack, size, 2, CPU, agent.generator)
     for t in range(steps):
         if t % 20 == 0:
             replay.start(rng.integers(0, 256, (size, size, 3), dtype=np.uint8))

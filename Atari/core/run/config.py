@@ -1,6 +1,7 @@
 """The configuration: YAML groups composed by Hydra, checked once, then plain attributes.
 
-config.yaml and the method files declare all keys. Task and preset files may only set them.
+config.yaml and the method files declare all keys. Task and preset files may only set them. A key or a block of config.yaml that a
+method's file sets to null does not exist for that method.
 """
 
 import copy
@@ -111,8 +112,8 @@ def load(
                 file = folder / group / nested[0] / f"{chosen['method']}.yaml"
             raise UserError(f"{file} must begin with the line '# @package _global_': add it, or its keys have no effect")
     values |= chosen  # a stand-in file cannot contain the chosen name
-    for block in others_blocks:
-        values.pop(block, None)
+    for key in (*others_blocks, *_absent(folder, chosen["method"])):
+        _remove(values, key)
     for key, value in flatten(values):
         if key not in known and key not in groups:
             raise UserError(f"in the YAML files: {_unknown(key, known, moved)}")
@@ -157,10 +158,9 @@ def check_ranges(config: Config, ranges: dict[str, tuple[float | None, float | N
 
 def check_choices(config: Config, choices: dict[str, tuple[str, ...]]) -> None:
     """Check that each named key has one of these words. Keys that the method lacks are skipped."""
-    values = dict(flatten(config))
-    for key, words in choices.items():
-        if key in values and values[key] not in words:
-            raise UserError(f"{key}={values[key]} is unknown: {nearest(values[key], words)}")
+    for key, value in flatten(config):
+        if value not in choices.get(key, (value,)):
+            raise UserError(f"{key}={value} is unknown: {nearest(value, choices[key])}")
 
 
 def check_conditions(config: Config, conditions: Iterable[tuple], typed: set[str]) -> None:
@@ -202,6 +202,11 @@ def _value_at(values: dict[str, Any], key: str) -> Any:
     return values
 
 
+def _remove(values: dict[str, Any], key: str) -> None:
+    outer, _, last = key.rpartition(".")
+    ((_value_at(values, outer) if outer else values) or {}).pop(last, None)
+
+
 def _under(key: str, blocks: tuple[str, ...]) -> bool:
     return any(key == b or key.startswith(b + ".") for b in blocks)
 
@@ -217,7 +222,8 @@ def _schema(folder: Path) -> tuple[dict[str, Any], dict[str, list[str]]]:
         values.pop("method", None)
         if file.parent.name == "method":  # a block of config.yaml belongs to all methods
             methods[file.stem] = [k for k, v in values.items() if isinstance(v, dict) and k not in shared]
-        known = dict(flatten(values)) | known  # the value in config.yaml takes precedence
+        declared = {key: value for key, value in flatten(values) if value is not None or file.parent.name != "method"}
+        known = declared | known  # the value in config.yaml takes precedence
     for name in methods:
         methods[name] += [block for base in _bases(folder, name) for block in methods[base]]
     return known, methods
@@ -248,8 +254,18 @@ def _defaults(folder: Path, groups: tuple[str, ...]) -> dict[str, str]:
 
 def _applies(folder: Path, method: str, key: str) -> bool:
     """Whether config.yaml, the method's file or one in its defaults declares this key."""
-    files = [folder / "config.yaml", *(folder / "method" / f"{m}.yaml" for m in (method, *_bases(folder, method)))]
-    return any(key in dict(flatten(_read(file))) for file in files)
+    files = [folder / "config.yaml", *_method_files(folder, method)]
+    return any(key in dict(flatten(_read(file))) for file in files) and not _under(key, _absent(folder, method))
+
+
+def _method_files(folder: Path, method: str) -> list[Path]:
+    """The method's file and those in its defaults."""
+    return [folder / "method" / f"{name}.yaml" for name in (method, *_bases(folder, method))]
+
+
+def _absent(folder: Path, method: str) -> tuple[str, ...]:
+    """Keys and blocks that do not exist for this method."""
+    return tuple(key for file in _method_files(folder, method) for key, value in flatten(_read(file)) if value is None)
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -31,6 +31,20 @@ class Until:
         return count < self.end
 
 
+class Elapsed:
+    """True once per `seconds`."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.last = seconds, time.monotonic()
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        if now - self.last < self.seconds:
+            return False
+        self.last = now
+        return True
+
+
 class Timers:
     """Seconds per named section since the last reading."""
 

@@ -24,6 +24,8 @@ from .logger import Logger
 from .progress import Averages, Bar, Every, Timers
 from .watch import Watch, write_inspection
 
+LOOK_EVERY = 100  # updates at once, after which the watch looks at them
+
 
 class Trainer(ABC):
     """Base of a tree's Trainer, which adds the loop."""
@@ -106,26 +108,36 @@ class Trainer(ABC):
             return f"nothing was saved yet in {self.folder.path}"
         return f"the save of step {newest:,} is kept, and the same command continues from there ({self.folder.path})"
 
+    def counts(self) -> tuple[int, int]:
+        """What train.random_steps and train.update_every count, before and after this agent step."""
+        return self.step - 1, self.step
+
     def updates_due(self) -> int:
         """The number of updates after this agent step."""
-        t = self.config.train
-        if self.step <= t.random_steps:
+        t, (before, now) = self.config.train, self.counts()
+        if before < t.random_steps:
             return 0
-        if t.catch_up and self.step == t.random_steps + 1:
+        if t.catch_up and not self.agent.updates:
             return t.catch_up
-        return t.updates_per_step if Every(t.update_every)(self.step) else 0
+        return t.updates_per_step if Every(t.update_every)(now, now - before) else 0
 
-    def update(self, count: int) -> None:
-        """Let the agent make `count` updates."""
+    def update(self, count: int, pause: Callable[[], bool] = bool) -> int:
+        """Let the agent make `count` updates. `pause` may end this before, if there are several. Returns how many are left."""
         if not count:
-            return
+            return 0
+        left = count
         with self.timers("update"):
-            for _ in range(count):
+            while left and not (count > 1 and pause()):
                 update: Update = self.agent.update(self.replay, self.step)
                 self.averages.add(update.metrics)
                 self.watch.add(self.agent.updates, *update)
+                left -= 1
+                if left and left % LOOK_EVERY == 0:  # thousands at once would fill the memory
+                    self.stop_if_not_finite()
+                    self.bar.advance(0, updates_left=f"{left:,}")
             machine.synchronize(self.device)  # otherwise the next action waits, and time/act includes the updates
-        self.row_updates += count
+        self.row_updates += count - left
+        return left
 
     def stop_if_not_finite(self) -> None:
         """Called once per agent step, after acting has waited for the device, and before every save and evaluation."""
@@ -260,7 +272,7 @@ class Trainer(ABC):
         self.replay.load_state_dict(state["replay"], manifest["segments"], self.checkpoints.read_frames)
         self.env.load_state_dict(state["env"])
         for name in self.COUNTERS:
-            setattr(self, name, state["counters"][name])
+            setattr(self, name, state["counters"].get(name, getattr(self, name)))  # an older save may lack a new one
         self.acting = state["acting"].to(self.acting.device)
         self.pending = None if state["pending"] is None else np.asarray(state["pending"], self.ACTION)
         self.averages.load_state_dict(state["averages"], self.device)

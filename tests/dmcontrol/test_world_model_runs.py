@@ -1,0 +1,84 @@
+"""Whole runs of the agents with a world model: a stop in mid-episode and in mid-update, settings, pictures."""
+
+import signal
+
+import numpy as np
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from test_train import drawn_frames, rows, train
+
+from DMControl.core.machine import Precision
+from DMControl.evaluate import load_agent
+from DMControl.settings import read_config
+from DMControl.train import make_trainer
+
+__all__ = ["drawn_frames"]  # a fixture
+METHODS = ("dreamer", "planet", "slac")
+
+
+def weights(trainer):
+    return torch.cat([p.detach().flatten() for module in trainer.agent.modules.values() for p in module.parameters()])
+
+
+def stopped_in_updates(tmp_path, method, at):
+    """The beginning of a run, stopped after this update, which others at the same step should follow."""
+    arguments = ["preset=debug", f"method={method}", f"runs={tmp_path}", "eval.video=false", "env_steps=1200", "eval.episodes=1"]
+    trainer = make_trainer(read_config(arguments), "test")
+    update = trainer.agent.update
+
+    def stopping(replay, step):
+        done = update(replay, step)
+        if trainer.agent.updates == at:
+            trainer.stop.signal = signal.SIGTERM
+        return done
+
+    trainer.agent.update = stopping
+    assert trainer.train() == 128 + signal.SIGTERM and trainer.owed > 0
+    trainer.folder.lock.close()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_stop_changes_nothing(tmp_path, drawn_frames, method):
+    """N steps, a stop, M more are N + M: networks, moments, acting state, replay and rows. Stops: in random steps, episode, updates."""
+    whole = train(tmp_path / "whole", method=method)
+    assert whole.code == 0 and whole.agent.updates > 2 and whole.acting.abs().max() > 0
+    for stop_at in (30, 77):
+        first = train(tmp_path / "parts", stop_at=stop_at, method=method)
+        assert first.step == stop_at + 1 and not first.env.over
+    stopped_in_updates(tmp_path / "parts", method, first.agent.updates + 1)
+    second = train(tmp_path / "parts", method=method)
+    assert second.code == 0 and second.step == whole.step and second.agent.updates == whole.agent.updates
+    assert torch.equal(weights(whole), weights(second)) and torch.equal(whole.acting, second.acting)
+    for name, optimizer in whole.agent.optimizers.items():
+        mine = second.agent.optimizers[name].inner.state_dict()["state"]
+        for index, moments in optimizer.inner.state_dict()["state"].items():
+            assert all(torch.equal(moments[k], mine[index][k]) for k in moments), name
+    assert torch.equal(whole.agent.generator.get_state(), second.agent.generator.get_state())
+    assert torch.equal(whole.replay.store.frames, second.replay.store.frames) and torch.equal(whole.replay.action, second.replay.action)
+    for name in ("train.csv", "eval.csv"):
+        assert rows(whole, name) == rows(second, name)
+    again, step = load_agent(whole.folder.path, whole.config, 1, Precision(torch.device("cpu"), torch.float32))
+    assert step == whole.step
+    assert all(torch.equal(a, b) for a, b in zip(again.reward.parameters(), whole.agent.reward.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_key_is_read_and_pictures_are_drawn(tmp_path, drawn_frames, method):
+    config = read_config(["preset=debug", f"method={method}", f"runs={tmp_path}", "env_steps=1200", "eval.episodes=1"])
+    trainer = make_trainer(config, "test")
+    assert trainer.train() == 0
+    trainer.folder.lock.close()
+    assert config.unread() == []
+    events = EventAccumulator(str(trainer.folder.path), size_guidance={"images": 0, "scalars": 0})
+    events.Reload()
+    for name in trainer.agent.diagnostics:
+        assert all(np.isfinite([e.value for e in events.Scalars(name)]).all() for name in trainer.agent.diagnostics), name
+    shown = events.Images(f"{method}/frames_and_reconstructions_and_predictions")[-1]
+    assert (shown.width, shown.height) == (min(10, trainer.agent.window) * 66 + 2, 3 * 68)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_evaluation_leaves_training_alone(tmp_path, drawn_frames, method):
+    few, many = (train(tmp_path / every, f"eval.every={every}", "env_steps=1200", method=method) for every in ("2000", "400"))
+    assert torch.equal(weights(few), weights(many)) and rows(few, "train.csv") == rows(many, "train.csv")
