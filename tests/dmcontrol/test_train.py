@@ -36,8 +36,8 @@ SHORT = ("preset=debug", "action_repeat=20", "env_steps=1600", "train.random_ste
 OWN = {"sac_ae": ("train.catch_up=4",)}  # of which three count no phase: the count is kept
 
 
-def train(tmp_path, *arguments: str, stop_at: int | None = None, method: str = "mlr") -> Trainer:
-    trainer = make_trainer(read_config([*SHORT, f"method={method}", f"runs={tmp_path}", *arguments]), "test")
+def train(tmp_path, *arguments: str, stop_at: int | None = None, method: str = "mlr", short: tuple[str, ...] = SHORT) -> Trainer:
+    trainer = make_trainer(read_config([*short, f"method={method}", f"runs={tmp_path}", *arguments]), "test")
     if stop_at is not None:
         choose = trainer.choose
 

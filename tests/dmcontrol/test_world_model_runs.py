@@ -15,6 +15,7 @@ from DMControl.train import make_trainer
 
 __all__ = ["drawn_frames"]  # a fixture
 METHODS = ("dreamer", "planet", "slac")
+LONGER = ("preset=debug", "env_steps=1200", "eval.video=false", "eval.episodes=1")  # an episode has room for a chunk
 
 
 def weights(trainer):
@@ -23,8 +24,7 @@ def weights(trainer):
 
 def stopped_in_updates(tmp_path, method, at):
     """The beginning of a run, stopped after this update, which others at the same step should follow."""
-    arguments = ["preset=debug", f"method={method}", f"runs={tmp_path}", "eval.video=false", "env_steps=1200", "eval.episodes=1"]
-    trainer = make_trainer(read_config(arguments), "test")
+    trainer = make_trainer(read_config([*LONGER, f"method={method}", f"runs={tmp_path}"]), "test")
     update = trainer.agent.update
 
     def stopping(replay, step):
@@ -41,13 +41,13 @@ def stopped_in_updates(tmp_path, method, at):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_stop_changes_nothing(tmp_path, drawn_frames, method):
     """N steps, a stop, M more are N + M: networks, moments, acting state, replay and rows. Stops: in random steps, episode, updates."""
-    whole = train(tmp_path / "whole", method=method)
+    whole = train(tmp_path / "whole", method=method, short=LONGER)
     assert whole.code == 0 and whole.agent.updates > 2 and whole.acting.abs().max() > 0
     for stop_at in (30, 77):
-        first = train(tmp_path / "parts", stop_at=stop_at, method=method)
+        first = train(tmp_path / "parts", stop_at=stop_at, method=method, short=LONGER)
         assert first.step == stop_at + 1 and not first.env.over
     stopped_in_updates(tmp_path / "parts", method, first.agent.updates + 1)
-    second = train(tmp_path / "parts", method=method)
+    second = train(tmp_path / "parts", method=method, short=LONGER)
     assert second.code == 0 and second.step == whole.step and second.agent.updates == whole.agent.updates
     assert torch.equal(weights(whole), weights(second)) and torch.equal(whole.acting, second.acting)
     for name, optimizer in whole.agent.optimizers.items():
@@ -80,5 +80,5 @@ def test_every_key_is_read_and_pictures_are_drawn(tmp_path, drawn_frames, method
 
 @pytest.mark.parametrize("method", METHODS)
 def test_evaluation_leaves_training_alone(tmp_path, drawn_frames, method):
-    few, many = (train(tmp_path / every, f"eval.every={every}", "env_steps=1200", method=method) for every in ("2000", "400"))
+    few, many = (train(tmp_path / every, f"eval.every={every}", "env_steps=1200", method=method, short=LONGER) for every in ("2000", "400"))
     assert torch.equal(weights(few), weights(many)) and rows(few, "train.csv") == rows(many, "train.csv")

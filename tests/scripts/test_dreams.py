@@ -7,12 +7,13 @@ from PIL import Image
 from DMControl.core.errors import UserError
 from scripts.media import dreams
 from tests.dmcontrol.test_train import drawn_frames, train
+from tests.dmcontrol.test_world_model_runs import LONGER
 
 __all__ = ["drawn_frames"]  # a fixture
 
 
 def test_dreams_of_a_run(tmp_path, drawn_frames, capsys):
-    run = train(tmp_path, "env_steps=416", "eval.every=2000", method="dreamer").folder.path
+    run = train(tmp_path, "env_steps=416", "eval.every=2000", method="dreamer", short=LONGER).folder.path
     capsys.readouterr()
     assert dreams.main([str(run), "steps=6", "context=3", "starts=2", f"figure={tmp_path / 'mine.png'}"]) == 0
     assert "predictions" in capsys.readouterr().out
@@ -25,6 +26,6 @@ def test_dreams_of_a_run(tmp_path, drawn_frames, capsys):
 
 
 def test_an_agent_without_a_model_is_named(tmp_path, drawn_frames):
-    run = train(tmp_path, "env_steps=408", "eval.every=2000", method="baseline").folder.path
+    run = train(tmp_path, "env_steps=408", "eval.every=2000", method="baseline", short=LONGER).folder.path
     with pytest.raises(UserError, match="method=baseline, which has no world model"):
         dreams.main([str(run)])
