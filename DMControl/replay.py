@@ -168,10 +168,10 @@ class Replay:
         frame, age = self.frame[j], self.age[j]
         frame, age = torch.cat([frame, frame[-1:] + 1]), torch.cat([age, age[-1:] + 1])
         obs = self._stacks(frame.flatten(), age.flatten())
-        action, reward, not_done, last = (F.pad(v, (0, 0) * (v.dim() - 1) + (0, 1)) for v in (
-            self.action[j], self.reward[j][..., 0], self.not_done[j][..., 0], self.ends[j],
-        ))  # fmt: skip
-        last[-2] = False
+        after = (0, 1)  # the last observation has no step
+        action, reward = F.pad(self.action[j], (0, 0, 0, 0, *after)), F.pad(self.reward[j][..., 0], (0, 0, *after))
+        not_done = F.pad(self.not_done[j][..., 0], (0, 0, *after))
+        last = F.pad(self.ends[j[:-1]], (0, 0, 0, 2))  # the newest step leads to the last observation, even if it ends the episode
         return History(obs, action, reward, not_done, age == 0, last)
 
     def state_dict(self) -> dict[str, Any]:
