@@ -18,8 +18,8 @@ METHODS = ("dreamer", "planet", "slac")
 LONGER = ("preset=debug", "env_steps=1200", "eval.video=false", "eval.episodes=1")  # an episode has room for a chunk
 
 
-def weights(trainer):
-    return torch.cat([p.detach().flatten() for module in trainer.agent.modules.values() for p in module.parameters()])
+def weights(agent):
+    return torch.cat([p.detach().flatten() for module in agent.modules.values() for p in module.parameters()])
 
 
 def stopped_in_updates(tmp_path, method, at):
@@ -43,13 +43,13 @@ def test_a_stop_changes_nothing(tmp_path, drawn_frames, method):
     """N steps, a stop, M more are N + M: networks, moments, acting state, replay and rows. Stops: in random steps, episode, updates."""
     whole = train(tmp_path / "whole", method=method, short=LONGER)
     assert whole.code == 0 and whole.agent.updates > 2 and whole.acting.abs().max() > 0
-    for stop_at in (30, 77):
+    for stop_at in (30,) if method == "slac" else (30, 77):  # SLAC's many updates are at step 51
         first = train(tmp_path / "parts", stop_at=stop_at, method=method, short=LONGER)
         assert first.step == stop_at + 1 and not first.env.over
     stopped_in_updates(tmp_path / "parts", method, first.agent.updates + 1)
     second = train(tmp_path / "parts", method=method, short=LONGER)
     assert second.code == 0 and second.step == whole.step and second.agent.updates == whole.agent.updates
-    assert torch.equal(weights(whole), weights(second)) and torch.equal(whole.acting, second.acting)
+    assert torch.equal(weights(whole.agent), weights(second.agent)) and torch.equal(whole.acting, second.acting)
     for name, optimizer in whole.agent.optimizers.items():
         mine = second.agent.optimizers[name].inner.state_dict()["state"]
         for index, moments in optimizer.inner.state_dict()["state"].items():
@@ -59,13 +59,13 @@ def test_a_stop_changes_nothing(tmp_path, drawn_frames, method):
     for name in ("train.csv", "eval.csv"):
         assert rows(whole, name) == rows(second, name)
     again, step = load_agent(whole.folder.path, whole.config, 1, Precision(torch.device("cpu"), torch.float32))
-    assert step == whole.step
-    assert all(torch.equal(a, b) for a, b in zip(again.reward.parameters(), whole.agent.reward.parameters(), strict=True))
+    assert step == whole.step and torch.equal(weights(again), weights(whole.agent))
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_key_is_read_and_pictures_are_drawn(tmp_path, drawn_frames, method):
-    config = read_config(["preset=debug", f"method={method}", f"runs={tmp_path}", "env_steps=1200", "eval.episodes=1"])
+    later = ["env_steps=2400", "train.catch_up=0"] if method == "planet" else ["env_steps=1200"]  # which counts whole episodes
+    config = read_config(["preset=debug", f"method={method}", f"runs={tmp_path}", "eval.episodes=1", *later])
     trainer = make_trainer(config, "test")
     assert trainer.train() == 0
     trainer.folder.lock.close()
@@ -81,4 +81,4 @@ def test_every_key_is_read_and_pictures_are_drawn(tmp_path, drawn_frames, method
 @pytest.mark.parametrize("method", METHODS)
 def test_evaluation_leaves_training_alone(tmp_path, drawn_frames, method):
     few, many = (train(tmp_path / every, f"eval.every={every}", "env_steps=1200", method=method, short=LONGER) for every in ("2000", "400"))
-    assert torch.equal(weights(few), weights(many)) and rows(few, "train.csv") == rows(many, "train.csv")
+    assert torch.equal(weights(few.agent), weights(many.agent)) and rows(few, "train.csv") == rows(many, "train.csv")
