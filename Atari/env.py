@@ -45,6 +45,7 @@ class Env:
         fewest_noops: int = 1,
         frame_skip: int = 4,
         size: int = 84,
+        resize: str = "linear",
         episodic_life: bool = True,
         clip_reward: bool = True,
         max_steps: int = 27_000,
@@ -58,6 +59,7 @@ class Env:
         self.rom = games.rom(self.game)
         self.seed, self.stream, self.noops, self.fewest_noops = seed, stream, noops, fewest_noops
         self.frame_skip, self.size, self.max_steps = frame_skip, size, max_steps
+        self.interpolation = {"linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}[resize]
         self.episodic_life, self.clip_reward = episodic_life, clip_reward
         self.background = background
         cv2.setNumThreads(1)  # the pictures are too small for several threads
@@ -170,7 +172,7 @@ class Env:
         brightest = self.screens.max(0)
         if self.background is not None:
             brightest = self.background.draw(brightest, self.seed, self.stream, episode, step)
-        return cv2.resize(brightest, (self.size, self.size), interpolation=cv2.INTER_LINEAR)[:, :, None]  # (size, size, 1)
+        return cv2.resize(brightest, (self.size, self.size), interpolation=self.interpolation)[:, :, None]  # (size, size, 1)
 
 
 class Stack:

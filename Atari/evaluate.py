@@ -44,6 +44,7 @@ def make_env(config: Config, seed: int, stream: int, distraction: Distraction | 
         fewest_noops=env.fewest_noops,
         frame_skip=env.frame_skip,
         size=env.size,
+        resize=env.resize,
         episodic_life=env.episodic_life and not judged,
         clip_reward=env.clip_reward and not judged,
         max_steps=env.max_steps,

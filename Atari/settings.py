@@ -22,7 +22,8 @@ RANGES = {
     "eval.final_episodes": (1, 1000), "eval.epsilon": (0, 1), "checkpoint.every": (1, None), "mlr.weight": (0, None),
     "mlr.chunk": (0, None), "mlr.window": (1, 256), "mlr.tau": (0, 1), "mlr.mask.patch": (1, None), "mlr.mask.block": (1, None),
     "mlr.decoder.depth": (0, 64), "mlr.decoder.width": (0, None), "mlr.decoder.heads": (1, None), "mlr.decoder.mlp_ratio": (0.1, 64),
-    "curl.weight": (0, None), "curl.hidden": (1, None), "curl.size": (1, None), "curl.tau": (0, 1), "curl.cut": (0, 255),
+    "baseline.window": (1, 256), "curl.weight": (0, None), "curl.hidden": (1, None), "curl.size": (1, None), "curl.tau": (0, 1),
+    "curl.cut": (0, 255),
     "curl.pad": (0, 64),
     "strong_augmentation.alpha": (0, 1), "strong_augmentation.images": (1, 10**5), "svea.alpha": (0, 100), "svea.beta": (0, 100),
     "masker.depth": (1, 32), "masker.width": (1, 1024), "masker.threshold": (0, 1), "masker.lr": (0, 1), "env.distraction_strength": (0, 1),
@@ -32,7 +33,8 @@ RANGES = {
 CHOICES = {
     "encoder.padding": ("valid", "same"), "encoder.init": ("torch", "xavier"), "replay.priority": ("kl", "loss"),
     "replay.enter_at": ("one", "largest"), "rainbow.head": ("streams", "dueling", "plain"),
-    "rainbow.value": ("distribution", "scalar"), "rainbow.target_noise": ("last", "own", "shared"), "mlr.target": ("latent", "pixels"),
+    "rainbow.value": ("distribution", "scalar"), "env.resize": ("linear", "area"), "rainbow.target_noise": ("last", "own", "shared"),
+    "mlr.target": ("latent", "pixels"),
     "masker.type": ("soft", "hard", "mixed"), "strong_augmentation.kind": ("overlay", "none"),
     "env.distraction": distraction.DISTRACTIONS, "env.distraction_behind": distraction.BEHIND,
 }  # fmt: skip
@@ -41,7 +43,9 @@ CONDITIONAL = [  # keys that have an effect only if another key has one of these
     ("rainbow.v_max", "rainbow.value", ("distribution",)), ("replay.priority", "rainbow.value", ("distribution",)),
     ("rainbow.noisy_std", "rainbow.noisy", (True,)), ("rainbow.target_noise", "rainbow.noisy", (True,)),
     ("rainbow.scale_head_gradient", "rainbow.head", ("streams",)), ("quirks.done_n_late", "quirks.done_n_first_step", (False,)),
-    ("masker.threshold", "masker.type", ("hard", "mixed")), ("strong_augmentation.alpha", "strong_augmentation.kind", ("overlay",)),
+    *((f"masker.{key}", "masker.enabled", (True,)) for key in ("depth", "width", "type", "threshold", "lr")),
+    ("mlr.tau", "mlr.momentum", (True,)), ("masker.threshold", "masker.type", ("hard", "mixed")),
+    ("strong_augmentation.alpha", "strong_augmentation.kind", ("overlay",)),
     ("strong_augmentation.images", "strong_augmentation.kind", ("overlay",)),
     ("svea.alpha", "strong_augmentation.kind", ("overlay",)), ("svea.beta", "strong_augmentation.kind", ("overlay",)),
 ]  # fmt: skip
@@ -50,6 +54,9 @@ DOPAMINE_2021 = {  # what Dopamine did otherwise in the summer of 2021
     "drq": {"quirks.one_shift_per_batch": True},
     "drq_eps": {"quirks.one_shift_per_batch": True},
 }
+STAGES = {  # keys of an augmentation, which have an effect only if augment.order names it
+    "augment.pad": "shift", "quirks.short_shift": "shift", "quirks.one_shift_per_batch": "shift", "augment.intensity": "intensity",
+}  # fmt: skip
 PROJECTING = ("mlr", "spr")  # blocks of methods that project through the hidden layers of both streams
 MOVED = {f"rainbow.{key}": f"train.{key}" for key in ("random_steps", "update_every", "updates_per_step")}
 
@@ -66,7 +73,12 @@ def read_config(arguments: list[str]) -> Config:
     configuration.check_choices(config, CHOICES)
     configuration.check_conditions(config, CONDITIONAL, typed)
     distraction.check(config, typed)
+    for key, stage in STAGES.items():
+        if key in typed and stage not in config["augment"]["order"]:
+            raise UserError(f"key {key} has no effect with augment.order={config['augment']['order']}: it is of {stage}")
     if config.get("dopamine_2021"):
+        if config["preset"] in ("small", "debug"):
+            raise UserError(f"dopamine_2021=true sets numbers of published runs, which do not suit preset={config['preset']}: use paper")
         for key, value in DOPAMINE_2021[config["method"]].items():
             block, _, name = key.partition(".")
             config[block][name] = config[block][name] if key in typed else value
@@ -76,6 +88,8 @@ def read_config(arguments: list[str]) -> Config:
     for block, key, when in (("replay", "beta", "at the first update and at the last step"), ("train", "epsilon", "before and after")):
         if len(config[block][key]) != 2:
             raise UserError(f"{block}.{key}={config[block][key]} must be two numbers: {when}")
+    if config["train"]["epsilon"][0] < config["train"]["epsilon"][1]:
+        raise UserError(f"train.epsilon={config['train']['epsilon']} must not rise: the first number is for the random steps")
     if config["env"]["fewest_noops"] > config["env"]["noops"] > 0:
         raise UserError(f"env.fewest_noops={config['env']['fewest_noops']} must be at most env.noops={config['env']['noops']}")
     if config["rainbow"]["head"] != "streams" and any(block in config for block in PROJECTING):

@@ -226,7 +226,7 @@ class Rainbow:
         s = self.settings
         if s.target_noise == "own":
             self.target.head.resample(self.generator)
-        elif s.target_noise == "shared":  # by the target network and by the choice of the action
+        elif s.target_noise == "shared" and s.noisy:  # by the target network and by the choice of the action
             self.network.head.resample(self.generator)
             torch._foreach_copy_(list(self.target.head.buffers()), list(self.network.head.buffers()))
         view = self._view(batch.next_obs)

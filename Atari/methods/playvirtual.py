@@ -31,7 +31,7 @@ class PlayVirtual(SPR):
         self.at_step(0)
 
     def at_step(self, step: int) -> None:
-        self.weight.fill_(self.full_weight * ramp(step, self.ramp))
+        self.weight.fill_(self.full_weight * ramp(max(0, step - 1), self.ramp))
 
     def draw(self, sequence: Sequence, generator: torch.Generator) -> Windows:
         shape = (len(sequence), self.copies, self.steps)
@@ -59,7 +59,7 @@ class PlayVirtual(SPR):
 
 
 def ramp(step: int, length: int) -> float:
-    """Rises to 1 over `length` agent steps."""
+    """Rises to 1 over `length` agent steps. step: finished before the one at hand."""
     return math.exp(-5 * (1 - (step + 1) / length) ** 2) if step < length else 1.0
 
 

@@ -158,6 +158,11 @@ def test_noise_of_der_and_of_curl():
         assert torch.equal(choice, loss) == torch.equal(loss, before) == (method == "curl")
 
 
+def test_der_without_noise():
+    agent, replay, _ = make("method=der", "rainbow.noisy=false")
+    assert torch.isfinite(agent.update(replay, 1).metrics["loss/rl"])
+
+
 def test_nothing_is_augmented_but_in_drq():
     frames = Frames.of_images(torch.randint(256, (3, 4, 84, 84), dtype=torch.uint8))
     for method in ("der", "otr", "curl"):
@@ -216,6 +221,7 @@ def test_random_actions_are_as_frequent_as_epsilon_says():
     state = stream.dice.get_state()
     assert stream.explores(60) and not stream.explores(61) and torch.equal(stream.dice.get_state(), state)
     assert not make_agent(PAPER["der"], 4, FP32).explores(0)  # the noise alone explores
+    assert read_config(["method=der", "preset=small"]).train.epsilon == read_config(["method=baseline", "preset=small"]).train.epsilon
 
 
 @ALL
@@ -254,6 +260,11 @@ def test_saved_and_loaded(method):
         (["env.fewest_noops=31"], "at most env.noops=30"),
         (["method=otr", "dopamine_2021=true"], "no effect with method=otr"),
         (["method=der", "curl.weight=1"], "no effect with method=der"),
+        (["method=der", "augment.pad=3"], "no effect with augment.order=[]"),
+        (["method=baseline", "baseline.window=0"], "between 1 and 256"),
+        (["method=der", "preset=small", "dopamine_2021=true"], "do not suit preset=small"),
+        (["method=madi", "masker.enabled=false", "masker.width=4"], "no effect with masker.enabled=false"),
+        (["train.epsilon=[0.1,0.9]"], "must not rise"),
         (["augment.next_views=0"], "between 1 and 2"),
     ],
 )

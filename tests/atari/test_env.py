@@ -6,6 +6,7 @@ import torch
 
 from Atari.core.errors import UserError
 from Atari.env import EVALUATE, STARTS, Env, Stack, observations
+from Atari.settings import read_config
 
 
 def play(env, count, seed=0):
@@ -218,3 +219,15 @@ def test_observations_of_several_games():
 def test_bad_values(wrong):
     with pytest.raises(UserError, match=next(iter(wrong))):
         Env("pong", **wrong)
+
+
+def test_area_averages_the_screen():
+    """Every pixel of the screen counts, unlike with linear."""
+    frames = {}
+    for resize in ("area", "linear"):
+        env = Env("breakout", size=10, resize=resize)
+        frames[resize] = env.reset()[:, :, 0].astype(float)
+    means = env.screens.max(0).reshape(10, 21, 10, 16).mean((1, 3))
+    assert np.abs(frames["area"] - means).max() <= 1 < np.abs(frames["linear"] - means).max()
+    with pytest.raises(UserError, match=r"env\.resize=cubic is unknown"):
+        read_config(["env.resize=cubic"])

@@ -20,7 +20,7 @@ def g(golden):
 @pytest.fixture(scope="module")
 def case(g, device):
     case = Official(g, "playvirtual")
-    case.agent.objective.at_step(int(g["ramp_step"]))
+    case.agent.objective.at_step(int(g["ramp_step"]) + 1)
     return case
 
 

@@ -32,7 +32,7 @@ def make(golden, method, device):
     def official(*settings):
         case = Official(golden(f"atari_{method}"), method, *settings)
         if "ramp_step" in case.g:
-            case.agent.objective.at_step(int(case.g["ramp_step"]))
+            case.agent.objective.at_step(int(case.g["ramp_step"]) + 1)
         return case
 
     return official

@@ -146,9 +146,10 @@ def test_three_clip_groups():
 
 
 def test_the_ramp_counts_agent_steps():
+    """The official counter is that of the steps before this one."""
     agent, replay = make("playvirtual.ramp=50000", "playvirtual.weight=2")
     weights = [agent.update(replay, step).metrics["playvirtual/weight"].item() for step in (2000, 25_000, 49_000, 50_000, 90_000)]
-    expected = [2 * math.exp(-5 * (1 - (s + 1) / 50_000) ** 2) for s in (2000, 25_000, 49_000)]
+    expected = [2 * math.exp(-5 * (1 - s / 50_000) ** 2) for s in (2000, 25_000, 49_000)]
     assert weights == pytest.approx([*expected, 2, 2], rel=1e-6) and weights[1] == pytest.approx(2 * 0.287, abs=1e-3)
     assert ramp(0, 50_000) == pytest.approx(0.0067393, abs=1e-6) and ramp(2000, 50_000) == pytest.approx(0.00997, abs=5e-6)
     assert ramp(49_998, 50_000) < 1 == ramp(50_000, 50_000) == ramp(0, 0)

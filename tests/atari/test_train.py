@@ -68,7 +68,8 @@ def test_same_seed_same_curve(tmp_path, whole_run, method):
 
 
 @pytest.mark.parametrize(
-    ("game", "stop_at", "method"), [("pong", 15, "mlr"), ("breakout", 59, "mlr"), ("breakout", 80, "mlr"), ("pong", 59, "playvirtual")]
+    ("game", "stop_at", "method"),
+    [("pong", 15, "mlr"), ("breakout", 59, "mlr"), ("breakout", 80, "mlr"), ("pong", 59, "playvirtual"), ("pong", 59, "curl")],
 )
 def test_a_stop_changes_nothing(tmp_path, whole_run, game, stop_at, method):
     """N steps, a stop in mid-game, M more: parameters, replay, priorities, random streams and rows are those of N + M."""
