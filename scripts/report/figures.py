@@ -24,7 +24,7 @@ STYLES: dict[str, tuple[str, str, str]] = {
     "drq": ("#E69F00", "D", (0, (3, 1, 1, 1, 1, 1))),  # plain dots are for runs that were cut off
     "curl": ("#CC79A7", "v", (0, (5, 1))),
     "spr": ("#56B4E9", "P", (0, (3, 1, 1, 1))),
-    "slac": ("#56B4E9", "X", (0, (3, 1, 1, 1))),
+    "slac": ("#B22222", "X", (0, (3, 1, 1, 1))),
     "sac_ae": ("#000000", "<", (0, (1, 1))),
     "dreamer": ("#7F7F7F", ">", (0, (7, 2))),
     "planet": ("#B5A300", "h", (0, (4, 2, 1, 2))),

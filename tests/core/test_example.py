@@ -28,4 +28,4 @@ def test_the_method_of_the_readme_trains(root, tmp_path):
     assert done.returncode == 0, done.stderr
     with open(tmp_path / FOLDER / "train.csv", newline="") as handle:
         losses = [float(row["loss/reward"]) for row in csv.DictReader(handle) if row["loss/reward"]]
-    assert len(losses) == 2 and all(0 < loss < 10 for loss in losses)
+    assert len(losses) == 2 and all(0 < loss < 1000 for loss in losses)  # of rewards up to 40

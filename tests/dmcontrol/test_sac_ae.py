@@ -1,5 +1,7 @@
 """SAC+AE: decoder, target, penalties, and the order of an update."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from small_agents import FP32, fill, grads, make
@@ -127,9 +129,10 @@ def test_a_thousand_updates_at_once_count_as_one(whole):
     """Actor and targets move in each of them; then every second update, the next one without."""
     published = read_config(["method=sac_ae", "preset=paper"])
     trainer = Trainer.__new__(Trainer)
-    trainer.config, due = published, []
+    trainer.config, trainer.agent, due = published, SimpleNamespace(updates=0), []
     for trainer.step in (1000, 1001, 1002):
         due.append(trainer.updates_due())
+        trainer.agent.updates += due[-1]
     assert due == [0, 1000, 1] and published.quirks.whole_catch_up
     agent, config = make("sac_ae", "train.catch_up=7", f"quirks.whole_catch_up={whole}")
     replay, moved = fill(agent, config), []

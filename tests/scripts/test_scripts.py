@@ -129,7 +129,7 @@ def test_bench_keeps_what_it_had_when_it_is_interrupted(root, tmp_path):
 def test_bench_finds_each_method_that_it_times():
     """All of them exist in an agent of one method or another, so that none is missed after a change of names."""
     arguments = {DMCONTROL: ("preset=debug", "replay.capacity=100"), ATARI: ("preset=debug",)}
-    for tree, methods in {DMCONTROL: ("mlr", "svea"), ATARI: ("mlr",)}.items():
+    for tree, methods in {DMCONTROL: ("mlr", "svea", "dreamer", "slac"), ATARI: ("mlr",)}.items():
         subjects = [Subject(tree, [*arguments[tree], f"method={method}"]) for method in methods]
         found = {path for subject in subjects for _, path, _ in subject.timed_methods()}
         assert found == {path for paths in PARTS[tree.name].values() for path in paths}
