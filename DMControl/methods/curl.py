@@ -56,8 +56,10 @@ class CURL(Objective):
 
 
 def build(config: Config, agent: SAC) -> None:
-    if not config.augment.order:
-        raise UserError("method=curl compares two random views of an observation: leave augment.order=[crop]")
+    if not agent.augment.varies:
+        raise UserError("method=curl compares two views of an observation, which must differ: leave augment.order=[crop] and image.size")
+    if not config.curl.weight:
+        return  # SAC alone
     objective = CURL(agent.handles, config.curl.weight)
     optimizers = [Adam(objective.trained(), config.curl.lr)]
     if config.quirks.two_encoder_steps:

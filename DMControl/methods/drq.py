@@ -44,6 +44,6 @@ class DrQ(CriticLoss):
 
 
 def build(config: Config, agent: SAC) -> None:
-    if "shift" not in config.augment.order or not config.augment.next_obs:
-        raise UserError("method=drq shifts observations and next observations: leave augment.order=[shift] and augment.next_obs=true")
+    if "shift" not in config.augment.order or not config.augment.next_obs or not agent.augment.varies:
+        raise UserError("method=drq shifts observations and next observations: leave augment.order, augment.pad and augment.next_obs")
     agent.critic_loss = DrQ(agent.pixels, agent.augment, config.drq.views, config.drq.target_views)

@@ -103,6 +103,8 @@ class SACAE(Objective):
 def build(config: Config, agent: SAC) -> None:
     if config.augment.order:
         raise UserError("method=sac_ae augments nothing: leave augment.order=[]")
+    if not config.sac_ae.weight:
+        return  # SAC alone
     settings, handles = config.sac_ae, agent.handles
     decoder = Decoder(handles.encoder.trunk, handles.latent, handles.size)
     initialise(decoder, config.encoder.init)

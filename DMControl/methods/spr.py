@@ -153,8 +153,9 @@ def make_optimizers(config: Config, objective: SPR) -> list[Adam]:
     return [first, Adam(encoder, rate * spr.encoder_lr)] if own and quirks.two_adams else [first]
 
 
-def make_augmentation(config: Config) -> Augmentation:
-    return Augmentation(config.augment.order, config.image.size, config.image.crop, config.augment.pad, config.augment.intensity)
+def make_augmentation(config: Config, agent: SAC) -> Augmentation:
+    image, augment = config.image, config.augment
+    return Augmentation(augment.order, image.size, image.crop, augment.pad, augment.intensity, dtype=agent.handles.precision.dtype)
 
 
 def attach(config: Config, agent: SAC, objective: SPR) -> None:
@@ -164,4 +165,4 @@ def attach(config: Config, agent: SAC, objective: SPR) -> None:
 def build(config: Config, agent: SAC) -> None:
     """Without a weight this is the Baseline."""
     if config.spr.weight:
-        attach(config, agent, SPR(config.spr, agent.handles, make_augmentation(config)))
+        attach(config, agent, SPR(config.spr, agent.handles, make_augmentation(config, agent)))

@@ -169,7 +169,7 @@ def section(page: Page, tree: Tree, published: Published, runs: list[Run]) -> No
         page.say(f"### Preset `{preset}`: {counted(len(chosen), 'run') if chosen else NO_RUN}")
         if preset != "paper":
             what = "MaDi's published setting" if preset == "madi" else "Not the published setting"
-            page.say(f"{what}: the numbers of MLR's paper stand beside it for orientation.")
+            page.say(f"{what}: published numbers stand beside it for orientation.")
         for budget in budgets(tree, preset, chosen):
             score_table(page, tree, published, chosen, budget, preset)
             aggregate_table(page, tree, published, chosen, budget, preset)
@@ -233,7 +233,8 @@ def main(arguments: list[str]) -> int:
         "",
         "The published tables give means per task, not single runs. DMControl's mean and median, computed again from them, are within "
         f"{aggregates.recomputed(published[DMCONTROL]):.2g} of the published ones; the paper's IQM and optimality gap are over runs, which "
-        "were not published with it: they stand here as the paper states them.",
+        "were not published with it: they stand here as the paper states them. MLR's paper has no SPR on DMControl: "
+        "that column is PlayVirtual's.",
     )
     for tree in TREES:
         section(page, tree, published[tree], runs[tree])

@@ -55,6 +55,9 @@ def test_the_published_setting_of_each_method(method):
     ae = method == "sac_ae"
     assert (sac.batch_size, c.replay.capacity, c.train.catch_up) == ((128, 1_000_000, 1000) if ae else (512, 100_000, 0))
     assert cheetah.get("curl", {"lr": 2e-4})["lr"] == 2e-4 and cheetah.get("sac_ae", {"encoder_lr": 1e-3})["encoder_lr"] == 1e-3
+    assert (
+        c.get("curl", {"lr": 1e-3})["lr"] == c.get("sac_ae", {"encoder_lr": 1e-3})["encoder_lr"] == c.get("spr", {"lr": 1e-3})["lr"] == 1e-3
+    )
     for preset in ("small", "debug"):  # the same SAC for every method
         ours, base = (read_config([f"method={m}", f"preset={preset}", "task=cheetah_run"]) for m in (method, "baseline"))
         assert all(ours[block] == base[block] for block in ("encoder", "sac", "replay", "train", "eval")), preset

@@ -112,7 +112,7 @@ def test_catch_up_updates():
         (["method=drq", "drq.views=0"], "drq.views=0 must be between 1"),
         (["method=drq", "drq.target_views=-1"], "drq.target_views=-1 must be between 1"),
         (["method=drq", "drq.views=1.5"], "must be a whole number"),
-        (["method=curl", "augment.order=[]"], "two random views"),
+        (["method=curl", "augment.order=[]"], "which must differ"),
         (["method=sac_ae", "augment.order=[shift]"], "augments nothing"),
         (["method=sac_ae", "sac_ae.weight=-1"], "at least 0"),
         (["sac.alpha_betas=[0.5]"], "two numbers"),

@@ -45,6 +45,7 @@ def test_the_target_has_32_levels_and_fresh_noise_below_one_level():
     torch.testing.assert_close(levels, (part.obs // 8).float(), rtol=0, atol=1e-5)
     assert levels.round().unique().numel() == 32 and part.noise.min() < 0.01 and 0.99 < part.noise.max() < 1
     assert not torch.equal(part.noise[0], part.noise[1])
+    assert part.noise.shape == part.obs.shape and not torch.equal(part.noise[:, 0], part.noise[:, 8])
     _, again = drawn_part(agent, replay)
     assert not torch.equal(part.noise, again.noise)
 

@@ -321,3 +321,15 @@ def test_a_loss_of_0_leaves_the_base_alone(method):
 def test_mistakes_are_named(arguments, says):
     with pytest.raises(UserError, match=says):
         make("spr", *arguments)
+
+
+@pytest.mark.parametrize("method", ["spr", "playvirtual"])
+def test_its_own_views(method):
+    """Crops that reach the far edge, and intensity; the critic's crops do not reach it, and have no intensity."""
+    agent = make_agent(read_config([f"method={method}", "preset=paper", "spr.batch_size=4"]), 1, FP32)
+    for augment, offsets in ((agent.objective.augment, 17), (agent.augment, 16)):
+        stage = augment.draw(2000, 9, agent.generator).stages[0]
+        assert set(stage.rows[:, 0].tolist()) == set(stage.columns[:, 0].tolist()) == set(range(offsets))
+        assert (stage.factor is None) == (augment is agent.augment)
+    factor = agent.objective.augment.draw(2000, 9, agent.generator).stages[0].factor
+    assert 0.9 <= factor.min() < 0.92 and 1.08 < factor.max() <= 1.1

@@ -112,6 +112,12 @@ class Augmentation:
         with torch.device("cpu"):  # kornia draws on the host even when the agent is built on `meta`
             self.layers = {name: _kornia_layer(name, self.out) for name in self.names if name in KORNIA}
 
+    @property
+    def varies(self) -> bool:
+        """Whether two views of an image can differ."""
+        fixed = {"crop": self.size == self.out, "shift": self.pad == 0, "intensity": self.strength == 0}
+        return any(not fixed.get(name, False) for name in self.names)
+
     def draw(self, n: int, channels: int, generator: torch.Generator) -> View:
         """The random choices for n images."""
         device = generator.device
