@@ -196,7 +196,7 @@ class TestFuzz:
         )  # fmt: skip
         block = st.dictionaries(st.one_of(st.sampled_from(sorted(declared(tree))), st.text(max_size=5)), odd, max_size=2)
 
-        @settings(max_examples=250, **OPTIONS)
+        @settings(max_examples=350, **OPTIONS)
         @given(st.one_of(block, st.tuples(st.sampled_from(sorted(texts)), st.integers(0, 2**32))))
         def run(case):
             damaged = None
