@@ -19,8 +19,8 @@ from . import games
 from .core import machine
 from .core.errors import UserError, run_main
 from .core.run.agent import Agent
-from .core.run.config import Config, plain
-from .core.run.evaluation import load_policy, read_request, report, spread
+from .core.run.config import Config
+from .core.run.evaluation import for_acting, load_policy, read_request, report, spread
 from .core.run.options import Options
 from .core.run.writers import append_rows, video
 from .distraction import Distraction, check_data, distractions, distractions_of, label
@@ -93,14 +93,6 @@ def evaluate(
 def load_agent(path: Path, config: Config, n_actions: int, precision: machine.Precision) -> tuple[Agent, int]:
     """The newest saved agent of a run, and its agent step."""
     return load_policy(path, lambda: make_agent(for_acting(config), n_actions, precision), precision)
-
-
-def for_acting(config: Config) -> Config:
-    """Acting overlays nothing: the images that the training took may be gone."""
-    config = Config(plain(config))
-    if "strong_augmentation" in config:
-        config["strong_augmentation"]["kind"] = "none"
-    return config
 
 
 def main(arguments: list[str]) -> int:

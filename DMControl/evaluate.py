@@ -17,8 +17,8 @@ import torch
 from .core import machine
 from .core.errors import run_main
 from .core.run.agent import Agent
-from .core.run.config import Config, plain
-from .core.run.evaluation import load_policy, read_request, report, spread
+from .core.run.config import Config
+from .core.run.evaluation import for_acting, load_policy, read_request, report, spread
 from .core.run.writers import append_rows, video
 from .env import EVALUATE, TRAIN, Env, Stack
 from .logger import Logger, columns
@@ -81,14 +81,6 @@ def make_env(config: Config, seed: int, stream: int, world: WorldName) -> Env:
 def load_agent(path: Path, config: Config, action_dim: int, precision: machine.Precision) -> tuple[Agent, int]:
     """The newest saved agent of a run, and its agent step."""
     return load_policy(path, lambda: make_agent(for_acting(config), action_dim, precision), precision)
-
-
-def for_acting(config: Config) -> Config:
-    """Acting overlays nothing: the images that the training took may be gone."""
-    config = Config(plain(config))
-    if "strong_augmentation" in config:
-        config["strong_augmentation"]["kind"] = "none"
-    return config
 
 
 def main(arguments: list[str]) -> int:

@@ -125,7 +125,7 @@ class DMControlTree(Tree):
 
     def for_acting(self, config: Any) -> Any:
         """The settings without what a deterministic policy in no training needs."""
-        return self.load("evaluate").for_acting(config)
+        return self.load("core.run.evaluation").for_acting(config)
 
     def make_replay(self, config: Any, env: Any, agent: Any) -> Any:
         image, capacity = config.image, self.load("memory").capacity(config)
@@ -173,7 +173,7 @@ class DMControlTree(Tree):
         return self.load("evaluate").evaluate(agent, env, self.make_stack(config, agent.device), episodes, elsewhere=False)
 
     def optimizers(self, agent: Any) -> list[Any]:
-        return list(agent._optimizers().values())
+        return list(agent.optimizers.values())
 
 
 class AtariTree(Tree):
@@ -206,7 +206,7 @@ class AtariTree(Tree):
         return config["env"].get("distraction", "none") != "none"
 
     def for_acting(self, config: Any) -> Any:
-        config = self.load("evaluate").for_acting(config)
+        config = self.load("core.run.evaluation").for_acting(config)
         config["eval"]["epsilon"] = 0.0  # no random actions
         return config
 
@@ -241,7 +241,7 @@ class AtariTree(Tree):
         return self.load("evaluate").evaluate(agent, config, episodes, config.seed)
 
     def optimizers(self, agent: Any) -> list[Any]:
-        return list(agent._optimizers().values())
+        return list(agent.optimizers.values())
 
 
 DMCONTROL = DMControlTree("dmcontrol", "DMControl", "task", "env_step", "env steps", "DeepMind Control Suite", 0)

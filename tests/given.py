@@ -54,9 +54,10 @@ def fill(shape: tuple[int, ...], seed: int, offset: float, scale: float) -> Tens
     return torch.from_numpy(out.reshape(shape)).to(torch.get_default_device())
 
 
-def close(ours: Tensor, theirs: Tensor, tolerance: float = 1e-4) -> None:
+def assert_close(ours: Tensor, theirs: Tensor | np.ndarray | float, tolerance: float = 1e-4) -> None:
     """Relative to the largest number of the array."""
-    ours, theirs = ours.detach().double().cpu(), theirs.double().cpu()
+    theirs = torch.as_tensor(np.asarray(theirs.cpu() if isinstance(theirs, Tensor) else theirs)).double()
+    ours = ours.detach().double().cpu()
     assert ours.shape == theirs.shape, f"{tuple(ours.shape)} is not {tuple(theirs.shape)}"
     difference = (ours - theirs).abs().max()
     assert difference <= tolerance * theirs.abs().max(), f"off by {difference:.3e}, largest {theirs.abs().max():.3e}"

@@ -44,8 +44,8 @@ class Settings:
     v_max: float
     hidden: int
     noisy_std: float
-    beta: tuple[float, float]  # exponent of the importance weights, at the first and at the last of beta_steps
-    beta_steps: tuple[int, int]
+    beta: tuple[float, float]  # exponent of the importance weights, at the first update and at the last step
+    learning_steps: tuple[int, int]  # agent steps before the first update, and of the whole run
     eval_epsilon: float = 0.001  # in evaluations
     lagged_targets: bool = True  # move the objective's targets before the optimiser's step, one update behind
     # the rest is as in configs/atari/config.yaml
@@ -132,7 +132,9 @@ class Rainbow:
     @property
     def columns(self) -> tuple[str, ...]:
         own = ("loss/rl", "agent/q", "agent/priority", *(f"grad/{name}" for name in self.clipped), "grad/encoder", *self.pixels.columns)
-        return own if self.objective is None else (*own, *self.objective.columns, "grad/objective")
+        if self.objective is None:
+            return own
+        return (*own, *self.objective.columns) if self.objective.shares_state else (*own, *self.objective.columns, "grad/objective")
 
     @property
     def diagnostics(self) -> tuple[str, ...]:
@@ -165,7 +167,7 @@ class Rainbow:
 
     def epsilon(self, step: int) -> float:
         """epsilon[0] until the first update, then linear to epsilon[1]."""
-        (high, low), first, decay = self.settings.epsilon, self.settings.beta_steps[0], self.settings.epsilon_decay
+        (high, low), first, decay = self.settings.epsilon, self.settings.learning_steps[0], self.settings.epsilon_decay
         if step <= first:
             return high
         return max(low, high + (low - high) * (step - first) / decay) if decay else low
@@ -182,52 +184,53 @@ class Rainbow:
     def update_parts(self, replay: Replay) -> Update:
         """Mean over the batch of w * (RL loss + lambda * objective), one step of Adam, new priorities, target network."""
         batch = replay.sample(self.settings.batch_size, self.exponent)
-        for optimizer in self._optimizers().values():
+        for optimizer in self.optimizers.values():
             optimizer.zero_grad()
-        shares = self.objective is not None and self.objective.shares_state
-        state = self.network.encoder(self.pixels(self._view(batch.obs))) if shares else None  # (B, d), encoded once for both losses
-        loss, priority, metrics = self.rl_loss(batch, state)
-        (batch.weight * loss).mean().backward(retain_graph=shares)
-        shared = list(self.network.trunk.parameters())
-        metrics["grad/encoder"] = nn.utils.get_total_norm([p.grad for p in shared])
-        if self.objective is not None:
-            before = [p.grad.clone() for p in shared]
+        target, shared = self.make_target(batch), list(self.network.trunk.parameters())
+        encoded, objective = self.encode(batch), self.objective
+        state = encoded.detach().requires_grad_()  # gathers the gradients of the losses that read it
+        loss, priority, metrics = self.rl_loss(batch, target, state)
+        (batch.weight * loss).mean().backward()
+        if objective is not None and objective.shares_state:
             metrics |= self.objective_gradient(batch, state)
+        encoded.backward(state.grad)
+        metrics["grad/encoder"] = nn.utils.get_total_norm([p.grad for p in shared])
+        if objective is not None and not objective.shares_state:
+            before = [p.grad.clone() for p in shared]
+            metrics |= self.objective_gradient(batch)
             metrics["grad/objective"] = nn.utils.get_total_norm([p.grad - b for p, b in zip(shared, before, strict=True)])
-            priority = priority + self.objective.priority(metrics)
+        if objective is not None:
+            priority = priority + objective.priority(metrics)
         metrics |= self.take_step()
         replay.update_priorities(batch.slot, priority)
         if not self.settings.target_every:
             self.copy_to_target()
         return Update(metrics, {"batch": batch})
 
-    def rl_loss(self, batch: Batch, state: Tensor | None = None) -> tuple[Tensor, Tensor, Metrics]:
-        """The loss, (B,), and the priorities, (B,). state: the latents of batch.obs, if they are encoded already."""
-        if self.settings.target_noise == "last":
-            self.network.head.resample(self.generator)
-        target = self.make_target(batch)
+    def encode(self, batch: Batch) -> Tensor:
+        """The latents of all views of batch.obs, (M * B, d)."""
+        return self.network.encoder(self.pixels(self.views.of(self._view(batch.obs), self.generator)))
+
+    def rl_loss(self, batch: Batch, target: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Metrics]:
+        """The loss, (B,), and the priorities, (B,), of latents from `encode`."""
         if self.settings.target_noise == "shared":
             self.network.head.resample(self.generator)
-        if state is None:
-            see = lambda image: self.network(self.pixels(image), noisy=True)  # noqa: E731
-            output, loss, priority = self.views.loss(see, self.value, self._view(batch.obs), batch.action, target, self.generator)
-        else:
-            output = self.network.read(state, noisy=True)
-            loss, priority = self.value.loss(output, batch.action, target)
+        output = self.network.read(state, noisy=True)
+        b = len(batch.action)
+        found = [self.value.loss(view, batch.action, target) for view in output.split(b)]  # the first view is the agent's own
+        loss, priority = self.views.combine([losses for losses, _ in found]), found[0][1]
         if self.settings.priority == "loss":
-            priority = loss.detach() + 1e-10
-        q = self.value.q(output.detach())
+            priority = found[0][0].detach() + 1e-10
+        q = self.value.q(output[:b].detach())
         metrics = {"loss/rl": loss.detach().mean(), "agent/q": q.amax(1).mean(), "agent/priority": priority.mean()}
         return loss, priority, metrics | self.pixels.metrics()
 
     @torch.no_grad()
     def make_target(self, batch: Batch) -> Tensor:
-        """What the target network says of the best action n steps later, moved by the reward: (B, atoms) or (B,)."""
+        """Draw noise. What the target network says of the best action n steps later, moved by the reward: (B, atoms) or (B,)."""
         s = self.settings
-        if s.target_noise == "own":
-            self.target.head.resample(self.generator)
-        elif s.target_noise == "shared" and s.noisy:  # by the target network and by the choice of the action
-            self.network.head.resample(self.generator)
+        (self.target if s.target_noise == "own" else self.network).head.resample(self.generator)
+        if s.target_noise == "shared" and s.noisy:  # by the target network and by the choice of the action
             torch._foreach_copy_(list(self.target.head.buffers()), list(self.network.head.buffers()))
         view = self._view(batch.next_obs)
         online = self.network(self.pixels(view), noisy=True) if s.double else None
@@ -238,14 +241,9 @@ class Rainbow:
         return self.value.target(chosen(target, best), batch.return_n, batch.done_n, s.discount**s.n_step)
 
     def objective_gradient(self, batch: Batch, state: Tensor | None = None) -> Metrics:
-        """Add the gradient of lambda * mean(w * objective), also through the latents that it shares with the RL loss."""
+        """Add the gradient of lambda * mean(w * objective). state: the latents that it shares with the RL loss."""
         weight = batch.sequence.valid * batch.weight / len(batch.weight)
-        shared = None if state is None else state.detach().requires_grad_()
-        sequence = replace(batch.sequence, state=shared)
-        metrics = add_gradient(self.objective, sequence, weight, self.generator, scale=self.objective_weight)
-        if state is not None:
-            state.backward(shared.grad)
-        return metrics
+        return add_gradient(self.objective, replace(batch.sequence, state=state), weight, self.generator, scale=self.objective_weight)
 
     def take_step(self) -> Metrics:
         """Clip each group, then take a step of Adam. Lagged targets of the objective move before it, one update behind."""
@@ -255,7 +253,7 @@ class Rainbow:
             self.objective.move_targets()
         if self.pixels.optimizer is not None:
             norms["grad/pixels"] = self.pixels.optimizer.norm()
-        for optimizer in self._optimizers().values():
+        for optimizer in self.optimizers.values():
             optimizer.step()
         if self.objective is not None and not self.settings.lagged_targets:
             self.objective.move_targets()
@@ -275,8 +273,8 @@ class Rainbow:
         torch._foreach_copy_(list(self.target.buffers()), list(self.network.buffers()))
 
     def beta(self, step: int) -> float:
-        """Linear from beta[0] at beta_steps[0] to beta[1] at beta_steps[1]."""
-        (low, high), (first, last) = self.settings.beta, self.settings.beta_steps
+        """Linear from beta[0] at the first update to beta[1] at the last step."""
+        (low, high), (first, last) = self.settings.beta, self.settings.learning_steps
         done = min(1.0, max(0.0, (step - first) / max(1, last - first)))
         return low + (high - low) * done
 
@@ -293,15 +291,15 @@ class Rainbow:
         return self.pixels.pictures(obs.whole(), elsewhere)
 
     def networks(self) -> dict[str, Any]:
-        return {name: module.state_dict() for name, module in self._modules().items()}
+        return {name: module.state_dict() for name, module in self.modules.items()}
 
     def load_networks(self, state: dict[str, Any]) -> None:
-        for name, module in self._modules().items():
+        for name, module in self.modules.items():
             module.load_state_dict(state[name])
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            **{name: optimizer.state_dict() for name, optimizer in self._optimizers().items()},
+            **{name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "updates": self.updates,
             "updated_at": self.updated_at,
             "generator": self.generator.get_state(),
@@ -310,18 +308,20 @@ class Rainbow:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.recorder.forget()
-        for name, optimizer in self._optimizers().items():
+        for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state[name])
         self.updates, self.updated_at = state["updates"], state["updated_at"]
         machine.restore(self.generator, state["generator"])
         self.dice.set_state(state["dice"].cpu())
 
-    def _modules(self) -> dict[str, nn.Module]:
+    @property
+    def modules(self) -> dict[str, nn.Module]:
         pixels = None if self.pixels.optimizer is None else self.pixels  # the identity has nothing to save
         found = {"network": self.network, "target": self.target, "pixels": pixels, "objective": self.objective}
         return {name: module for name, module in found.items() if module is not None}
 
-    def _optimizers(self) -> dict[str, Adam]:
+    @property
+    def optimizers(self) -> dict[str, Adam]:
         return {"optimizer": self.optimizer} | ({} if self.pixels.optimizer is None else {"pixels": self.pixels.optimizer})
 
     def _view(self, frames: Frames) -> Tensor:

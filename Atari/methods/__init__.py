@@ -32,7 +32,7 @@ def make_rainbow(config: Config, n_actions: int, precision: Precision, generator
         hidden=r.hidden,
         noisy_std=r.noisy_std,
         beta=tuple(config.replay.beta),
-        beta_steps=(config.train.random_steps, config.steps),
+        learning_steps=(config.train.random_steps, config.steps),
         eval_epsilon=config.eval.epsilon,
         lagged_targets=quirks.targets_lag if "targets_lag" in quirks else True,
         scale_features=encoder.scaled,

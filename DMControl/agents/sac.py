@@ -290,30 +290,32 @@ class SAC:
         return self.pixels.pictures(obs.centre_crop(self.crop), elsewhere)
 
     def networks(self) -> dict[str, Any]:
-        return {"log_alpha": self.log_alpha.detach()} | {name: module.state_dict() for name, module in self._modules().items()}
+        return {"log_alpha": self.log_alpha.detach()} | {name: module.state_dict() for name, module in self.modules.items()}
 
     def load_networks(self, state: dict[str, Any]) -> None:
-        for name, module in self._modules().items():
+        for name, module in self.modules.items():
             module.load_state_dict(state[name])
         with torch.no_grad():
             self.log_alpha.copy_(state["log_alpha"])
 
     def state_dict(self) -> dict[str, Any]:
-        optimizers = {k: v.state_dict() for k, v in self._optimizers().items()}
+        optimizers = {k: v.state_dict() for k, v in self.optimizers.items()}
         return {"optimizers": optimizers, "updates": self.updates, "generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.recorder.forget()
-        for name, optimizer in self._optimizers().items():
+        for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
         self.updates = state["updates"]
         machine.restore(self.generator, state["generator"])
 
-    def _modules(self) -> dict[str, nn.Module]:
+    @property
+    def modules(self) -> dict[str, nn.Module]:
         found = {"critic": self.critic, "actor": self.actor, "target": self.target, "pixels": self.pixels, "objective": self.objective}
         return {name: module for name, module in found.items() if module is not None}
 
-    def _optimizers(self) -> dict[str, Adam]:
+    @property
+    def optimizers(self) -> dict[str, Adam]:
         out = {"critic": self.critic_optimizer, "actor": self.actor_optimizer, "alpha": self.alpha_optimizer}
         out |= {f"objective{number}": optimizer for number, optimizer in enumerate(self.objective_optimizers)}
         return out if self.pixels.optimizer is None else out | {"pixels": self.pixels.optimizer}

@@ -117,12 +117,6 @@ class WorldAgent(ABC):
         self.updates = state["updates"]
         machine.restore(self.generator, state["generator"])
 
-    def _modules(self) -> dict[str, nn.Module]:
-        return self.modules
-
-    def _optimizers(self) -> dict[str, Adam]:
-        return self.optimizers
-
     def _normal(self, *shape: int, generator: torch.Generator | None = None) -> Tensor:
         return torch.randn(*shape, generator=generator or self.generator, device=self.device)
 

@@ -33,7 +33,7 @@ class PlayVirtual(SPR):
         self.at_step(0)
 
     def at_step(self, step: int) -> None:
-        self.weight.fill_(self.full_weight * ramp(step * self.repeat, self.ramp))
+        self.weight.fill_(self.full_weight * ramp(max(0, step - 1) * self.repeat, self.ramp))
 
     def draw(self, sequence: Sequence, generator: torch.Generator) -> Windows:
         shape = (len(sequence), self.copies, self.steps, self.actions)
@@ -56,7 +56,7 @@ class PlayVirtual(SPR):
 
 
 def ramp(env_step: int, length: int) -> float:
-    """Rises to 1 over `length` env steps."""
+    """Rises to 1 over `length` env steps. env_step: finished before the one at hand."""
     return math.exp(-5 * (1 - (env_step + 1) / length) ** 2) if env_step < length else 1.0
 
 

@@ -33,7 +33,7 @@ PARTS = {  # the methods that make up a part of an update; those of an objective
     "atari": {
         "sample": ("replay.sample", "replay.update_priorities"),
         "augment": ("agent.augment.view", "agent.augment.draw"),
-        "rl loss": ("agent.rl_loss",),
+        "rl loss": ("agent.make_target", "agent.encode", "agent.rl_loss"),
         "objective forward": ("agent.objective.loss",),
         "objective backward": ("agent.objective_gradient",),
         "optimiser": ("agent.take_step",),

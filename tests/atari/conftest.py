@@ -18,7 +18,7 @@ from Atari.replay import Replay
 CPU = torch.device("cpu")
 SETTINGS = dict(
     batch_size=32, lr=1e-4, adam_eps=1.5e-4, clip=10.0, discount=0.99, n_step=10, atoms=51, v_min=-10.0, v_max=10.0, hidden=256,
-    noisy_std=0.1, beta=(0.4, 1.0), beta_steps=(2_000, 100_000),
+    noisy_std=0.1, beta=(0.4, 1.0), learning_steps=(2_000, 100_000),
 )  # fmt: skip
 SMALL = dict(size=24, stack=2, layers=((6, 4, 4), (8, 3, 1)), batch_size=8, n_step=3, hidden=12, atoms=7)
 MLR = dict(

@@ -3,7 +3,6 @@
 Tensors go by their official labels.
 """
 
-import ast
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,7 +18,7 @@ from Atari.methods.spr import Windows
 from Atari.replay import Batch
 from Atari.settings import read_config
 from tests.atari.test_golden_mlr import HEAD, NOISY, STRIDES, skip_initialisation, tensor
-from tests.given import fill
+from tests.given import Given
 
 DYNAMICS = {"first": "0.net.0", "norm": "2", "second": "3.net.0"}
 PAD, STRENGTH = 4, 0.05  # of the published augmentation
@@ -29,12 +28,12 @@ class Official:
     """An agent, its batch and its views."""
 
     def __init__(self, g: dict[str, np.ndarray], method: str, *settings: str) -> None:
-        self.g, self.row = g, {str(name): i for i, name in enumerate(g["tensor_names"])}
-        self.rows, self.b, self.stack, _, self.size, _ = g["obs"].shape
+        self.g, self.given = g, Given(g)
+        self.given.rows, self.b, self.stack, _, self.size, _ = g["obs"].shape
         self.k, self.n = int(g["K"]), int(g["n_step"])
-        kernels = [self.shape(f"conv.conv.{2 * i}.weight") for i in range(len(STRIDES))]
-        atoms, hidden = self.shape("head.value.3.bias_mu")[0], self.shape("head.value.1.bias_mu")[0]
-        n_actions = self.shape("head.advantage_out.bias_mu")[0] // atoms
+        kernels = [self.given.shape(f"conv.conv.{2 * i}.weight") for i in range(len(STRIDES))]
+        atoms, hidden = self.given.shape("head.value.3.bias_mu")[0], self.given.shape("head.value.1.bias_mu")[0]
+        n_actions = self.given.shape("head.advantage_out.bias_mu")[0] // atoms
         sizes = {
             "env.size": self.size, "env.stack": self.stack, "encoder.filters": [k[0] for k in kernels],
             "encoder.kernels": [k[2] for k in kernels], "encoder.strides": list(STRIDES), "rainbow.batch_size": self.b,
@@ -51,23 +50,11 @@ class Official:
             self.agent = make_agent(config, n_actions, Precision(self.device, torch.float32))
         self.load()
         self.batch = self.make_batch()
-        views = [self.view("rl"), self.view("rl_double"), self.view("rl_target_net")]  # in the order of our draws
+        views = [self.view("rl_double"), self.view("rl_target_net"), self.view("rl")]  # in the order of our draws
         self.agent.augment.draw = lambda *_: views.pop(0)
         self.agent.network.head.resample = lambda generator: None
         self.agent.objective.draw = lambda sequence, generator: self.windows(sequence)
         self.priority = None
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        shape = ast.literal_eval(str(self.g["tensor_shapes"][self.row[name]]))
-        return shape if isinstance(shape, tuple) else (shape,)
-
-    def value(self, name: str) -> Tensor:
-        i = self.row[name]
-        filled = fill(
-            self.shape(name), *(kind(self.g[f"tensor_{k}"][i]) for k, kind in (("seeds", int), ("offset", float), ("scale", float)))
-        )
-        assert np.array_equal(np.resize(filled.flatten()[:4].cpu().numpy(), 4), self.g["tensor_first4"][i]), name
-        return filled
 
     def labelled(self) -> dict[str, Tensor]:
         """Our parameters and buffers by their official labels."""
@@ -95,21 +82,21 @@ class Official:
     def load(self) -> None:
         found = self.labelled()
         skipped = ("advantage_bias", "reward_predictor", "noise/")  # the first has no effect, the second has none that reaches a result
-        missing = [n for n in self.row if n not in found and not any(word in n for word in skipped)]
+        missing = [n for n in self.given.row if n not in found and not any(word in n for word in skipped)]
         assert not missing, missing
         for name, t in found.items():
             if not name.endswith("num_batches_tracked"):
-                t.copy_(self.value(name))
+                t.copy_(self.given.weight(name))
         for head, label in ((self.agent.network.head, "online"), (self.agent.target.head, "target_net")):
             for layer in HEAD:
                 theirs = layer if "hidden" in layer else f"{layer}_out"
                 for side in ("in", "out"):
-                    getattr(getattr(head, layer), f"noise_{side}").copy_(self.value(f"noise/{label}/{theirs}_{side}"))
+                    getattr(getattr(head, layer), f"noise_{side}").copy_(self.given.weight(f"noise/{label}/{theirs}_{side}"))
 
     def make_batch(self) -> Batch:
         g = self.g
         store = tensor(g["obs"]).reshape(-1, 1, self.size, self.size)  # frame (r, b, s)
-        index = torch.arange(len(store)).view(self.rows, self.b, self.stack)
+        index = torch.arange(len(store)).view(self.given.rows, self.b, self.stack)
         window = index[: self.k + 1].transpose(0, 1).reshape(-1, self.stack)
         action = tensor(g["prev_action"])[1 : self.k + 2].T  # (B, K + 1)
         assert (action[:, : self.k] == tensor(g["action_used"]).T).all()

@@ -39,7 +39,7 @@ def test_the_loss_of_rainbow_sees_no_crops():
     draws = []
     for seed in (1, 2):
         agent.generator.manual_seed(seed)
-        draws.append(agent.rl_loss(batch)[0])
+        draws.append(agent.rl_loss(batch, agent.make_target(batch), agent.encode(batch))[0])
     assert torch.equal(*draws)
 
 
@@ -125,7 +125,7 @@ def test_its_gradient_scales_with_the_mean_importance_weight():
 def test_priorities(inside):
     agent, replay = make(f"quirks.objective_in_priorities={str(inside).lower()}", "curl.weight=2")
     seen, loss = [], agent.rl_loss
-    agent.rl_loss = lambda batch, state: seen.append((batch.slot, *loss(batch, state))) or seen[-1][1:]
+    agent.rl_loss = lambda batch, *given: seen.append((batch.slot, *loss(batch, *given))) or seen[-1][1:]
     metrics = agent.update(replay, 100).metrics
     (slot, _, priority, _), more = seen[0], 2 * metrics["loss/curl"] if inside else 0.0
     first = [slot.tolist().index(s) for s in slot.tolist()]

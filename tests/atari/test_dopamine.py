@@ -144,10 +144,8 @@ def test_noise_of_der_and_of_curl():
             agent.act(obs, agent.begin(1), explore=True)
         assert agent.settings.target_noise == rule
         assert torch.equal(outputs[2], outputs[3]) and (method == "curl" or not torch.equal(outputs[0], outputs[1]))
-        drawn, forward = [], agent.network.forward
-        agent.network.forward = lambda *a, noisy, f=forward, d=drawn, h=heads: (
-            d.append([x.hidden_noise().clone() for x in h]) or f(*a, noisy)
-        )
+        drawn, read = [], agent.network.read
+        agent.network.read = lambda *a, r=read, d=drawn, h=heads, **k: d.append([x.hidden_noise().clone() for x in h]) or r(*a, **k)
         for head in heads:
             first = head.hidden if method == "der" else head.value_hidden
             head.hidden_noise = lambda layer=first: layer.noise_in

@@ -13,7 +13,7 @@ from Atari.memory import new_replay
 from Atari.methods import make_agent
 from Atari.replay import Batch
 from Atari.settings import read_config
-from tests.given import Given, close
+from tests.given import Given, assert_close
 
 pytestmark = [pytest.mark.golden, pytest.mark.usefixtures("device")]
 NOISY = {"weight_mu": "mean.weight", "bias_mu": "mean.bias", "weight_sigma": "sigma_weight", "bias_sigma": "sigma_bias"}
@@ -84,7 +84,7 @@ class Case:
     def step(self):
         """The update, as the agent makes it."""
         agent, seen = self.agent, {}
-        loss, priority, _ = agent.rl_loss(self.batch)
+        loss, priority, _ = agent.rl_loss(self.batch, agent.make_target(self.batch), agent.encode(self.batch))
         (self.batch.weight * loss).mean().backward()
         metrics = agent.objective_gradient(self.batch)
         seen["priority"] = priority + self.objective.priority(metrics)
@@ -99,24 +99,24 @@ def test_contrastive_loss(g):
     anchor, key = case.crop("anchor"), case.crop("key")
     obs = case.batch.obs
     image = case.agent.augment.view(obs, anchor) / 255
-    close(image.sum((1, 2, 3)), g["aug_anchor_sum"])
-    close(image[:, -1, 0], g["aug_anchor_row0"])
-    close(case.agent.augment.view(obs, key).sum((1, 2, 3)) / 255, g["aug_key_sum"])
+    assert_close(image.sum((1, 2, 3)), g["aug_anchor_sum"])
+    assert_close(image[:, -1, 0], g["aug_anchor_row0"])
+    assert_close(case.agent.augment.view(obs, key).sum((1, 2, 3)) / 255, g["aug_key_sum"])
     with torch.no_grad():
         features = case.agent.network.encoder(case.agent.augment.view(obs, anchor))
-        close(features[:, :32], g["features_anchor_first32"])
-        close(objective.describe(features), g["z_anchor"])
-        close(objective.target_describe(objective.target_encoder(case.agent.augment.view(obs, key))), g["z_key"])
+        assert_close(features[:, :32], g["features_anchor_first32"])
+        assert_close(objective.describe(features), g["z_anchor"])
+        assert_close(objective.target_describe(objective.target_encoder(case.agent.augment.view(obs, key))), g["z_key"])
         plain = case.agent.network.encoder(obs.whole())
-        close(plain[:, :32], g["features_first32"])
-        close(plain.sum(1), g["features_sum"])
-    close(objective.logits(obs, anchor, key), g["logits"])
+        assert_close(plain[:, :32], g["features_first32"])
+        assert_close(plain.sum(1), g["features_sum"])
+    assert_close(objective.logits(obs, anchor, key), g["logits"])
     loss, _ = objective.loss((obs, anchor, key))
-    close(loss, g["contrastive_loss"].expand(len(loss)))
+    assert_close(loss, g["contrastive_loss"].expand(len(loss)))
     loss.mean().backward()
     for name, parameter in case.named():
         if f"contrastive_only_gradnorm/{name}" in g:
-            close(parameter.grad.norm(), g[f"contrastive_only_gradnorm/{name}"], 1e-3)
+            assert_close(parameter.grad.norm(), g[f"contrastive_only_gradnorm/{name}"], 1e-3)
     assert all(p.grad is None for p in (*objective.target_encoder.parameters(), *objective.target_describe.parameters()))
 
 
@@ -125,27 +125,27 @@ def test_update(g, prefix, weight):
     case = Case(g, f"rainbow.lr={g.number('lr')}", f"curl.weight={weight}")
     old = {name: p.detach().clone() for name, p in case.named()}
     with torch.no_grad():
-        close(case.agent.network(case.batch.obs.whole(), True), g["log_ps"])
+        assert_close(case.agent.network(case.batch.obs.whole(), True), g["log_ps"])
     seen = case.step()
-    close(seen["loss"], g["c51_loss"])
-    close(seen["priority"] ** case.config.replay.alpha, g[f"{prefix}priorities"])
+    assert_close(seen["loss"], g["c51_loss"])
+    assert_close(seen["priority"] ** case.config.replay.alpha, g[f"{prefix}priorities"])
     total = ((seen["loss"] + weight * seen["metrics"]["loss/curl"]) * case.batch.weight).mean()
-    close(total, g[f"{prefix}total_loss"])
-    close(seen["norms"]["grad/network"], g[f"{prefix}grad_norm_total"], 1e-3)
+    assert_close(total, g[f"{prefix}total_loss"])
+    assert_close(seen["norms"]["grad/network"], g[f"{prefix}grad_norm_total"], 1e-3)
     parameters, compared = dict(case.named()), 0
     for name, gradient in seen["gradient"].items():
-        close(gradient.norm(), g[f"{prefix}gradnorm/{name}"], 1e-3)
+        assert_close(gradient.norm(), g[f"{prefix}gradnorm/{name}"], 1e-3)
         if f"{prefix}index8/{name}" in g:
             at = g[f"{prefix}index8/{name}"]
-            close(gradient.flatten()[at], g[f"{prefix}grad_at8/{name}"], 1e-3)
+            assert_close(gradient.flatten()[at], g[f"{prefix}grad_at8/{name}"], 1e-3)
             moved = parameters[name].detach().flatten()[at] - old[name].flatten()[at]
-            close(moved, g[f"{prefix}after_step_at8/{name}"] - old[name].flatten()[at], 2e-3)
+            assert_close(moved, g[f"{prefix}after_step_at8/{name}"] - old[name].flatten()[at], 2e-3)
             compared += 1
     assert compared >= 8
     if not prefix:
         for name, parameter in parameters.items():
             if name.startswith("momentum/") and f"momentum_after_first8/{name.removeprefix('momentum/')}" in g:
-                close(parameter.detach().flatten()[:8], g[f"momentum_after_first8/{name.removeprefix('momentum/')}"])
+                assert_close(parameter.detach().flatten()[:8], g[f"momentum_after_first8/{name.removeprefix('momentum/')}"])
 
 
 def test_momentum_follows_the_stepped_weights(g):
@@ -156,7 +156,7 @@ def test_momentum_follows_the_stepped_weights(g):
         if name.startswith("big_step/momentum_after_at8/"):
             short = name.rpartition("at8/")[2]
             if short != "W":  # which the momentum network never uses
-                close(parameters[f"momentum/{short}"].detach().flatten()[g[f"index8/{short}"]], g[name], 1e-3)
+                assert_close(parameters[f"momentum/{short}"].detach().flatten()[g[f"index8/{short}"]], g[name], 1e-3)
                 compared += 1
     assert compared >= 3
 
@@ -177,15 +177,15 @@ def test_replay(g):
     replay.leaf.view(-1)[: len(terminal)] = 1
     replay._draw = lambda count: (index, torch.ones(count, dtype=torch.float64))
     batch = replay.sample(len(index), 0.4)
-    close(batch.return_n, g["memory_return"])
-    close(1 - batch.done_n, g["memory_nonterminal"])
+    assert_close(batch.return_n, g["memory_return"])
+    assert_close(1 - batch.done_n, g["memory_nonterminal"])
     assert batch.obs.whole()[:, :, 0, 0].long().tolist() == g["memory_state_frames"].tolist()
     replay.update_priorities(g["memory_updated_index"].long(), g["memory_loss_given"])
-    close(replay.leaf.flatten()[: len(terminal)], g["memory_priority_after"])
-    close(replay.largest[0], g["memory_next_new_priority"])
+    assert_close(replay.leaf.flatten()[: len(terminal)], g["memory_priority_after"])
+    assert_close(replay.largest[0], g["memory_next_new_priority"])
     sampled = g["memory_sampled_index"].long()
     replay._draw = lambda count: (sampled, replay.leaf.flatten()[sampled])
-    close(replay.sample(len(sampled), g.number("memory_beta")).weight, g["memory_is_weights"])
+    assert_close(replay.sample(len(sampled), g.number("memory_beta")).weight, g["memory_is_weights"])
 
 
 def test_beta(g):

@@ -16,7 +16,7 @@ from Atari.core.method.masks import Masks
 from Atari.core.method.reconstruction import MaskedSequence
 from Atari.core.method.sequence import Sequence
 from Atari.methods import mlr
-from tests.given import fill
+from tests.given import assert_close, fill
 
 pytestmark = [pytest.mark.golden, pytest.mark.usefixtures("device")]
 STRIDES = (4, 2, 1)  # of the published convolutions; their sizes are in the file
@@ -43,7 +43,7 @@ class Case:
         width = self.shape("transformer.0.norm1.weight")[0]
         settings = Settings(
             batch_size=self.b, lr=0.0, adam_eps=1e-8, clip=10.0, discount=0.99, n_step=1, atoms=atoms, v_min=-10.0, v_max=10.0,
-            hidden=self.shape("head.value.1.bias_mu")[0], noisy_std=0.1, beta=(0.4, 1.0), beta_steps=(0, 1),
+            hidden=self.shape("head.value.1.bias_mu")[0], noisy_std=0.1, beta=(0.4, 1.0), learning_steps=(0, 1),
         )  # fmt: skip
         self.augment = Augmentation((), size, size)
         device = torch.get_default_device()
@@ -122,13 +122,6 @@ def skip_initialisation():
         yield
     finally:
         torch.nn.init.kaiming_uniform_ = uniform
-
-
-def assert_close(ours, theirs, tolerance=1e-4):
-    """Relative to the largest number of the array."""
-    theirs = torch.from_numpy(np.asarray(theirs)).double()
-    difference = (ours.detach().double().cpu() - theirs).abs().max()
-    assert difference <= tolerance * theirs.abs().max(), f"off by {difference:.3e}, largest {theirs.abs().max():.3e}"
 
 
 def norm(parameters):

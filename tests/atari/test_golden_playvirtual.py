@@ -6,8 +6,8 @@ import torch
 from Atari.core.method.reconstruction import distance
 from Atari.methods.playvirtual import ramp
 from tests.atari.official_spr import Official
-from tests.atari.test_golden_mlr import assert_close
 from tests.atari.test_golden_spr import assert_gradients
+from tests.given import assert_close
 
 pytestmark = [pytest.mark.golden, pytest.mark.usefixtures("device")]
 

@@ -9,7 +9,8 @@ import torch
 
 from Atari.core.method.reconstruction import distance
 from tests.atari.official_spr import GROUPS, Official
-from tests.atari.test_golden_mlr import assert_close, tensor
+from tests.atari.test_golden_mlr import tensor
+from tests.given import assert_close
 
 pytestmark = [pytest.mark.golden, pytest.mark.usefixtures("device")]
 NAMES = ("spr", "playvirtual")
@@ -175,7 +176,7 @@ def test_the_step(g, updated):
     for key in (key for key in g if key.startswith("after_step_at8/")):
         label = key.split("/", 1)[1]
         at = tensor(g[f"index8/{label}"])
-        before = updated.value(label).flatten()[at].double().cpu()
+        before = updated.given.weight(label).flatten()[at].double().cpu()
         assert_close(ours[label].detach().flatten()[at].double().cpu() - before, torch.from_numpy(g[key]).double() - before, 2e-3)
     for key in (key for key in g if key.startswith("after_step_bn/") and "reward_predictor" not in key):
         assert_close(ours[key.split("/", 1)[1]], g[key])
@@ -183,7 +184,7 @@ def test_the_step(g, updated):
     assert_close(first.flatten()[:8], g["after_step_target_encoder_first8"], 1e-6)
     assert g["after_step_target_equals_online_before_step"]
     for name in (n for n in ours if n.startswith("target_encoder.")):
-        assert torch.equal(ours[name], updated.value(name.replace("target_encoder.", "conv."))), name
+        assert torch.equal(ours[name], updated.given.weight(name.replace("target_encoder.", "conv."))), name
 
 
 def test_targets_that_follow_slowly(g, case):

@@ -86,7 +86,7 @@ def test_learns_to_catch(make_agent, attach_mlr, make_replay, mlr):
     torch.set_num_threads(1)  # the network is too small to share out
     agent = make_agent(
         n_actions=3, size=SIDE * CELL, stack=2, layers=((16, 4, 4), (32, 3, 1)), names=("intensity",), batch_size=32, n_step=3,
-        hidden=64, lr=1e-3, v_min=-1.5, v_max=1.5, atoms=21, beta_steps=(200, 1500), seed=1,
+        hidden=64, lr=1e-3, v_min=-1.5, v_max=1.5, atoms=21, learning_steps=(200, 1500), seed=1,
     )  # fmt: skip
     if mlr:
         attach_mlr(agent, window=4, patch=4, block=2, width=32, weight=1.0)

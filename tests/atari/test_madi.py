@@ -33,7 +33,7 @@ def agent_and_replay(method, *settings):
 
 
 def parameters(agent):
-    found = [p.detach().flatten() for name, m in agent._modules().items() if name != "pixels" for p in m.parameters()]
+    found = [p.detach().flatten() for name, m in agent.modules.items() if name != "pixels" for p in m.parameters()]
     return torch.cat([*found, agent.generator.get_state().float()])
 
 
@@ -72,7 +72,7 @@ def test_the_masker_stands_in_front_of_everything(method):
             values = []
             agent.network.register_forward_hook(lambda m, i, o: values.append(o))
             agent.act(Frames(replay.store.frames, batch.obs.index), agent.begin(4), explore=False)
-            found = [values[0], agent.make_target(batch), agent.rl_loss(batch)[0]]
+            found = [values[0], agent.make_target(batch), agent.rl_loss(batch, agent.make_target(batch), agent.encode(batch))[0]]
             if agent.objective is not None:
                 (part,) = agent.objective.parts(batch.sequence, generator)
                 found += [agent.objective.encode(part)[0], agent.objective.encode(part)[2]]
@@ -91,7 +91,7 @@ def test_the_masker_stands_in_front_of_everything(method):
 def test_the_masker_learns_from_the_distributional_loss_alone():
     agent, replay = agent_and_replay("mlr_madi")
     batch, masker = replay.sample(4, 0.5), list(agent.pixels.parameters())
-    loss, _, metrics = agent.rl_loss(batch)
+    loss, _, metrics = agent.rl_loss(batch, agent.make_target(batch), agent.encode(batch))
     loss.mean().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in masker) and 0 < metrics["agent/mask"] < 1
     assert not agent.make_target(batch).requires_grad
@@ -125,22 +125,24 @@ def test_a_strong_view_is_half_of_the_loss():
     """The clean half as without it, and the priorities too; the other half is the loss of the blended images."""
     agent, replay = agent_and_replay("madi", "augment.order=[]", "masker.enabled=false", "strong_augmentation.alpha=1.0")
     batch = replay.sample(4, 0.5)
-    see, image = lambda x: agent.network(x, noisy=False), batch.obs.whole().float()
+    agent.network.head.resample = lambda generator: None
     target = torch.rand(4, agent.settings.atoms, generator=torch.Generator().manual_seed(0)).softmax(1)
 
     def loss(views):
-        return views.loss(see, agent.value, image, batch.action, target, torch.Generator().manual_seed(1))
+        agent.views = views
+        return agent.rl_loss(batch, target, agent.encode(batch))
 
+    assert isinstance(agent.views, CleanAndStrong) and agent.views.strong.bank.shape == (16, 128, 128, 1)
+    own = agent.views
     bank = torch.full((3, 8, 8, 1), 100, dtype=torch.uint8)
-    only = torch.full_like(image, 100.0)  # alpha = 1 shows nothing but the overlay
-    output, both, priority = loss(CleanAndStrong(StrongAugmentation("overlay", 1.0, bank), 0.25, 2.0))
-    clean, plain, plain_priority = loss(Views())
-    blended, _ = agent.value.loss(see(only), batch.action, target)
+    both, priority, metrics = loss(CleanAndStrong(StrongAugmentation("overlay", 1.0, bank), 0.25, 2.0))
+    plain, plain_priority, plain_metrics = loss(Views())
+    only = torch.full_like(batch.obs.whole().float(), 100.0)  # alpha = 1 shows nothing but the overlay
+    blended, _ = agent.value.loss(agent.network(only, noisy=True), batch.action, target)
     torch.testing.assert_close(both, 0.25 * plain + 2 * blended)
     torch.testing.assert_close(priority, plain_priority)
-    torch.testing.assert_close(output, clean)
-    assert isinstance(agent.views, CleanAndStrong) and agent.views.strong.bank.shape == (16, 128, 128, 1)
-    assert (agent.views.alpha, agent.views.beta) == (0.5, 0.5) and (both - plain).abs().min() > 1e-3
+    torch.testing.assert_close(metrics["agent/q"], plain_metrics["agent/q"])
+    assert (own.alpha, own.beta) == (0.5, 0.5) and (both - plain).abs().min() > 1e-3
     grey = madi.overlay_images("", 16)
     assert grey.std() > 20 and len(np.unique(grey.reshape(16, -1), axis=0)) == 16
 

@@ -13,7 +13,8 @@ from Atari.methods.playvirtual import ramp
 from Atari.settings import read_config
 from Atari.train import make_replay
 from tests.atari.test_spr import FP32, given, make_spr, norm, part_of
-from tests.atari.turning_world import know, play, turn, windows_of
+from tests.atari.turning_world import know, play, windows_of
+from tests.turning import turn
 
 
 def make(*settings):

@@ -69,7 +69,7 @@ def test_one_update_is_one_adam_over_the_weighted_sum(setup):
     agent.update(replay, 5000)
 
     batch = twin_replay.sample(8, twin.beta(5000))
-    rl, _, _ = twin.rl_loss(batch)
+    rl, _, _ = twin.rl_loss(batch, twin.make_target(batch), twin.encode(batch))
     (part,) = twin.objective.parts(batch.sequence, twin.generator)
     mlr, _ = twin.objective.loss(part)
     twin.optimizer.zero_grad()
@@ -228,7 +228,7 @@ def test_what_each_loss_does_to_the_convolutions_is_logged(setup):
     streams = [(g, g.get_state()) for g in (agent.generator, replay.generator)]
     batch = replay.sample(agent.settings.batch_size, agent.exponent.fill_(agent.beta(0)))
     agent.optimizer.zero_grad()
-    (batch.weight * agent.rl_loss(batch)[0]).mean().backward()
+    (batch.weight * agent.rl_loss(batch, agent.make_target(batch), agent.encode(batch))[0]).mean().backward()
     alone = [norm()]
     agent.optimizer.zero_grad()
     agent.objective_gradient(batch)

@@ -16,7 +16,8 @@ from Atari.methods.spr import Dynamics
 from Atari.settings import read_config
 from Atari.train import make_replay, make_trainer
 from tests.atari.test_fast import make
-from tests.atari.turning_world import TURN, Angle, know, play, raised, turn, windows_of
+from tests.atari.turning_world import know, play, raised, windows_of
+from tests.turning import TURN, Angle, turn
 
 FP32 = Precision(torch.device("cpu"), torch.float32)
 
@@ -226,9 +227,9 @@ def test_the_latents_are_those_of_the_rl_loss_and_are_encoded_once():
     agent.objective.loss = lambda part: states.append(part.sequence.state) or loss(part)
     agent.augment.draw = lambda *how: views.append(draw(*how)) or views[-1]
     agent.update(replay, 100)
-    assert len(seen) == 2 and seen[0][1].requires_grad and not seen[1][1].requires_grad  # s_t, and s_{t+n} for the choice of a*
-    rl = next(s for s in states if s.requires_grad and s.grad_fn is not None)
-    assert torch.equal(rl, states[-1]) and torch.equal(rl, seen[0][1])
+    assert len(seen) == 2 and not seen[0][1].requires_grad and seen[1][1].requires_grad  # s_{t+n} for the choice of a*, and s_t
+    *_, rl, objective = states
+    assert rl is objective and rl.is_leaf and torch.equal(rl, seen[1][1])
     assert [len(view.stages[0].rows) for view in views] == [8, 8, 8, 8 * agent.objective.steps]
 
 

@@ -35,7 +35,7 @@ def make(*arguments, dtype=torch.float32, device=CPU):
 
 
 def follow(agent, replay, updates=6):
-    return plain.follow(agent, lambda: agent.update(replay, 0).metrics, agent._modules().values(), updates)
+    return plain.follow(agent, lambda: agent.update(replay, 0).metrics, agent.modules.values(), updates)
 
 
 def one_more(replay, grey, action=0.0, reward=0.0):
@@ -57,7 +57,7 @@ def plain_updates(patch, *arguments, device=CPU):
     plain.make_plain(patch, "DMControl")
     patch.setattr(sac.SAC, "actor_losses", separate_convolutions)
     agent, replay = make(*arguments, "chunk=100000", device=device)
-    for optimizer in agent._optimizers().values():
+    for optimizer in agent.optimizers.values():
         plain.plain_adam(optimizer)
     return follow(agent, replay)
 
@@ -122,7 +122,7 @@ def test_an_update_stays_on_its_device(monkeypatch, settings):
     for _ in range(2):
         metrics = agent.update(replay, 0).metrics
         assert {value.device for value in metrics.values()} == {on_meta.DEVICE}
-    parameters = [p for optimizer in agent._optimizers().values() for p in optimizer.parameters]
+    parameters = [p for optimizer in agent.optimizers.values() for p in optimizer.parameters]
     assert len(parameters) > 10 and all(p.device == on_meta.DEVICE for p in parameters)
 
 

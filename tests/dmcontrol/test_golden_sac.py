@@ -77,7 +77,7 @@ def test_critic_update_of_the_agent(case):
 
     agent.chunk = 2
     agent._normal = lambda n: g["noise_next"]
-    for optimizer in agent._optimizers().values():
+    for optimizer in agent.optimizers.values():
         optimizer.lr = 0.0
     batch = Batch(Frames.of_images(g["obs"]), g["action"], g["reward"], Frames.of_images(g["next_obs"]), g["not_done"])
     view = agent.augment.draw(len(g["obs"]), batch.obs.channels, agent.generator)

@@ -5,13 +5,14 @@ import math
 import pytest
 import torch
 from small_agents import FP32, fill, make, state
-from toy_dynamics import know, turn, walk
+from toy_dynamics import know, walk
 
 from DMControl.core.errors import UserError
 from DMControl.methods import make_agent
 from DMControl.methods.playvirtual import ramp
 from DMControl.methods.spr import Windows
 from DMControl.settings import read_config
+from tests.turning import turn
 
 
 def part_of(agent, config, n=6):
@@ -124,13 +125,13 @@ def test_the_cycles_gradient_reaches_encoder_and_both_models():
 
 @pytest.mark.parametrize(("task", "repeat"), [("finger_spin", 2), ("cheetah_run", 4), ("cartpole_swingup", 8)])
 def test_the_ramp_counts_env_steps(task, repeat):
-    """Full weight from env step 50,000 whatever the action repeat."""
+    """Full weight from env step 50,000 whatever the action repeat. The official counter is that of the steps before this one."""
     agent, config = make("playvirtual", f"task={task}", "playvirtual.ramp=50000", "playvirtual.weight=2")
     assert config.action_repeat == repeat
     replay, weights = fill(agent, config), []
     for env_step in (1000 * repeat, 25_000, 49_000, 50_000, 90_000):
         weights.append(agent.update(replay, env_step // repeat).metrics["playvirtual/weight"].item())
-    expected = [2 * math.exp(-5 * (1 - (s + 1) / 50_000) ** 2) for s in (1000 * repeat, 25_000, 49_000)]
+    expected = [2 * math.exp(-5 * (1 - (s - repeat + 1) / 50_000) ** 2) for s in (1000 * repeat, 25_000, 49_000)]
     assert weights == pytest.approx([*expected, 2, 2], rel=1e-6)
     assert weights[1] == pytest.approx(2 * 0.287, abs=1e-3)
 

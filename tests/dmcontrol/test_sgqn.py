@@ -84,7 +84,7 @@ def test_sgqns_decoder_learns_every_second_update_with_the_encoder():
 
 def test_sgqn_decays_the_critics_weights_and_no_others():
     agent, _ = make("sgqn")
-    decay = {n: o.inner.param_groups[0]["weight_decay"] for n, o in agent._optimizers().items()}
+    decay = {n: o.inner.param_groups[0]["weight_decay"] for n, o in agent.optimizers.items()}
     assert decay == {"critic": 1e-5, "actor": 0, "alpha": 0, "objective0": 0}
 
 

@@ -7,13 +7,14 @@ import pytest
 import torch
 from small_agents import FP32, fill, make, state
 from torch import nn
-from toy_dynamics import CPU, TURN, know, turn, walk
+from toy_dynamics import CPU, know, walk
 
 from DMControl.core.errors import UserError
 from DMControl.methods import make_agent
 from DMControl.methods.spr import Dynamics
 from DMControl.replay import Replay
 from DMControl.settings import read_config
+from tests.turning import TURN, turn
 
 
 def window_of(agent, config, n=6, **how):
@@ -234,11 +235,11 @@ def test_both_adams_step_with_the_gradient_of_both_clips():
 def test_what_a_step_moves():
     agent, config = make("spr")
     sequence = window_of(agent, config)
-    before = {name: copy.deepcopy(m.state_dict()) for name, m in agent._modules().items()}
+    before = {name: copy.deepcopy(m.state_dict()) for name, m in agent.modules.items()}
     agent.update_objective(sequence)
     moved = {
         f"{name}.{key}".split(".weight")[0].split(".bias")[0]
-        for name, m in agent._modules().items()
+        for name, m in agent.modules.items()
         for key, value in m.state_dict().items()
         if not torch.equal(value, before[name][key])
     }

@@ -64,6 +64,18 @@ def parameters(trainer: Trainer) -> torch.Tensor:
     return torch.cat([p.detach().reshape(-1) for m in modules for p in m.parameters()])
 
 
+def assert_same_end(one: Trainer, two: Trainer) -> None:
+    """Moments, random stream, replay and rows of two runs."""
+    for name, optimizer in one.agent.optimizers.items():
+        mine = two.agent.optimizers[name].inner.state_dict()["state"]
+        for index, moments in optimizer.inner.state_dict()["state"].items():
+            assert all(torch.equal(moments[k], mine[index][k]) for k in moments), name
+    assert torch.equal(one.agent.generator.get_state(), two.agent.generator.get_state())
+    assert torch.equal(one.replay.store.frames, two.replay.store.frames) and torch.equal(one.replay.action, two.replay.action)
+    for name in ("train.csv", "eval.csv"):
+        assert rows(one, name) == rows(two, name)
+
+
 @pytest.fixture(scope="module")
 def whole_run(tmp_path_factory):
     """whole_run(method) is a run that was not stopped: trained once, then only read."""
@@ -98,14 +110,7 @@ def test_a_stop_changes_nothing(tmp_path, drawn_frames, whole_run, method, stop_
     second = train(tmp_path, *OWN.get(method, ()), method=method)
     assert second.code == 0 and second.step == whole.step
     assert torch.equal(parameters(whole), parameters(second))
-    for name, optimizer in whole.agent._optimizers().items():
-        mine = second.agent._optimizers()[name].inner.state_dict()["state"]
-        for index, moments in optimizer.inner.state_dict()["state"].items():
-            assert all(torch.equal(moments[k], mine[index][k]) for k in moments), name
-    assert torch.equal(whole.agent.generator.get_state(), second.agent.generator.get_state())
-    assert torch.equal(whole.replay.store.frames, second.replay.store.frames) and torch.equal(whole.replay.action, second.replay.action)
-    for name in ("train.csv", "eval.csv"):
-        assert rows(whole, name) == rows(second, name)
+    assert_same_end(whole, second)
 
 
 @pytest.mark.cuda

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_train import drawn_frames, rows, train
+from test_train import assert_same_end, drawn_frames, rows, train
 
 from DMControl.core.machine import Precision
 from DMControl.evaluate import load_agent
@@ -50,14 +50,7 @@ def test_a_stop_changes_nothing(tmp_path, drawn_frames, method):
     second = train(tmp_path / "parts", method=method, short=LONGER)
     assert second.code == 0 and second.step == whole.step and second.agent.updates == whole.agent.updates
     assert torch.equal(weights(whole.agent), weights(second.agent)) and torch.equal(whole.acting, second.acting)
-    for name, optimizer in whole.agent.optimizers.items():
-        mine = second.agent.optimizers[name].inner.state_dict()["state"]
-        for index, moments in optimizer.inner.state_dict()["state"].items():
-            assert all(torch.equal(moments[k], mine[index][k]) for k in moments), name
-    assert torch.equal(whole.agent.generator.get_state(), second.agent.generator.get_state())
-    assert torch.equal(whole.replay.store.frames, second.replay.store.frames) and torch.equal(whole.replay.action, second.replay.action)
-    for name in ("train.csv", "eval.csv"):
-        assert rows(whole, name) == rows(second, name)
+    assert_same_end(whole, second)
     again, step = load_agent(whole.folder.path, whole.config, 1, Precision(torch.device("cpu"), torch.float32))
     assert step == whole.step and torch.equal(weights(again), weights(whole.agent))
 

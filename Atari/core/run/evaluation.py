@@ -10,7 +10,7 @@ from .. import machine
 from ..errors import UserError
 from .agent import Agent
 from .checkpoint import Checkpoints
-from .config import Config, check_saved
+from .config import Config, check_saved, plain
 from .folder import read_config
 from .options import Options
 
@@ -44,6 +44,14 @@ def read_request(arguments: list[str], example: str, configs: Path, ranges: dict
     precision = machine.choose_precision(config.precision, machine.choose_device(options["device"]))
     machine.set_threads(threads)
     return Request(options, path, config, precision, config.seed + APART if seed is None else seed, episodes, film)
+
+
+def for_acting(config: Config) -> Config:
+    """Acting overlays nothing: the images that the training took may be gone."""
+    config = Config(plain(config))
+    if "strong_augmentation" in config:
+        config["strong_augmentation"]["kind"] = "none"
+    return config
 
 
 def load_policy(path: Path, make: Callable[[], Agent], precision: machine.Precision) -> tuple[Agent, int]:
