@@ -89,10 +89,9 @@ def real(tree: str, config):
 
 def tensors_of(agent) -> int:
     """Bytes of weights, buffers, gradients and moments, every tensor once."""
-    optimizers = agent.optimizers.values() if hasattr(agent, "_optimizers") else [agent.optimizer]
     found = [t for module in agent.modules.values() for t in (*module.parameters(), *module.buffers())]
     found += [p.grad for p in found if p.grad is not None]
-    found += [m for o in optimizers for state in o.inner.state.values() for m in state.values()]
+    found += [m for o in agent.optimizers.values() for state in o.inner.state.values() for m in state.values()]
     return sum({t.data_ptr(): t.nbytes for t in found}.values())
 
 

@@ -27,7 +27,7 @@ def case_of(g, case):
         return make_agent_of(g, "spr")
     weights = [f"spr.weight={float(g['clip/forward_weight'])}", f"playvirtual.weight={float(g['clip/cycle_weight'])}"]
     agent = make_agent_of(g, "playvirtual", *(weights if case == "clip/" else []))
-    agent.objective.at_step(step(g, g["env_step"]))
+    agent.objective.at_step(step(g, g["env_step"]) + 1)  # the official counter leaves out the newest step
     return agent
 
 

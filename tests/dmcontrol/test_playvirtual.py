@@ -129,9 +129,9 @@ def test_the_ramp_counts_env_steps(task, repeat):
     agent, config = make("playvirtual", f"task={task}", "playvirtual.ramp=50000", "playvirtual.weight=2")
     assert config.action_repeat == repeat
     replay, weights = fill(agent, config), []
-    for env_step in (1000 * repeat, 25_000, 49_000, 50_000, 90_000):
-        weights.append(agent.update(replay, env_step // repeat).metrics["playvirtual/weight"].item())
-    expected = [2 * math.exp(-5 * (1 - (s - repeat + 1) / 50_000) ** 2) for s in (1000 * repeat, 25_000, 49_000)]
+    for before in (1000 * repeat, 25_000, 49_000, 50_000, 90_000):
+        weights.append(agent.update(replay, before // repeat + 1).metrics["playvirtual/weight"].item())
+    expected = [2 * math.exp(-5 * (1 - (s // repeat * repeat + 1) / 50_000) ** 2) for s in (1000 * repeat, 25_000, 49_000)]
     assert weights == pytest.approx([*expected, 2, 2], rel=1e-6)
     assert weights[1] == pytest.approx(2 * 0.287, abs=1e-3)
 

@@ -1,9 +1,9 @@
 """scripts/evidence.sh with the real launchers and ledger, and runs that take no time: a stand-in for the interpreter trains them."""
 
-import csv
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -283,8 +283,7 @@ def test_sets_of_a_launcher_share_a_queue(checkout):
 def test_the_published_rows_are_in_the_way_of_a_fresh_clone(checkout, root):
     shutil.copytree(root / "results", checkout.path / "results")
     done = checkout("--gpus", "none")
-    with open(root / "results/dmcontrol.csv") as file:
-        assert done.returncode == 2 and done.stderr.startswith("error: results holds 46 of") and len(list(csv.reader(file))) >= 31
+    assert done.returncode == 2 and re.match(r"error: results holds \d+ of these runs from somewhere else", done.stderr)
     assert not lines(checkout.path / "begun") and not (checkout.path / "runs").exists()
 
 
