@@ -149,24 +149,24 @@ def bars(
     panels: dict[str, tuple[dict[str, float], dict[str, tuple[float, tuple[float, float] | None]]]],
     bounds_name: str,
 ) -> None:
-    """Published aggregates as bars, ours as points with bounds. panels: title -> (published, ours)."""
+    """Two bars for each method: ours with bounds, and above it, paler, the published aggregate. panels: title -> (published, ours)."""
     figure, grid = pyplot.subplots(1, len(panels), figsize=(3.4 * len(panels), 3.4), squeeze=False, layout="constrained")
     for axes, (title, (published, ours)) in zip(grid[0], panels.items(), strict=True):
         methods = ordered([*published, *ours])[::-1]
         for position, method in enumerate(methods):
-            colour, marker, _ = style(method)
+            colour, _, _ = style(method)
             if method in published:
-                axes.barh(position, published[method], color=colour, alpha=0.35, height=0.7)
+                axes.barh(position + 0.2, published[method], color=colour, alpha=0.35, height=0.36)
             if method in ours:
                 value, bounds = ours[method]
                 error = None if bounds is None else [[max(0.0, value - bounds[0])], [max(0.0, bounds[1] - value)]]
-                axes.errorbar(value, position, xerr=error, color=colour, marker=marker, markersize=6, capsize=3, markeredgecolor="black")
+                axes.barh(position - 0.2, value, xerr=error, color=colour, height=0.36, capsize=3)
         axes.set_yticks(range(len(methods)), [method_name(m) for m in methods], fontsize=8)
         axes.set_title(title, fontsize=9)
         axes.tick_params(labelsize=8)
         tidy(axes)
     label = f"ours, {bounds_name}"
-    handles = [pyplot.Line2D([], [], color="grey", marker="o", markeredgecolor="black", linestyle="", label=label)]
+    handles = [pyplot.Rectangle((0, 0), 1, 1, color="grey", label=label)]
     if any(published for published, _ in panels.values()):
         handles.append(pyplot.Rectangle((0, 0), 1, 1, color="grey", alpha=0.35, label="published"))
     figure.legend(handles=handles, loc="outside upper center", ncols=2, frameon=False, fontsize=8)

@@ -80,7 +80,7 @@ def aggregate_table(page: Page, tree: Tree, published: Published, runs: list[Run
             own = {m: values[m][kind] if x.tasks == present[m].tasks else aggregates.interval(x.scores, func) for m, x in shared.items()}
             source = ", published: from means" if over and bars else ""
             panels[f"{AGGREGATE_NAMES[kind]} at {budget:,} {tree.unit}{over}{source}"] = (bars, own)
-        caption = "aggregates: ours as points with bounds" + (", published as bars" if any(b for b, _ in panels.values()) else "")
+        caption = "aggregates: ours with bounds" + (", published paler" if any(b for b, _ in panels.values()) else "")
         page.figure(f"{name}_aggregates_{budget}", caption, figures.bars, panels, bounds)
         label = f"{budget:,} {tree.unit}, {counted(len(tasks), tree.task)}"
         caption = "performance profile: the share of runs above a score"
