@@ -4,7 +4,6 @@ DER, OTR and DrQ are the same agent with other settings: each part can be exchan
 """
 
 import copy
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -99,7 +98,8 @@ class Rainbow:
         self.objective: Objective | None = None
         self.objective_weight = 1.0
         self.clipped: dict[str, list[nn.Parameter]] = {"network": list(self.network.parameters())}
-        self.optimizer = self._make_optimizer([])
+        self.optimizer = Adam(self.network.parameters(), settings.lr, eps=settings.adam_eps)
+        self.objective_optimizer: Adam | None = None
         self.exponent = torch.zeros((), dtype=torch.float64, device=device)  # beta, on the device for a recorded update
         self.recorder = Recorder(device, [generator], compile)
         self.updates = 0
@@ -115,15 +115,19 @@ class Rainbow:
             self.network.head,
         )  # fmt: skip
 
-    def attach(self, objective: Objective, weight: float = 1.0) -> None:
-        """Add an objective to the loss, with this weight."""
+    def attach(self, objective: Objective, weight: float = 1.0, lr: float | None = None) -> None:
+        """Add an objective to the loss, with this weight. lr: of what the objective alone trains; None: the agent's."""
         if objective.batch_size is not None or objective.every != 1 or objective.after_targets:
             raise ValueError("Rainbow takes an objective's gradient in each of its updates, from its own batch")
         self.objective, self.objective_weight = objective, weight
         own = {id(p) for p in self.network.parameters()}
         groups = {name: [p for p in group if id(p) not in own] for name, group in objective.clip_groups().items()}
         self.clipped |= {name: self.clipped.get(name, []) + group for name, group in groups.items() if group}
-        self.optimizer = self._make_optimizer(objective.trained())
+        more, eps = [p for p in objective.trained() if id(p) not in own], self.settings.adam_eps
+        if lr is None:
+            self.optimizer = Adam([*self.network.parameters(), *more], self.settings.lr, eps=eps)
+        else:
+            self.objective_optimizer = Adam(more, lr, eps=eps)
 
     @property
     def window(self) -> int:
@@ -322,16 +326,11 @@ class Rainbow:
 
     @property
     def optimizers(self) -> dict[str, Adam]:
-        return {"optimizer": self.optimizer} | ({} if self.pixels.optimizer is None else {"pixels": self.pixels.optimizer})
+        found = {"optimizer": self.optimizer, "objective": self.objective_optimizer, "pixels": self.pixels.optimizer}
+        return {name: optimizer for name, optimizer in found.items() if optimizer is not None}
 
     def _view(self, frames: Frames) -> Tensor:
         return self.augment.view(frames, self.augment.draw(len(frames), frames.channels, self.generator))
-
-    def _make_optimizer(self, more: Iterable[nn.Parameter]) -> Adam:
-        own = list(self.network.parameters())
-        known = {id(p) for p in own}
-        more = [p for p in more if id(p) not in known]
-        return Adam([*own, *more], self.settings.lr, eps=self.settings.adam_eps)
 
 
 def make_network(settings: Settings, trunk: Trunk, n_actions: int, device: torch.device) -> Network:

@@ -107,7 +107,7 @@ def build(config: Config, agent: Rainbow) -> None:
         pixel_targets=m.target == "pixels",
         chunk=m.chunk or None,
     )
-    agent.attach(objective, m.weight)
+    agent.attach(objective, m.weight, m.lr or None)
 
 
 def _masked_encoder(encoder: Encoder, input_0_255: bool) -> Callable[[Tensor], Tensor]:

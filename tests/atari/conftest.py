@@ -21,6 +21,7 @@ SETTINGS = dict(
     noisy_std=0.1, beta=(0.4, 1.0), learning_steps=(2_000, 100_000),
 )  # fmt: skip
 SMALL = dict(size=24, stack=2, layers=((6, 4, 4), (8, 3, 1)), batch_size=8, n_step=3, hidden=12, atoms=7)
+OBJECTIVE = ("weight", "objective_lr", "width", "tau", "chunk")  # what `setup` hands on to MLR
 MLR = dict(
     depth=2, width=0, heads=1, mlp_ratio=2.0, final_norm=False, tau=1.0, action_tokens=True, one_mask=True, masked_input_0_255=True
 )  # fmt: skip
@@ -50,11 +51,11 @@ def make_agent():
 def attach_mlr():
     """attach_mlr(agent, window=16, patch=12, block=8, weight=1, ...) gives it the objective."""
 
-    def attach(agent, window=16, patch=12, block=8, weight=1.0, **settings):
+    def attach(agent, window=16, patch=12, block=8, weight=1.0, objective_lr=None, **settings):
         size = agent.augment.size
         masks = Masks(window, size, patch, block, 0.5, count_kept=True)
         objective = mlr.make(agent.handles, masks=masks, augment=agent.augment, **(MLR | settings))
-        agent.attach(objective, weight)
+        agent.attach(objective, weight, objective_lr)
         return objective
 
     return attach
@@ -103,9 +104,9 @@ def setup(make_agent, attach_mlr, make_replay, story):
     """An agent and a replay of noise with ends of all kinds."""
 
     def make(mlr=True, seed=0, **settings):
-        agent = make_agent(seed=seed, **(SMALL | {k: v for k, v in settings.items() if k not in ("weight", "width", "tau", "chunk")}))
+        agent = make_agent(seed=seed, **(SMALL | {k: v for k, v in settings.items() if k not in OBJECTIVE}))
         if mlr:
-            attach_mlr(agent, window=4, patch=8, block=2, **{k: settings[k] for k in ("weight", "width", "tau", "chunk") if k in settings})
+            attach_mlr(agent, window=4, patch=8, block=2, **{k: settings[k] for k in OBJECTIVE if k in settings})
         replay = make_replay(capacity=200, size=24, stack=2, window=4, n_step=3, seed=seed)
         story(replay, ([0] * 9 + [1] + [0] * 6 + [2]) * 6, actions=np.arange(102) % 4)
         frames = replay.store.frames[:-1]

@@ -84,6 +84,26 @@ def test_one_update_is_one_adam_over_the_weighted_sum(setup):
     assert {id(p) for p in agent.optimizer.parameters} == trained
 
 
+def test_a_rate_of_the_objectives_own(setup):
+    """Moves what the objective alone trains at its own rate, and the network as before; it is saved and loaded."""
+    (plain, replay), (apart, again) = setup(adam_eps=1e-12), setup(adam_eps=1e-12, objective_lr=1e-2)
+    before = [p.clone() for p in apart.objective.decoder.parameters()]
+    for agent, store in ((plain, replay), (apart, again)):
+        agent.update(store, 1)
+    for a, b in zip(plain.network.parameters(), apart.network.parameters(), strict=True):
+        assert torch.equal(a, b)
+    for p, old in zip(apart.objective.decoder.parameters(), before, strict=True):
+        if p.grad.abs().max() > 0:
+            assert (p - old).abs().max().item() == pytest.approx(1e-2, rel=1e-3)  # Adam's first step
+    resumed = setup(adam_eps=1e-12, objective_lr=1e-2)[0]
+    resumed.load_networks(apart.networks())
+    resumed.load_state_dict(copy.deepcopy(apart.state_dict()))
+    for agent, store in ((apart, again), (resumed, copy.deepcopy(again))):
+        agent.update(store, 2)
+    for a, b in zip(apart.objective.parameters(), resumed.objective.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
 def test_importance_weights_reach_both_losses(setup):
     agent, replay = setup(clip=1e9)
     batch = replay.sample(8, 0.5)
