@@ -299,8 +299,8 @@ def test_evidence_says_what_it_would_train(checkout):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["smal"], "scripts/evidence.sh [small]"),
-        (["--run"], "scripts/evidence.sh [small]"),
+        (["smal"], "scripts/evidence.sh [STAGE"),
+        (["--run"], "scripts/evidence.sh [STAGE"),
         (["--seeds"], "error: --seeds needs a value\n"),
         (["--results", "--dry-run"], "error: --results needs a value\n"),
         (["small", "--seeds", "1-3"], "error: --seeds is for the stage paper"),
