@@ -12,6 +12,7 @@ from scripts.trees import Tree
 
 ROOT = Path(__file__).resolve().parents[2]
 PUBLISHED = ROOT / "results" / "published"
+COUNTS = "rows.txt"  # in the folder of the tables
 RESTORE = "restore it from the repository"
 EDITED = f"rows are written by scripts/ledger.sh only; {RESTORE}, or delete the line and collect the run again"
 
@@ -45,9 +46,21 @@ def checksum(row: Row, columns: tuple[str, ...]) -> str:
     return digest("\x1f".join(row[c] for c in columns if c != "checksum").encode())
 
 
-def read_table(file: Path, columns: tuple[str, ...], advice: str) -> list[Row]:
-    """The rows of a table, none where there is no file. `advice`: what to do with a row that was edited."""
+def read_counts(results: Path) -> dict[str, int]:
+    """How many rows each table had when it was written."""
+    file = results / COUNTS
+    return {name: int(count) for name, count in (line.split() for line in file.read_text().splitlines())} if file.exists() else {}
+
+
+def read_table(file: Path, columns: tuple[str, ...], advice: str, writing: bool = False) -> list[Row]:
+    """The rows of a table, none where there is no file.
+
+    advice: what to do with a row that was edited. writing: the table is about to be written, so rows may have been deleted from it.
+    """
+    written = 0 if writing else read_counts(file.parent).get(file.name, 0)
     if not file.exists():
+        if written:
+            raise UserError(f"{file} is missing: {RESTORE}")
         return []
     try:
         with open(file, newline="") as handle:
@@ -60,6 +73,8 @@ def read_table(file: Path, columns: tuple[str, ...], advice: str) -> list[Row]:
     for number, row in enumerate(rows, 2):
         if None in row or None in row.values() or checksum(row, columns) != row["checksum"]:
             raise UserError(f"{file}, line {number}: the row does not match its checksum; {advice}")
+    if len(rows) < written:
+        raise UserError(f"{file} has {len(rows)} of its {written} rows: {RESTORE}, or let the script that writes it run again")
     return rows
 
 
@@ -70,13 +85,15 @@ def write_table(file: Path, columns: tuple[str, ...], rows: list[Row]) -> None:
     writer.writeheader()
     writer.writerows({**row, "checksum": checksum(row, columns)} for row in rows)
     file.parent.mkdir(parents=True, exist_ok=True)
+    counts = read_counts(file.parent) | {file.name: len(rows)}
     write_whole(file, out.getvalue())
+    write_whole(file.parent / COUNTS, "".join(f"{name} {count}\n" for name, count in sorted(counts.items())))
 
 
 def read(results: Path, tree: Tree, collecting: bool = False) -> list[Row]:
     """All rows, checked with their curves. A curve without a row is an error too, unless runs are about to be collected."""
     file = table_file(results, tree)
-    rows = read_table(file, columns(tree), EDITED)
+    rows = read_table(file, columns(tree), EDITED, collecting)
     curves = [curve_file(results, tree, row) for row in rows]
     for number, (row, curve) in enumerate(zip(rows, curves, strict=True), 2):
         if not curve.exists() or digest(curve.read_bytes()) != row["curve"]:

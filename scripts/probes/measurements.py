@@ -18,13 +18,13 @@ class Table:
     columns: tuple[str, ...]
     group: tuple[str, ...]
 
-    def read(self, results: Path) -> list[Row]:
+    def read(self, results: Path, writing: bool = False) -> list[Row]:
         advice = f"rows are written by {self.script} only; {RESTORE}, or delete the file and measure again"
-        return read_table(results / self.file, (*self.columns, "checksum"), advice)
+        return read_table(results / self.file, (*self.columns, "checksum"), advice, writing)
 
     def replace(self, results: Path, rows: list[Row]) -> Path:
         measured = {tuple(r[c] for c in self.group) for r in rows}
-        rows = [r for r in self.read(results) if tuple(r[c] for c in self.group) not in measured] + rows
+        rows = [r for r in self.read(results, writing=True) if tuple(r[c] for c in self.group) not in measured] + rows
         rows.sort(key=lambda r: [int(r[c]) if c == "seed" else r[c] for c in self.columns])
         write_table(results / self.file, (*self.columns, "checksum"), rows)
         return results / self.file

@@ -124,7 +124,7 @@ def test_ledger_refuses_another_preset_even_if_the_folder_is_named_after_it(ledg
         assert "rainbow." in read(tmp_path / "results", ATARI)[0]["changed"]
 
 
-@pytest.mark.parametrize("what", ["score", "curve", "row twice", "order", "row deleted"])
+@pytest.mark.parametrize("what", ["score", "curve", "row twice", "order", "row deleted", "row and curve deleted", "all deleted", "curve added"])
 def test_ledger_sees_edits_by_hand(ledger, invent, tmp_path, what):
     own = [invent(tmp_path, DMCONTROL, "cheetah_run", "mlr", s) for s in (1, 2)]
     rows.write(tmp_path, DMCONTROL, own)
@@ -138,8 +138,16 @@ def test_ledger_sees_edits_by_hand(ledger, invent, tmp_path, what):
     elif what == "curve":
         curve = rows.curve_file(tmp_path, DMCONTROL, own[0])
         curve.write_text(curve.read_text().replace("\n0,", "\n1,"))
+    elif what == "curve added":
+        curve = rows.curve_file(tmp_path, DMCONTROL, own[0])
+        shutil.copy(curve, curve.with_name("another.csv"))
+    elif what == "all deleted":
+        shutil.rmtree(tmp_path / "curves")
+        file.unlink()
     else:
-        kept = {"row twice": (2, 2), "order": (2, 1), "row deleted": (2,)}[what]
+        kept = {"row twice": (2, 2), "order": (2, 1)}.get(what, (2,))
+        if what == "row and curve deleted":
+            rows.curve_file(tmp_path, DMCONTROL, own[0]).unlink()
         file.write_text("\n".join([lines[0], *(lines[k] for k in kept)]) + "\n")
     done = ledger("--check", "--results", tmp_path)
     says = {
@@ -147,7 +155,10 @@ def test_ledger_sees_edits_by_hand(ledger, invent, tmp_path, what):
         "curve": "does not match line 2",
         "row twice": "is there twice",
         "order": "out of order",
-        "row deleted": "has no row in",
+        "row deleted": "has 1 of its 2 rows",
+        "row and curve deleted": "has 1 of its 2 rows",
+        "all deleted": "dmcontrol.csv is missing",
+        "curve added": "has no row in",
     }
     assert done.returncode == 2 and says[what] in done.stderr
     with pytest.raises(UserError, match=says[what]):
@@ -160,7 +171,7 @@ def test_a_row_that_was_deleted_can_be_collected_again(ledger, day, tmp_path):
     file = tmp_path / "atari.csv"
     before = file.read_text()
     file.write_text(before.splitlines()[0] + "\n")
-    assert "seed1.csv has no row in" in ledger("--check", "--results", tmp_path).stderr
+    assert "atari.csv has 0 of its 1 rows" in ledger("--check", "--results", tmp_path).stderr
     assert ledger(day[0], "--results", tmp_path, "--debug").returncode == 0
     assert file.read_text() == before and ledger("--check", "--results", tmp_path).returncode == 0
 
