@@ -3,6 +3,10 @@
 import os
 import signal
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .player import Player
 
 # OpenMP reads this when torch is loaded. Waiting threads then spin for a moment and sleep, which makes updates many times faster
 # when another process shares the machine, and costs nothing measurable when none does. A value set by the user wins.
@@ -16,3 +20,10 @@ def _interrupted(*_: object) -> None:
 
 if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, _interrupted)  # while `python -m` loads libraries; later core.run.folder.Stop handles it
+
+
+def load_agent(run: str, device: str = "auto") -> "Player":
+    """A trained policy, from the folder of a run or of an export: agent.reset(), then agent.act(image) for each image of an episode."""
+    from .player import load  # loads torch and the simulator
+
+    return load(run, device)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from .options import Options
 
 DEFAULTS = {"run": "", "episodes": "", "video": "false", "device": "auto", "seed": "", "threads": "0"}
 PACKED = "policy"  # the folder in which a packed run has the networks that act
+EXPORTED = "policy.safetensors"
 APART = 10_000  # added to the run's seed: initial states apart from those that its own evaluations used
 
 
@@ -38,12 +40,17 @@ def read_request(arguments: list[str], example: str, configs: Path, ranges: dict
     seed = options.whole("seed") if options["seed"] else None
     if not options["run"]:
         raise UserError(f"say which run: {example}")
-    path = Path(options["run"])
-    config = read_config(path)
-    check_saved(config, configs, ranges, path / "config.yaml")
-    precision = machine.choose_precision(config.precision, machine.choose_device(options["device"]))
+    path, config, precision = read_run(options["run"], options["device"], configs, ranges)
     machine.set_threads(threads)
     return Request(options, path, config, precision, config.seed + APART if seed is None else seed, episodes, film)
+
+
+def read_run(run: str | Path, device: str, configs: Path, ranges: dict) -> tuple[Path, Config, machine.Precision]:
+    """The folder of a run, its settings, and the number format on this device."""
+    path = Path(run)
+    config = read_config(path)
+    check_saved(config, configs, ranges, path / "config.yaml")
+    return path, config, machine.choose_precision(config.precision, machine.choose_device(device))
 
 
 def for_acting(config: Config) -> Config:
@@ -56,6 +63,8 @@ def for_acting(config: Config) -> Config:
 
 def load_policy(path: Path, make: Callable[[], Agent], precision: machine.Precision) -> tuple[Agent, int]:
     """The newest saved agent of a run, and its agent step."""
+    if (path / EXPORTED).exists():
+        return load_exported(path, make(), precision)
     saved = Checkpoints(path / "checkpoint").load(("agent",), precision.device)
     if saved is None and (path / PACKED).exists():
         return load_packed(path, make(), precision)
@@ -68,16 +77,49 @@ def load_policy(path: Path, make: Callable[[], Agent], precision: machine.Precis
 
 
 def load_packed(path: Path, agent: Agent, precision: machine.Precision) -> tuple[Agent, int]:
-    """The agent of a packed run. It has only the networks that act; the others keep their first weights, and the objective goes."""
+    """The agent of a packed run."""
     saved = Checkpoints(path / PACKED).load(None, precision.device)
     if saved is None:
         raise UserError(f"{path / PACKED} is incomplete: its other files are in other files of the pack")
     manifest, parts = saved
+    load_acting(agent, parts)
+    print(f"{path}: its policy was packed at half precision")
+    return agent, manifest["step"]
+
+
+def load_exported(path: Path, agent: Agent, precision: machine.Precision) -> tuple[Agent, int]:
+    """The agent that scripts/export.sh wrote."""
+    said, tensors = read_exported(path, str(precision.device))
+    parts: dict[str, dict[str, Any]] = {}
+    for name, tensor in tensors.items():
+        network, key = name.split("/", 1)
+        parts.setdefault(network, {})[key] = tensor
+    load_acting(agent, parts)
+    return agent, int(said["step"])
+
+
+def read_exported(path: Path, device: str = "cpu") -> tuple[dict[str, str], dict[str, Any]]:
+    """What an export says of itself, and its tensors by name."""
+    from safetensors import SafetensorError, safe_open  # is needed here alone
+
+    try:
+        with safe_open(path / EXPORTED, "pt", device=device) as file:
+            names = file.keys()
+            return file.metadata(), {name: file.get_tensor(name) for name in names}
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path / EXPORTED} cannot be read ({error}): export the run again") from error
+
+
+def load_acting(agent: Agent, parts: dict[str, dict[str, Any]]) -> None:
+    """Load the networks that act. The others keep their first weights, and the objective goes."""
     networks = agent.networks()
     agent.load_networks(networks | {name: networks[name] | part for name, part in parts.items()})
     agent.objective = None
-    print(f"{path}: its policy was packed at half precision")
-    return agent, manifest["step"]
+
+
+def actions_of(path: Path) -> int | None:
+    """How many actions an exported agent has; None for a run, whose environment says it."""
+    return int(read_exported(path)[0]["actions"]) if (path / EXPORTED).exists() else None
 
 
 def spread(returns: np.ndarray) -> str:
