@@ -16,7 +16,7 @@ from pathlib import Path
 from DMControl.core.errors import UserError, nearest, run_main
 from DMControl.core.run.files import write_whole
 from scripts.ledger import rows
-from scripts.ledger.rows import ROOT, Row, table_file
+from scripts.ledger.rows import HOME, Row, table_file
 from scripts.ledger.runs import row_of
 from scripts.probes import measurements
 from scripts.runs.finished import run_folders
@@ -125,7 +125,7 @@ def packed_files(words: list[str]) -> list[Path]:
 
 
 def main(arguments: list[str]) -> int:
-    results, runs, flags = ROOT / "results", [], {"--cut-off": False, "--debug": False, "--check": False}
+    results, runs, flags = HOME / "results", [], {"--cut-off": False, "--debug": False, "--check": False}
     words = list(arguments)
     packed = packed_files(words)
     rest = iter(words)
@@ -145,7 +145,7 @@ def main(arguments: list[str]) -> int:
     if flags["--check"]:
         check(results)
         return 0
-    runs = runs or [ROOT / "runs"]
+    runs = runs or [HOME / "runs"]
     refused = unpack(packed, runs[0])
     for tree in TREES:
         refused += collect(runs, results, tree, flags["--cut-off"], flags["--debug"])

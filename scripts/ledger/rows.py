@@ -11,6 +11,7 @@ from DMControl.core.run.files import write_whole
 from scripts.trees import Tree
 
 ROOT = Path(__file__).resolve().parents[2]
+HOME = ROOT if (ROOT / "requirements.txt").exists() else Path.cwd()  # of runs and results; pip installs the code alone
 PUBLISHED = ROOT / "results" / "published"
 COUNTS = "rows.txt"  # in the folder of the tables
 RESTORE = "restore it from the repository"

@@ -127,7 +127,7 @@ def prepare(run: Path, saved: Config, config: Config, untrained: bool, precision
 def train(agent: Rainbow, config: Config, replay: Replay, fresh: Sequence, updates: int, generator: torch.Generator) -> dict[str, float]:
     """Train the parts that MLR adds; print its losses on fresh windows as the updates go by, and return the last."""
     objective = agent.objective
-    optimizer = torch.optim.Adam(list(objective.trained()), config.rainbow.lr, eps=config.rainbow.adam_eps)
+    optimizer = torch.optim.Adam(list(objective.trained()), config.mlr.lr or config.rainbow.lr, eps=config.rainbow.adam_eps)
     for update in range(updates + 1):
         if update % max(1, updates // LINES) == 0:
             seen = objective.diagnose(fresh, torch.Generator(agent.device).manual_seed(SEED))[0]

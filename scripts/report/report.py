@@ -199,7 +199,7 @@ def ablation_section(page: Page, found: list[comparisons.Ablation]) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    folders, readme, draws = {"--results": ledger.ROOT / "results", "--figs": ledger.ROOT / "figs"}, None, True
+    folders, readme, draws = {"--results": ledger.HOME / "results", "--figs": ledger.HOME / "figs"}, None, True
     rest = iter(arguments)
     for argument in rest:
         if argument == "--text":

@@ -124,7 +124,9 @@ def test_ledger_refuses_another_preset_even_if_the_folder_is_named_after_it(ledg
         assert "rainbow." in read(tmp_path / "results", ATARI)[0]["changed"]
 
 
-@pytest.mark.parametrize("what", ["score", "curve", "row twice", "order", "row deleted", "row and curve deleted", "all deleted", "curve added"])
+@pytest.mark.parametrize(
+    "what", ["score", "curve", "row twice", "order", "row deleted", "row and curve deleted", "all deleted", "curve added"]
+)
 def test_ledger_sees_edits_by_hand(ledger, invent, tmp_path, what):
     own = [invent(tmp_path, DMCONTROL, "cheetah_run", "mlr", s) for s in (1, 2)]
     rows.write(tmp_path, DMCONTROL, own)
