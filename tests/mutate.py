@@ -72,16 +72,22 @@ def main(names: list[str]) -> int:
             broken, said = failed(copy, sorted({entry["test"] for entry in entries}))
             if broken:
                 raise SystemExit(f"{name}: its tests must pass before a mistake is made: {said}")
-            for entry in entries:
-                file, begin = copy / entry["file"], time.monotonic()
-                text = file.read_text()
-                file.write_text(mutated(text, entry))
-                caught, said = failed(copy, [entry["test"]])
-                file.write_text(text)
-                missed += not caught
-                verdict = f"caught  ({said[:60]})" if caught else "NOT CAUGHT"
-                print(f"{name} {entry['item']}: {entry['mistake']}: {verdict} {time.monotonic() - begin:.0f} s", flush=True)
+            found = [made(copy, name, entry) for entry in entries]
+            print(f"{name}: {sum(found)} of {len(found)} mistakes caught", flush=True)
+            missed += len(found) - sum(found)
     return int(missed > 0)
+
+
+def made(copy: Path, name: str, entry: dict) -> bool:
+    """Make one mistake, run its test, and undo it. Whether the test failed."""
+    file, begin = copy / entry["file"], time.monotonic()
+    text = file.read_text()
+    file.write_text(mutated(text, entry))
+    caught, said = failed(copy, [entry["test"]])
+    file.write_text(text)
+    how = f"{time.monotonic() - begin:.0f} s" + (f": {said[:80]}" if caught else "")
+    print(f"{'caught' if caught else 'NOT CAUGHT':<12}{name} {entry['item']}: {entry['mistake']}  ({how})", flush=True)
+    return caught
 
 
 if __name__ == "__main__":
