@@ -51,7 +51,9 @@ def failed(copy: Path, tests: list[str]) -> tuple[bool, str]:
         with log.open("w") as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
-            os._exit(int(pytest.main(["-x", "-p", "no:xdist", *tests])))
+            code = int(pytest.main(["-x", "-p", "no:xdist", *tests]))
+            sys.stdout.flush()
+            os._exit(code)
     code, said = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), log.read_text()
     if code not in (0, 1):  # neither passed nor failed
         raise RuntimeError(f"{' '.join(tests)} did not run:\n{said}")
