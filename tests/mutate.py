@@ -1,8 +1,11 @@
 """Make the mistakes of tests/mutations in a copy of the code, one at a time: the test that stands beside each must fail.
 
 python -m tests.mutate dmcontrol_curl atari_spr   # or: all
+
+A file lists ten things that hold for a method, and mistakes in each: the text `old`, which `file` holds once, becomes `new`.
 """
 
+import functools
 import os
 import shutil
 import subprocess
@@ -19,6 +22,7 @@ ROOT, FOLDER = Path(__file__).resolve().parents[1], Path(__file__).parent / "mut
 SLOW_IMPORTS = "torch._dynamo", "torch.utils.tensorboard", "cv2", "hydra", "hypothesis", "scipy.stats", "dm_control.suite", "ale_py"
 
 
+@functools.cache
 def read(name: str) -> list[dict]:
     return yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
 

@@ -1,6 +1,7 @@
 """The mistakes of tests/mutations can still be made. `python -m tests.mutate` makes them."""
 
 import ast
+import functools
 from collections import Counter
 
 import pytest
@@ -10,6 +11,7 @@ from tests import mutate
 NAMES = sorted(file.stem for file in mutate.FOLDER.glob("*.yaml"))
 
 
+@functools.cache
 def functions(path):
     return {node.name for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)}
 
@@ -25,6 +27,12 @@ def test_every_mistake_can_be_made_and_has_its_test(root, name):
         assert mutate.mutated(text, entry) != text, entry["mistake"]
         file, function = entry["test"].split("::")
         assert function in functions(root / file), entry["mistake"]
+
+
+def test_every_item_of_a_method_has_a_mistake():
+    items = {name: {entry["item"] for entry in mutate.read(name)} for name in NAMES}
+    items["dmcontrol_spr"] |= items.pop("dmcontrol_playvirtual")  # one list for both
+    assert all(found == set(range(1, 11)) for found in items.values()), items
 
 
 def test_a_text_that_is_not_there_once_is_refused():
