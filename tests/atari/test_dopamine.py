@@ -135,9 +135,11 @@ def test_noise_of_der_and_of_curl():
         agent, replay, _ = make(f"method={method}", "rainbow.noisy_std=5")
         obs, heads = replay.newest(), (agent.network.head, agent.target.head)
         outputs = []
+        hook = agent.network.register_forward_hook(lambda module, inputs, out, o=outputs: o.append(out.detach()))
         for explore in (True, True, False, False):
             agent.act(obs, agent.begin(1), explore=explore)
-            outputs.append(agent.network(obs.whole(), explore).detach())
+        hook.remove()
+        assert torch.equal(outputs[2], agent.network(obs.whole(), False))
         rule = {"der": "shared", "curl": "own"}[method]
         if method == "curl":  # the preset paper has it so
             agent.settings = dataclasses.replace(agent.settings, target_noise=PAPER["curl"].rainbow.target_noise)

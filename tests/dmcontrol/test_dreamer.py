@@ -185,6 +185,8 @@ def test_the_mode_is_each_rows_own_most_likely_sample():
     likely = policy.log_prob(samples)
     for row, chosen in enumerate(policy.mode(noise)):
         assert torch.equal(chosen, samples[likely[:, row].argmax(), row])
+    taken = agent.policy(some_state(agent, 4), False, torch.Generator().manual_seed(0))  # in an evaluation
+    assert torch.equal(taken, policy.mode(torch.randn(100, 4, 2, generator=torch.Generator().manual_seed(0))))
     u = torch.atanh(samples.double().clamp(-0.9999, 0.9999))
     exact = torch.distributions.Normal(policy.mean.double(), policy.std.double()).log_prob(u) - torch.log(1 - samples.double() ** 2)
     inside = samples.abs().amax(-1) < 0.99

@@ -133,7 +133,7 @@ def test_the_ramp_counts_env_steps(task, repeat):
         weights.append(agent.update(replay, before // repeat + 1).metrics["playvirtual/weight"].item())
     expected = [2 * math.exp(-5 * (1 - (s // repeat * repeat + 1) / 50_000) ** 2) for s in (1000 * repeat, 25_000, 49_000)]
     assert weights == pytest.approx([*expected, 2, 2], rel=1e-6)
-    assert weights[1] == pytest.approx(2 * 0.287, abs=1e-3)
+    assert weights[1] == pytest.approx(2 * 0.287, abs=2e-3)  # 25,000 less an action repeat
 
 
 def test_the_ramp_begins_at_exp_of_minus_five():

@@ -76,6 +76,7 @@ def test_no_gradient_of_sac_reaches_the_model():
     agent, _ = make("slac")
     obs, steps, draw = batch_of(agent)
     _, features, chain = agent.model_gradient(obs, steps, draw)
+    assert not features.requires_grad and not chain.latent.requires_grad
     model = [p.grad.clone() for p in agent.model.parameters()]
     agent.sac_gradients(agent.newest_step(features, chain.latent, steps), draw)
     assert all(torch.equal(a, b) for a, b in zip(model, grads(agent.model), strict=True))
