@@ -64,9 +64,8 @@ MOVED = {f"rainbow.{key}": f"train.{key}" for key in ("random_steps", "update_ev
 def read_config(arguments: list[str]) -> Config:
     """game=KungFuMaster and game=kung_fu_master are the same. A game without its own file uses other.yaml."""
     named = [f"game={games.parse(a.partition('=')[2])}" if a.startswith("game=") else a for a in arguments]
-    own = set(configuration.choices(CONFIGS, "game"))
     chosen = [a.partition("=")[2] for a in named if a.startswith("game=")]
-    stand_ins = {("game", name): "other" for name in [*games.SCORES, *chosen] if name not in own}
+    stand_ins = {("game", name): file for name in [*games.SCORES, *chosen] if (file := file_of(name)) != name}
     config = configuration.load(CONFIGS, named, ("game", "method", "preset"), stand_ins, MOVED)
     typed = {a.partition("=")[0].lstrip("+") for a in named}
     configuration.check_ranges(config, RANGES)
@@ -95,6 +94,12 @@ def read_config(arguments: list[str]) -> Config:
     if config["rainbow"]["head"] != "streams" and any(block in config for block in PROJECTING):
         raise UserError(f"method={config['method']} projects through both streams of the head: leave rainbow.head=streams")
     return config
+
+
+def file_of(game: str) -> str:
+    """The YAML file with a game's settings: its own, or other."""
+    name = games.parse(game)
+    return name if name in configuration.choices(CONFIGS, "game") else "other"
 
 
 def run_path(config: Config) -> Path:

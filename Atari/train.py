@@ -10,12 +10,17 @@ resume a run that was stopped.
 import shlex
 import sys
 
+from .core.errors import UserError, check_first, run_main
+from .core.run import multirun
+from .settings import CONFIGS, read_config, run_path
+
+if __name__ == "__main__":  # the imports below take seconds
+    check_first(lambda arguments: multirun.check(CONFIGS.parent, arguments, read_config))
+
 import numpy as np
 
 from . import games
 from .core import machine
-from .core.errors import UserError, run_main
-from .core.run import multirun
 from .core.run.agent import Agent
 from .core.run.config import Config
 from .core.run.folder import RunFolder
@@ -29,7 +34,6 @@ from .logger import Logger
 from .memory import capacity, memory, new_replay
 from .methods import make_agent
 from .replay import Replay
-from .settings import CONFIGS, read_config, run_path
 
 WINDOWS = {"mlr": "mlr.window", "baseline": "baseline.window", "spr": "spr.steps + 1"}  # block: its observations per sequence
 

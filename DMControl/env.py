@@ -9,6 +9,7 @@ import torch
 from .core.errors import UserError, crashing, nearest
 from .core.method.frames import Frames
 from .renderer import choose_renderer
+from .tasks import TASKS
 from .worlds.scene import World
 
 choose_renderer()  # dm_control reads MUJOCO_GL once, when it is imported
@@ -16,7 +17,6 @@ choose_renderer()  # dm_control reads MUJOCO_GL once, when it is imported
 from dm_control import suite  # noqa: E402
 from dm_control.mujoco import engine  # noqa: E402
 
-TASKS = {f"{domain}_{task}": (domain, task) for domain, task in suite.ALL_TASKS}
 TRAIN, EVALUATE = 0, 1  # separate streams of initial states
 WORLD = 7  # separates the random numbers of the world from those of the initial state
 

@@ -7,7 +7,7 @@ from .core.errors import UserError
 from .core.run import config as configuration
 from .core.run import paths
 from .core.run.config import Config
-from .env import TASKS
+from .tasks import TASKS
 from .worlds.catalogue import WorldName, check_data, world_names
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "dmcontrol"
@@ -81,8 +81,7 @@ ALIASES = {"augment": "strong_augmentation.kind"}  # arguments of the published 
 def read_config(arguments: list[str]) -> Config:
     pairs = [(ALIASES.get(key, key), equals + text) for key, equals, text in (a.partition("=") for a in arguments)]
     typed = {key.lstrip("+") for key, text in pairs if text}
-    own = set(configuration.choices(CONFIGS, "task"))  # a task without its own file uses that of its domain, or other.yaml
-    stand_ins = {("task", name): domain if domain in own else "other" for name, (domain, _) in TASKS.items() if name not in own}
+    stand_ins = {("task", name): file for name in TASKS if (file := file_of(name)) != name}
     config = configuration.load(CONFIGS, [key + text for key, text in pairs], ("task", "method", "preset"), stand_ins, MOVED)
     configuration.check_ranges(config, RANGES)
     configuration.check_choices(config, CHOICES)
@@ -102,6 +101,15 @@ def read_config(arguments: list[str]) -> Config:
         if large in flat and flat[large] < flat[small]:
             raise UserError(f"{large}={flat[large]} must be at least {small}={flat[small]}")
     return config
+
+
+def file_of(task: str) -> str:
+    """The YAML file with a task's settings: its own, that of its domain, or other."""
+    own = configuration.choices(CONFIGS, "task")
+    if task in own or task not in TASKS:
+        return task
+    domain = TASKS[task][0]
+    return domain if domain in own else "other"
 
 
 def _check_random_steps(config: Config, flat: dict[str, Any]) -> None:

@@ -11,11 +11,16 @@ import shlex
 import sys
 from typing import Any
 
+from .core.errors import UserError, check_first, run_main
+from .core.run import multirun
+from .settings import CONFIGS, read_config, run_path, unit_of, window_keys, worlds_of
+
+if __name__ == "__main__":  # the imports below take seconds
+    check_first(lambda arguments: multirun.check(CONFIGS.parent, arguments, read_config))
+
 import numpy as np
 
 from .core import machine
-from .core.errors import UserError, run_main
-from .core.run import multirun
 from .core.run.agent import Agent
 from .core.run.config import Config
 from .core.run.folder import RunFolder
@@ -29,7 +34,6 @@ from .memory import capacity, memory
 from .methods import make_agent
 from .renderer import choose_renderer
 from .replay import Replay
-from .settings import CONFIGS, read_config, run_path, unit_of, window_keys, worlds_of
 from .worlds.catalogue import WorldName, label
 
 SAVE_IN_UPDATES = 900.0  # seconds between saves while a step's updates take longer

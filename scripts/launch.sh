@@ -30,7 +30,7 @@ sets+=("$tasks" "$methods")
 name=""
 for setting in "${settings[@]}"; do [[ $setting == name=* ]] && name=${setting#name=}; done
 source scripts/setup.sh
-queue=$("$project_python" -m scripts.runs.queue "$benchmark" "$runs" "$preset" "$name" "$seeds" "${sets[@]}") || exit 2
+queue=$("$project_python" -m scripts.runs.queue "$benchmark" "$runs" "$preset" "$name" "$seeds" "${sets[@]}" -- "${settings[@]}") || exit 2
 mapfile -t queue <<<"$queue"
 
 # ---- slots: each GPU jobs times, or the CPU jobs times

@@ -21,11 +21,11 @@ def test_launchers_run_and_list_what_failed(day):
     assert dmcontrol.returncode == 0 and "1 finished, 0 skipped as finished before, 0 failed" in dmcontrol.stdout, dmcontrol.stderr
     assert atari.returncode == 1 and "1 finished, 0 skipped as finished before, 1 failed" in atari.stdout
     failed = [line for line in atari.stdout.splitlines() if line.startswith("FAILED")]
-    assert len(failed) == 1 and "nosuchgame/mlr-debug/seed1 (exit code 2" in failed[0] and "error: game=nosuchgame" in failed[0]
+    assert len(failed) == 1 and "alien/mlr-debug/seed1 (exit code 2" in failed[0] and "without its config.yaml" in failed[0]
     assert (runs / "atari/pong/mlr-debug/seed1/result.json").exists()
-    assert {f.name for f in (runs / "logs/atari").iterdir()} == {"pong-mlr-debug-seed1.log", "nosuchgame-mlr-debug-seed1.log"}
+    assert {f.name for f in (runs / "logs/atari").iterdir()} == {"pong-mlr-debug-seed1.log", "alien-mlr-debug-seed1.log"}
     assert "finished at" in (runs / "logs/atari/pong-mlr-debug-seed1.log").read_text()
-    for line in ("game=pong method=mlr preset=debug seed=1", "game=nosuchgame"):
+    for line in ("game=pong method=mlr preset=debug seed=1", "game=alien"):
         assert line in atari.stdout  # each command is printed before it runs
 
 
