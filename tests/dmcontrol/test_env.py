@@ -30,6 +30,12 @@ def test_the_six_tasks_render_and_step(task):
     assert env.episode_length == 250
 
 
+def test_no_task_is_made_with_a_warning(caplog):
+    """cheetah's model is the one that mujoco has something to say about."""
+    make("cheetah_run").close()
+    assert not caplog.records
+
+
 def test_every_suite_task_is_known_by_name():
     assert set(SIX) <= set(TASKS) and sorted(TASKS.values()) == sorted(suite.ALL_TASKS)
     with pytest.raises(UserError, match="did you mean"):
