@@ -23,7 +23,7 @@ from . import games
 from .core import machine
 from .core.run.agent import Agent
 from .core.run.config import Config
-from .core.run.folder import RunFolder
+from .core.run.folder import RunFolder, has_finished
 from .core.run.progress import Every, Until
 from .core.run.trainer import Trainer as Base
 from .core.run.trainer import require_disk
@@ -160,7 +160,7 @@ def main(arguments: list[str]) -> int:
         return multirun.main("Atari.train", CONFIGS.parent, arguments, read_config)
     config = read_config(arguments)
     command = shlex.join(["python", "-m", "Atari.train", *arguments])
-    if (run_path(config) / "result.json").exists():
+    if has_finished(run_path(config), config):
         folder = RunFolder(run_path(config), config)
         returns = folder.result["eval_returns"]
         print(f"{folder.path} has finished: score {sum(returns) / len(returns):.1f} at {folder.result['frames']:,} frames")

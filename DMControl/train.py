@@ -23,7 +23,7 @@ import numpy as np
 from .core import machine
 from .core.run.agent import Agent
 from .core.run.config import Config
-from .core.run.folder import RunFolder
+from .core.run.folder import RunFolder, has_finished
 from .core.run.progress import Elapsed, Every, Until
 from .core.run.trainer import Trainer as Base
 from .core.run.trainer import require_disk
@@ -190,7 +190,7 @@ def main(arguments: list[str]) -> int:
         return multirun.main("DMControl.train", CONFIGS.parent, arguments, read_config)
     config = read_config(arguments)
     command = shlex.join(["python", "-m", "DMControl.train", *arguments])
-    if (run_path(config) / "result.json").exists():
+    if has_finished(run_path(config), config):
         folder = RunFolder(run_path(config), config)
         returns = folder.result["eval_returns"]
         print(f"{folder.path} has finished: return {sum(returns) / len(returns):.1f} at {folder.result['env_steps']:,} env steps")

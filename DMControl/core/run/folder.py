@@ -44,7 +44,7 @@ class RunFolder:
         if begun and not saved.exists():
             raise UserError(f"{path} holds a run without its config.yaml: restore that file, or move the run folder away to start anew")
         if begun:  # without a save, the run starts anew and its settings may change
-            changed = differences(plain(read_config(path)), self.config, CHANGEABLE)
+            changed = changes(path, config)
             if changed:
                 raise UserError(
                     f"{path} holds a run with other settings: {', '.join(changed)}; undo the change, choose another seed, or set name=..."
@@ -98,6 +98,16 @@ class RunFolder:
             "python": sys.version.split()[0],
             "versions": versions(),
         }
+
+
+def changes(path: Path, config: Config) -> list[str]:
+    """The settings that differ from those of the run in this folder, but for those that a resume may change."""
+    return differences(plain(read_config(path)), plain(config), CHANGEABLE)
+
+
+def has_finished(path: Path, config: Config) -> bool:
+    """Whether a run with these settings has finished here. RunFolder refuses other settings, but only after their values are checked."""
+    return (path / "result.json").exists() and not ((path / "config.yaml").exists() and changes(path, config))
 
 
 def read_config(path: Path) -> Config:
