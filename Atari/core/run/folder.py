@@ -151,14 +151,16 @@ class Stop:
 
 
 def commit() -> str:
-    """The commit of the running code, with a + if tracked files differ from it."""
-    root = Path(__file__).resolve().parents[3]
+    """The commit of the running code, with a + if tracked files differ from it, or if the tree or the YAML has files that it lacks."""
+    tree, root = (Path(__file__).resolve().parents[i] for i in (2, 3))
+    new = ("ls-files", "--others", "--exclude-standard", "--", tree.name, "configs")
     try:
-        head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
-        dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=root, capture_output=True, text=True, check=True)
+        asked = [("rev-parse", "--short=12", "HEAD"), ("status", "--porcelain", "-uno"), new]
+        found = [subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True) for words in asked]
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")
+    head, *dirty = (answer.stdout.strip() for answer in found)
+    return head + ("+" if any(dirty) else "")
 
 
 def versions() -> dict[str, str]:
