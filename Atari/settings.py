@@ -4,8 +4,8 @@ from pathlib import Path
 
 from . import distraction, games
 from .core.errors import UserError
+from .core.run import conditions, paths
 from .core.run import config as configuration
-from .core.run import paths
 from .core.run.config import Config
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "atari"
@@ -48,15 +48,26 @@ CONDITIONAL = [  # keys that have an effect only if another key has one of these
     ("strong_augmentation.alpha", "strong_augmentation.kind", ("overlay",)),
     ("strong_augmentation.images", "strong_augmentation.kind", ("overlay",)),
     ("svea.alpha", "strong_augmentation.kind", ("overlay",)), ("svea.beta", "strong_augmentation.kind", ("overlay",)),
+    *((f"replay.{key}", "replay.alpha", None) for key in ("beta", "weight_eps", "priority", "enter_at")),
+    ("quirks.objective_in_priorities", "replay.alpha", None), ("quirks.unclipped_heads", "rainbow.clip", None),
+    ("env.fewest_noops", "env.noops", None), ("augment.next_views", "augment.order", None),
+    ("mlr.tau", "mlr.target", ("latent",)), ("mlr.momentum", "mlr.target", ("latent",)),
+    ("mlr.mask.patch", "mlr.mask.strategy", ("cube", "spatial")), ("mlr.mask.block", "mlr.mask.strategy", ("cube", "temporal")),
+    ("mlr.decoder.heads", "mlr.decoder.depth", None), ("mlr.decoder.mlp_ratio", "mlr.decoder.depth", None),
 ]  # fmt: skip
 DOPAMINE_2021 = {  # what Dopamine did otherwise in the summer of 2021
     "der": {"rainbow.target_every": 8000, "train.epsilon": [1.0, 0.01], "train.epsilon_decay": 2000},
     "drq": {"quirks.one_shift_per_batch": True},
     "drq_eps": {"quirks.one_shift_per_batch": True},
 }
-STAGES = {  # keys of an augmentation, which have an effect only if augment.order names it
+STAGES = {
     "augment.pad": "shift", "quirks.short_shift": "shift", "quirks.one_shift_per_batch": "shift", "augment.intensity": "intensity",
 }  # fmt: skip
+WEIGHTS = {
+    "curl": (("curl.weight",), ("quirks.objective_in_priorities", "quirks.targets_lag")),
+    "spr": (("spr.weight", "playvirtual.weight"), ("quirks.targets_lag", "quirks.actions_run_on", "quirks.mask_includes_end")),
+    "playvirtual": (("playvirtual.weight",), ()),
+}
 PROJECTING = ("mlr", "spr")  # blocks of methods that project through the hidden layers of both streams
 MOVED = {f"rainbow.{key}": f"train.{key}" for key in ("random_steps", "update_every", "updates_per_step")}
 
@@ -70,11 +81,10 @@ def read_config(arguments: list[str]) -> Config:
     typed = {a.partition("=")[0].lstrip("+") for a in named}
     configuration.check_ranges(config, RANGES)
     configuration.check_choices(config, CHOICES)
-    configuration.check_conditions(config, CONDITIONAL, typed)
+    conditions.check_conditions(config, CONDITIONAL, typed)
+    conditions.check_weights(config, WEIGHTS, typed - {"spr.steps"})  # sets the windows of the replay all the same
+    conditions.check_stages(config, STAGES, typed)
     distraction.check(config, typed)
-    for key, stage in STAGES.items():
-        if key in typed and stage not in config["augment"]["order"]:
-            raise UserError(f"key {key} has no effect with augment.order={config['augment']['order']}: it is of {stage}")
     if config.get("dopamine_2021"):
         if config["preset"] in ("small", "debug"):
             raise UserError(f"dopamine_2021=true sets numbers of published runs, which do not suit preset={config['preset']}: use paper")

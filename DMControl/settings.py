@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from .core.errors import UserError
+from .core.run import conditions, paths
 from .core.run import config as configuration
-from .core.run import paths
 from .core.run.config import Config
 from .tasks import TASKS
 from .worlds.catalogue import WorldName, check_data, world_names
@@ -65,7 +65,22 @@ CONDITIONAL = [  # keys that have an effect only if another key has one of these
     ("quirks.two_adams", "spr.variant", ("A",)), ("quirks.double_clip", "spr.variant", ("A",)),
     ("quirks.half_spr_lr", "spr.variant", ("A", "C")), ("spr.clip", "spr.variant", ("A", "C")),
     ("spr.encoder_lr", "spr.variant", ("A", "B")), ("spr.encoder_lr", "quirks.two_adams", (True,)),
+    ("mlr.tau", "mlr.momentum", (True,)), ("mlr.tau", "mlr.target", ("latent",)), ("mlr.momentum", "mlr.target", ("latent",)),
+    ("mlr.decay", "mlr.warmup", None), ("quirks.mask_ratio_per_block", "mlr.mask.strategy", ("cube",)),
+    ("mlr.mask.patch", "mlr.mask.strategy", ("cube", "spatial")), ("mlr.mask.block", "mlr.mask.strategy", ("cube", "temporal")),
+    ("mlr.decoder.heads", "mlr.decoder.depth", None), ("mlr.decoder.mlp_ratio", "mlr.decoder.depth", None),
+    ("augment.next_obs", "augment.order", None),
 ]  # fmt: skip
+STAGES = {
+    "augment.pad": "shift", "augment.intensity": "intensity", "quirks.rl_without_intensity": "intensity",
+    "quirks.rl_crop_misses_last": "crop", "quirks.resampled_crop": "crop",
+}  # fmt: skip
+WEIGHTS = {
+    "curl": (("curl.weight",), ("quirks.two_encoder_steps",)),
+    "sac_ae": (("sac_ae.weight",), ("quirks.whole_catch_up",)),
+    "spr": (("spr.weight", "playvirtual.weight"), ("quirks.half_spr_lr", "quirks.two_adams", "quirks.double_clip")),
+    "playvirtual": (("playvirtual.weight",), ()),
+}
 WINDOWS = {
     "mlr.window": 0,
     "spr.steps": 1,
@@ -85,7 +100,7 @@ def read_config(arguments: list[str]) -> Config:
     config = configuration.load(CONFIGS, [key + text for key, text in pairs], ("task", "method", "preset"), stand_ins, MOVED)
     configuration.check_ranges(config, RANGES)
     configuration.check_choices(config, CHOICES)
-    configuration.check_conditions(config, CONDITIONAL, typed)
+    _check_effects(config, typed)
     _follow_protocol(config, typed)
     if "augment" in config and not {"crop", "resized_crop"} & set(config["augment"]["order"]) and "image.size" not in typed:
         config["image"]["size"] = config["image"]["crop"]
@@ -101,6 +116,17 @@ def read_config(arguments: list[str]) -> Config:
         if large in flat and flat[large] < flat[small]:
             raise UserError(f"{large}={flat[large]} must be at least {small}={flat[small]}")
     return config
+
+
+def _check_effects(config: Config, typed: set[str]) -> None:
+    """Each typed key has an effect."""
+    conditions.check_conditions(config, CONDITIONAL, typed)
+    conditions.check_weights(config, WEIGHTS, typed)
+    conditions.check_stages(config, STAGES, typed)
+    if "eval.intensities" in typed and "distracting_cs" not in config["eval"]["worlds"]:
+        raise UserError(f"key eval.intensities has no effect with eval.worlds={config['eval']['worlds']}: it is of distracting_cs")
+    if "augment.intensity" in typed and config["quirks"]["rl_without_intensity"] and not {"mlr", "spr"} & set(config):
+        raise UserError(f"key augment.intensity has no effect with method={config['method']} and quirks.rl_without_intensity=true")
 
 
 def file_of(task: str) -> str:
