@@ -1,7 +1,7 @@
 """Train one agent on one game.
 
 python -m Atari.train game=pong method=mlr preset=paper seed=1 device=cuda
-python -m Atari.train --multirun game=pong,alien seed=1,2,3 hydra/launcher=submitit_slurm
+python -m Atari.train --multirun preset=paper game=pong,alien seed=1,2,3 hydra/launcher=submitit_slurm
 
 Every key, with its meaning and default: configs/atari/config.yaml and configs/atari/method/. Repeat the command to
 resume a run that was stopped.
@@ -151,6 +151,8 @@ def make_trainer(config: Config, command: str) -> Trainer:
             f"{config.method}: Dopamine's agent " + ("of the summer of 2021" if config.dopamine_2021 else "of today (dopamine_2021=false)")
         )
     print(f"machine: {machine.describe(precision.device)}, {str(precision.dtype)[6:]}")
+    if note := trainer.hours_ahead(precision, config.steps):
+        print(note)
     print(replay, flush=True)
     return trainer
 

@@ -1,7 +1,7 @@
 """Train one agent on one task.
 
 python -m DMControl.train task=cheetah_run method=mlr preset=paper seed=1 device=cuda
-python -m DMControl.train --multirun task=cheetah_run,walker_walk seed=1,2,3 hydra/launcher=submitit_slurm
+python -m DMControl.train --multirun preset=paper task=cheetah_run,walker_walk seed=1,2,3 hydra/launcher=submitit_slurm
 
 Every key, with its meaning and default: configs/dmcontrol/config.yaml and configs/dmcontrol/method/. Repeat the command to
 resume a run that was stopped.
@@ -177,6 +177,8 @@ def make_trainer(config: Config, command: str) -> Trainer:
     trainer = Trainer(config, env, agent, replay, logger, folder)
     trainer.open(precision, config.env_steps, "env step")
     print(f"machine: {machine.describe(precision.device)}, {str(precision.dtype)[6:]}, renderer {choose_renderer()}")
+    if unit_of(config.train) == "step" and (note := trainer.hours_ahead(precision, -(-config.env_steps // config.action_repeat))):
+        print(note)
     if config.method in MADI_METHODS and config.preset in ("paper", "small"):
         own = {"paper": "madi", "small": "madi_small"}[config.preset]
         print(f"note: preset={config.preset} holds the settings of MLR; the preset for {config.method} is {own}")

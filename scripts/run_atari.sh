@@ -2,7 +2,7 @@
 # Train games x methods x seeds of Atari-100k, several at a time. Type the same line again to go on after a stop.
 #
 #   scripts/run_atari.sh "alien amidar pong" --seeds 1-3 --method mlr --preset paper --jobs-per-gpu 4
-#   scripts/run_atari.sh all26 --seeds 1,2,5 --method "mlr baseline" --dry-run
+#   scripts/run_atari.sh all26 --seeds 1,2,5 --method "mlr baseline" --preset small --dry-run
 #
 # all26 is a set: a file in configs/sets/atari/. Add a file of your own for another set.
 #
