@@ -4,6 +4,7 @@ from pathlib import Path
 
 from . import distraction, games
 from .core.errors import UserError
+from .core.method import geometry
 from .core.run import conditions, paths
 from .core.run import config as configuration
 from .core.run.config import Config
@@ -31,6 +32,7 @@ RANGES = {
     "playvirtual.weight": (0, None), "playvirtual.ramp": (0, None),
 }  # fmt: skip
 CHOICES = {
+    "precision": ("auto", "fp32", "bf16"),
     "encoder.padding": ("valid", "same"), "encoder.init": ("torch", "xavier"), "replay.priority": ("kl", "loss"),
     "replay.enter_at": ("one", "largest"), "rainbow.head": ("streams", "dueling", "plain"),
     "rainbow.value": ("distribution", "scalar"), "env.resize": ("linear", "area"), "rainbow.target_noise": ("last", "own", "shared"),
@@ -50,7 +52,7 @@ CONDITIONAL = [  # keys that have an effect only if another key has one of these
     ("svea.alpha", "strong_augmentation.kind", ("overlay",)), ("svea.beta", "strong_augmentation.kind", ("overlay",)),
     *((f"replay.{key}", "replay.alpha", None) for key in ("beta", "weight_eps", "priority", "enter_at")),
     ("quirks.objective_in_priorities", "replay.alpha", None), ("quirks.unclipped_heads", "rainbow.clip", None),
-    ("env.fewest_noops", "env.noops", None), ("augment.next_views", "augment.order", None),
+    ("env.fewest_noops", "env.noops", None),
     ("mlr.tau", "mlr.target", ("latent",)), ("mlr.momentum", "mlr.target", ("latent",)),
     ("mlr.mask.patch", "mlr.mask.strategy", ("cube", "spatial")), ("mlr.mask.block", "mlr.mask.strategy", ("cube", "temporal")),
     ("mlr.decoder.heads", "mlr.decoder.depth", None), ("mlr.decoder.mlp_ratio", "mlr.decoder.depth", None),
@@ -103,7 +105,26 @@ def read_config(arguments: list[str]) -> Config:
         raise UserError(f"env.fewest_noops={config['env']['fewest_noops']} must be at most env.noops={config['env']['noops']}")
     if config["rainbow"]["head"] != "streams" and any(block in config for block in PROJECTING):
         raise UserError(f"method={config['method']} projects through both streams of the head: leave rainbow.head=streams")
+    conditions.check_device(config["device"])
+    _check_sizes(config)
     return config
+
+
+def _check_sizes(config: Config) -> None:
+    """Frames, augmentations, convolutions and masks fit together."""
+    encoder, size = config["encoder"], config["env"]["size"]
+    layers = geometry.convolved(size, encoder["filters"], encoder["kernels"], encoder["strides"], encoder["padding"] == "same")
+    geometry.check_order(config["augment"]["order"], size, size, resample=False)
+    if "curl" in config and (config["curl"]["cut"] >= size or config["curl"]["cut"] > 2 * config["curl"]["pad"]):
+        cut, pad = config["curl"]["cut"], config["curl"]["pad"]
+        raise UserError(f"curl.cut={cut} must be less than env.size={size} and at most twice curl.pad={pad}")
+    if config["rainbow"]["value"] == "distribution" and config["rainbow"]["v_min"] >= config["rainbow"]["v_max"]:
+        raise UserError(f"rainbow.v_min={config['rainbow']['v_min']} must be less than rainbow.v_max={config['rainbow']['v_max']}")
+    if "mlr" in config:
+        mlr, mask = config["mlr"], config["mlr"]["mask"]
+        shape = (mlr["window"], size, mask["patch"], mask["block"], mask["ratio"], mask["strategy"])
+        geometry.Cells(*shape, count_kept=config["quirks"]["count_kept"])
+        geometry.check_heads(mlr["decoder"]["width"] or encoder["filters"][-1] * layers[-1][1] ** 2, mlr["decoder"]["heads"])
 
 
 def file_of(game: str) -> str:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from .core.errors import UserError
+from .core.method import geometry
 from .core.run import conditions, paths
 from .core.run import config as configuration
 from .core.run.config import Config
@@ -50,6 +51,7 @@ RANGES = {
     "dreamer.discount": (0, 1), "dreamer.return_lambda": (0, 1), "dreamer.exploration": (0, 10),
 }  # fmt: skip
 CHOICES = {
+    "precision": ("auto", "fp32", "bf16"),
     "encoder.init": ("delta_orthogonal", "orthogonal", "kaiming"),
     "mlr.target": ("latent", "pixels"), "mlr.decay": ("inverse_sqrt", "constant"),
     "protocol": ("mlr", "dmcgb"), "strong_augmentation.kind": ("overlay", "conv", "none"), "masker.type": ("soft", "hard", "mixed"),
@@ -110,8 +112,11 @@ def read_config(arguments: list[str]) -> Config:
     check_data(config["data"])
     flat = dict(configuration.flatten(config))
     _check_random_steps(config, flat)
+    conditions.check_device(config["device"])
     if "sac" in config:
         _check_sac(config)
+        _check_sizes(config)
+        _check_views(config)
     for large, small in (("planet.candidates", "planet.elites"), ("slac.batch_size", "slac.model_batch")):
         if large in flat and flat[large] < flat[small]:
             raise UserError(f"{large}={flat[large]} must be at least {small}={flat[small]}")
@@ -167,6 +172,42 @@ def _check_sac(config: Config) -> None:
         raise UserError(f"sac.log_std={low_high} must be two numbers, the smaller one first")
     if len(betas) != 2:
         raise UserError(f"sac.alpha_betas={betas} must be two numbers")
+
+
+def _check_sizes(config: Config) -> None:
+    """Frames, augmentations, convolutions and masks fit together."""
+    encoder, image, quirks = config["encoder"], config["image"], config["quirks"]
+    layers = len(encoder["strides"])
+    geometry.convolved(image["crop"], [encoder["filters"]] * layers, [3] * layers, encoder["strides"], same=False)
+    geometry.check_order(config["augment"]["order"], image["size"], image["crop"], quirks.get("resampled_crop", False))
+    if "mlr" in config:
+        mlr, mask = config["mlr"], config["mlr"]["mask"]
+        shape = (mlr["window"], image["size"], mask["patch"], mask["block"], mask["ratio"], mask["strategy"])
+        geometry.Cells(*shape, ratio_per_block=quirks["mask_ratio_per_block"])
+        geometry.check_heads(mlr["decoder"]["width"], mlr["decoder"]["heads"])
+
+
+def _check_views(config: Config) -> None:
+    """What methods need of the augmentations, and of each other."""
+    method, augment, image = config["method"], config["augment"], config["image"]
+    order, crop = augment["order"], image["crop"]
+    own = [name for name in order if name != "intensity" or not config["quirks"]["rl_without_intensity"]]
+    differ = geometry.varies(own, image["size"], crop, augment["pad"], augment["intensity"])
+    if method == "sac" and order:
+        raise UserError("method=sac augments nothing: with augment.order=[shift] it is method=drq, with [crop] method=rad")
+    if method == "rad" and ("crop" not in order or not augment["next_obs"] or image["size"] <= crop):
+        raise UserError(
+            "method=rad crops observations and next observations: leave augment.order=[crop] and augment.next_obs=true, "
+            f"and image.size above image.crop={crop}"
+        )
+    if method == "drq" and ("shift" not in order or not augment["next_obs"] or not differ):
+        raise UserError("method=drq shifts observations and next observations: leave augment.order, augment.pad and augment.next_obs")
+    if method == "curl" and not differ:
+        raise UserError("method=curl compares two views of an observation, which must differ: leave augment.order=[crop] and image.size")
+    if method == "sac_ae" and order:
+        raise UserError("method=sac_ae augments nothing: leave augment.order=[]")
+    if method == "playvirtual" and config["spr"]["variant"] != "A":
+        raise UserError(f"method=playvirtual is built on SPR's variant A, not spr.variant={config['spr']['variant']}")
 
 
 def unit_of(train: Config) -> str:

@@ -69,13 +69,7 @@ def aggregate_table(page: Page, tree: Tree, published: Published, runs: list[Run
     page.say(f"#### Aggregates at {budget:,} {tree.unit}", "", text)
     page.table(["method", "over", *(AGGREGATE_NAMES[k] for k in kinds)], rows)
     shared = aggregates.on_common_tasks(present)
-    others = {m: set(x.tasks) for m, x in present.items() if m not in shared}
-    for run in runs:
-        if run.at(budget) is not None and matrices[run.method] is None:  # on tasks without a published score
-            others.setdefault(run.method, set()).add(run.task)
-    if others:
-        named = "; ".join(f"{method_name(m)} ({', '.join(sorted(others[m]))})" for m in data.ordered(others))
-        page.say(f"Not in the figures, for want of a published {tree.task} in common with the others: {named}.")
+    left_out(page, tree, [r for r in runs if r.at(budget) is not None and r.method not in shared])
     if shared:
         tasks = next(iter(shared.values())).tasks
         over = "" if len(tasks) == total else f"\n{len(tasks)} of {total} {tree.task}s"
@@ -95,6 +89,14 @@ def aggregate_table(page: Page, tree: Tree, published: Published, runs: list[Run
         caption = "performance profile: the share of runs above a score"
         page.figure(f"{name}_profile_{budget}", caption, figures.profiles, tree, shared, label)
     improvement(page, tree, present, budget, name)
+
+
+def left_out(page: Page, tree: Tree, runs: list[Run]) -> None:
+    """Name the methods that stand in no figure of aggregates, with their tasks."""
+    if runs:
+        tasks = {m: ", ".join(sorted({r.task for r in runs if r.method == m})) for m in data.ordered(r.method for r in runs)}
+        named = "; ".join(f"{method_name(m)} ({text})" for m, text in tasks.items())
+        page.say(f"Not in the figures, for want of a published {tree.task} in common with the others: {named}.")
 
 
 def improvement(page: Page, tree: Tree, present: dict, budget: int, name: str) -> None:

@@ -29,7 +29,6 @@ WITHOUT_EFFECT = [
     (ATARI, ["method=curl", "curl.weight=0", "curl.tau=0.1"], "curl.tau has no effect with curl.weight=0"),
     (ATARI, ["rainbow.clip=0", "quirks.unclipped_heads=false"], "quirks.unclipped_heads has no effect with rainbow.clip=0.0"),
     (ATARI, ["env.noops=0", "env.fewest_noops=0"], "env.fewest_noops has no effect with env.noops=0"),
-    (ATARI, ["method=der", "augment.next_views=2"], r"augment.next_views has no effect with augment.order=\[\]"),
 ]  # fmt: skip
 WITH_EFFECT = [
     (DMCONTROL, ["method=playvirtual", "playvirtual.weight=0", "spr.tau=0.1"]),  # SPR goes on

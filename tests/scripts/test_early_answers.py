@@ -57,6 +57,14 @@ def test_ctrl_c_during_the_slow_imports_is_one_line(root):
         ),
         ("dmcontrol", "small", f"1,{2**31},2", ["walker_walk", "mlr"], "must be between 0"),
         ("atari", "small", "1", ["alien nosuchgame", "mlr"], "game=nosuchgame is not an Atari game"),
+        ("atari", "small", "1", ["pong", "mlr", "--", "mlr.mask.patch=5"], "does not divide the frame of 84 pixels"),
+        ("atari", "small", "1", ["pong", "mlr", "--", "mlr.decoder.heads=7"], "width=128 is not a multiple"),
+        ("atari", "small", "1", ["pong", "der", "--", "rainbow.v_min=9", "rainbow.v_max=8"], "v_min=9.0 must be less than"),
+        ("atari", "small", "1", ["pong", "der", "--", "device=gpu"], "device=gpu is unknown: use auto, cpu, cuda or cuda:1"),
+        ("dmcontrol", "small", "1", ["walker_walk", "mlr", "--", "encoder.strides=[4,4,4,4]"], "too small for 4 convolutions"),
+        ("dmcontrol", "small", "1", ["walker_walk", "sac", "--", "augment.order=[shift]"], "method=sac augments nothing"),
+        ("dmcontrol", "small", "1", ["walker_walk", "baseline", "--", "augment.order=[crob]"], "did you mean crop"),
+        ("dmcontrol", "small", "1", ["walker_walk", "baseline", "--", "precision=fp64"], "precision=fp64 is unknown"),
     ],
 )
 def test_launchers_check_every_run_before_the_first_starts(tmp_path, tree, preset, seeds, words, says):

@@ -1,5 +1,6 @@
 """Keys that the user typed must have an effect: some have one only with certain values of other keys."""
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -34,6 +35,12 @@ def check_weights(config: Config, weights: dict[str, tuple[tuple[str, ...], tupl
         for key in sorted(typed):
             if key not in own and (key.startswith(f"{block}.") or key in further):
                 raise UserError(f"key {key} has no effect with {' and '.join(f'{name}=0' for name in own)}")
+
+
+def check_device(name: str) -> None:
+    """Whether the machine has it is asked when a run starts."""
+    if not re.fullmatch(r"auto|(cpu|cuda)(:\d{1,3})?", name):
+        raise UserError(f"device={name} is unknown: use auto, cpu, cuda or cuda:1")
 
 
 def as_typed(value: Any) -> str:
