@@ -13,7 +13,7 @@
 #   --gpus 0,1           which GPUs (default all; none for the CPU)
 #   --then               more games with a --method of their own, after these in the same queue
 #   --runs runs          the folder of the runs and their logs
-#   --dry-run            print the commands, run nothing
+#   --dry-run            check all settings and print the commands, run nothing
 #   key=value ...        settings for every run: mlr.mask.ratio=0.7 name=ratio-0.7
 module=Atari.train benchmark=atari key=game
 source "$(dirname "$0")/launch.sh"
