@@ -4,8 +4,9 @@ from pathlib import Path
 
 from . import distraction, games
 from .core.errors import UserError
+from .core.method import geometry
+from .core.run import conditions, paths
 from .core.run import config as configuration
-from .core.run import paths
 from .core.run.config import Config
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "atari"
@@ -30,6 +31,7 @@ RANGES = {
     "playvirtual.weight": (0, None), "playvirtual.ramp": (0, None),
 }  # fmt: skip
 CHOICES = {
+    "precision": ("auto", "fp32", "bf16"),
     "encoder.padding": ("valid", "same"), "encoder.init": ("torch", "xavier"), "replay.priority": ("kl", "loss"),
     "replay.enter_at": ("one", "largest"), "rainbow.head": ("streams", "dueling", "plain"),
     "rainbow.value": ("distribution", "scalar"), "env.resize": ("linear", "area"), "rainbow.target_noise": ("last", "own", "shared"),
@@ -47,15 +49,26 @@ CONDITIONAL = [  # keys that have an effect only if another key has one of these
     ("strong_augmentation.alpha", "strong_augmentation.kind", ("overlay",)),
     ("strong_augmentation.images", "strong_augmentation.kind", ("overlay",)),
     ("svea.alpha", "strong_augmentation.kind", ("overlay",)), ("svea.beta", "strong_augmentation.kind", ("overlay",)),
+    *((f"replay.{key}", "replay.alpha", None) for key in ("beta", "weight_eps", "priority", "enter_at")),
+    ("quirks.objective_in_priorities", "replay.alpha", None), ("quirks.unclipped_heads", "rainbow.clip", None),
+    ("env.fewest_noops", "env.noops", None),
+    ("mlr.tau", "mlr.target", ("latent",)), ("mlr.momentum", "mlr.target", ("latent",)),
+    ("mlr.mask.patch", "mlr.mask.strategy", ("cube", "spatial")), ("mlr.mask.block", "mlr.mask.strategy", ("cube", "temporal")),
+    ("mlr.decoder.heads", "mlr.decoder.depth", None), ("mlr.decoder.mlp_ratio", "mlr.decoder.depth", None),
 ]  # fmt: skip
 DOPAMINE_2021 = {  # what Dopamine did otherwise in the summer of 2021
     "der": {"rainbow.target_every": 8000, "train.epsilon": [1.0, 0.01], "train.epsilon_decay": 2000},
     "drq": {"quirks.one_shift_per_batch": True},
     "drq_eps": {"quirks.one_shift_per_batch": True},
 }
-STAGES = {  # keys of an augmentation, which have an effect only if augment.order names it
+STAGES = {
     "augment.pad": "shift", "quirks.short_shift": "shift", "quirks.one_shift_per_batch": "shift", "augment.intensity": "intensity",
 }  # fmt: skip
+WEIGHTS = {
+    "curl": (("curl.weight",), ("quirks.objective_in_priorities", "quirks.targets_lag")),
+    "spr": (("spr.weight", "playvirtual.weight"), ("quirks.targets_lag", "quirks.actions_run_on", "quirks.mask_includes_end")),
+    "playvirtual": (("playvirtual.weight",), ()),
+}
 PROJECTING = ("mlr", "spr")  # blocks of methods that project through the hidden layers of both streams
 MOVED = {f"rainbow.{key}": f"train.{key}" for key in ("random_steps", "update_every", "updates_per_step")}
 
@@ -63,18 +76,16 @@ MOVED = {f"rainbow.{key}": f"train.{key}" for key in ("random_steps", "update_ev
 def read_config(arguments: list[str]) -> Config:
     """game=KungFuMaster and game=kung_fu_master are the same. A game without its own file uses other.yaml."""
     named = [f"game={games.parse(a.partition('=')[2])}" if a.startswith("game=") else a for a in arguments]
-    own = set(configuration.choices(CONFIGS, "game"))
     chosen = [a.partition("=")[2] for a in named if a.startswith("game=")]
-    stand_ins = {("game", name): "other" for name in [*games.SCORES, *chosen] if name not in own}
+    stand_ins = {("game", name): file for name in [*games.SCORES, *chosen] if (file := file_of(name)) != name}
     config = configuration.load(CONFIGS, named, ("game", "method", "preset"), stand_ins, MOVED)
     typed = {a.partition("=")[0].lstrip("+") for a in named}
     configuration.check_ranges(config, RANGES)
     configuration.check_choices(config, CHOICES)
-    configuration.check_conditions(config, CONDITIONAL, typed)
+    conditions.check_conditions(config, CONDITIONAL, typed)
+    conditions.check_weights(config, WEIGHTS, typed - {"spr.steps"})  # sets the windows of the replay all the same
+    conditions.check_stages(config, STAGES, typed)
     distraction.check(config, typed)
-    for key, stage in STAGES.items():
-        if key in typed and stage not in config["augment"]["order"]:
-            raise UserError(f"key {key} has no effect with augment.order={config['augment']['order']}: it is of {stage}")
     if config.get("dopamine_2021"):
         if config["preset"] in ("small", "debug"):
             raise UserError(f"dopamine_2021=true sets numbers of published runs, which do not suit preset={config['preset']}: use paper")
@@ -93,7 +104,32 @@ def read_config(arguments: list[str]) -> Config:
         raise UserError(f"env.fewest_noops={config['env']['fewest_noops']} must be at most env.noops={config['env']['noops']}")
     if config["rainbow"]["head"] != "streams" and any(block in config for block in PROJECTING):
         raise UserError(f"method={config['method']} projects through both streams of the head: leave rainbow.head=streams")
+    conditions.check_device(config["device"])
+    _check_sizes(config)
     return config
+
+
+def _check_sizes(config: Config) -> None:
+    """Frames, augmentations, convolutions and masks fit together."""
+    encoder, size = config["encoder"], config["env"]["size"]
+    layers = geometry.convolved(size, encoder["filters"], encoder["kernels"], encoder["strides"], encoder["padding"] == "same")
+    geometry.check_order(config["augment"]["order"], size, size, resample=False)
+    if "curl" in config and (config["curl"]["cut"] >= size or config["curl"]["cut"] > 2 * config["curl"]["pad"]):
+        cut, pad = config["curl"]["cut"], config["curl"]["pad"]
+        raise UserError(f"curl.cut={cut} must be less than env.size={size} and at most twice curl.pad={pad}")
+    if config["rainbow"]["value"] == "distribution" and config["rainbow"]["v_min"] >= config["rainbow"]["v_max"]:
+        raise UserError(f"rainbow.v_min={config['rainbow']['v_min']} must be less than rainbow.v_max={config['rainbow']['v_max']}")
+    if "mlr" in config:
+        mlr, mask = config["mlr"], config["mlr"]["mask"]
+        shape = (mlr["window"], size, mask["patch"], mask["block"], mask["ratio"], mask["strategy"])
+        geometry.Cells(*shape, count_kept=config["quirks"]["count_kept"])
+        geometry.check_heads(mlr["decoder"]["width"] or encoder["filters"][-1] * layers[-1][1] ** 2, mlr["decoder"]["heads"])
+
+
+def file_of(game: str) -> str:
+    """The YAML file with a game's settings: its own, or other."""
+    name = games.parse(game)
+    return name if name in configuration.choices(CONFIGS, "game") else "other"
 
 
 def run_path(config: Config) -> Path:

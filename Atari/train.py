@@ -1,7 +1,7 @@
 """Train one agent on one game.
 
 python -m Atari.train game=pong method=mlr preset=paper seed=1 device=cuda
-python -m Atari.train --multirun game=pong,alien seed=1,2,3 hydra/launcher=submitit_slurm
+python -m Atari.train --multirun preset=paper game=pong,alien seed=1,2,3 hydra/launcher=submitit_slurm
 
 Every key, with its meaning and default: configs/atari/config.yaml and configs/atari/method/. Repeat the command to
 resume a run that was stopped.
@@ -10,15 +10,20 @@ resume a run that was stopped.
 import shlex
 import sys
 
+from .core.errors import UserError, check_first, run_main
+from .core.run import multirun
+from .settings import CONFIGS, read_config, run_path
+
+if __name__ == "__main__":  # the imports below take seconds
+    check_first(lambda arguments: multirun.check(CONFIGS.parent, arguments, read_config))
+
 import numpy as np
 
 from . import games
 from .core import machine
-from .core.errors import UserError, run_main
-from .core.run import multirun
 from .core.run.agent import Agent
 from .core.run.config import Config
-from .core.run.folder import RunFolder
+from .core.run.folder import RunFolder, has_finished
 from .core.run.progress import Every, Until
 from .core.run.trainer import Trainer as Base
 from .core.run.trainer import require_disk
@@ -29,7 +34,6 @@ from .logger import Logger
 from .memory import capacity, memory, new_replay
 from .methods import make_agent
 from .replay import Replay
-from .settings import CONFIGS, read_config, run_path
 
 WINDOWS = {"mlr": "mlr.window", "baseline": "baseline.window", "spr": "spr.steps + 1"}  # block: its observations per sequence
 
@@ -147,6 +151,8 @@ def make_trainer(config: Config, command: str) -> Trainer:
             f"{config.method}: Dopamine's agent " + ("of the summer of 2021" if config.dopamine_2021 else "of today (dopamine_2021=false)")
         )
     print(f"machine: {machine.describe(precision.device)}, {str(precision.dtype)[6:]}")
+    if note := trainer.hours_ahead(precision, config.steps):
+        print(note)
     print(replay, flush=True)
     return trainer
 
@@ -156,7 +162,7 @@ def main(arguments: list[str]) -> int:
         return multirun.main("Atari.train", CONFIGS.parent, arguments, read_config)
     config = read_config(arguments)
     command = shlex.join(["python", "-m", "Atari.train", *arguments])
-    if (run_path(config) / "result.json").exists():
+    if has_finished(run_path(config), config):
         folder = RunFolder(run_path(config), config)
         returns = folder.result["eval_returns"]
         print(f"{folder.path} has finished: score {sum(returns) / len(returns):.1f} at {folder.result['frames']:,} frames")

@@ -1,5 +1,6 @@
 """A control-suite task with camera pictures as observations."""
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from .core.errors import UserError, crashing, nearest
 from .core.method.frames import Frames
 from .renderer import choose_renderer
+from .tasks import TASKS
 from .worlds.scene import World
 
 choose_renderer()  # dm_control reads MUJOCO_GL once, when it is imported
@@ -16,7 +18,9 @@ choose_renderer()  # dm_control reads MUJOCO_GL once, when it is imported
 from dm_control import suite  # noqa: E402
 from dm_control.mujoco import engine  # noqa: E402
 
-TASKS = {f"{domain}_{task}": (domain, task) for domain, task in suite.ALL_TASKS}
+# mujoco's advice to the authors of the suite's models would stand before the one line of an error
+logging.getLogger("absl").addFilter(lambda record: "is deprecated and will be removed" not in record.getMessage())
+
 TRAIN, EVALUATE = 0, 1  # separate streams of initial states
 WORLD = 7  # separates the random numbers of the world from those of the initial state
 

@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from .core.errors import UserError
+from .core.method import geometry
+from .core.run import conditions, paths
 from .core.run import config as configuration
-from .core.run import paths
 from .core.run.config import Config
-from .env import TASKS
+from .tasks import TASKS
 from .worlds.catalogue import WorldName, check_data, world_names
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "dmcontrol"
@@ -50,6 +51,7 @@ RANGES = {
     "dreamer.discount": (0, 1), "dreamer.return_lambda": (0, 1), "dreamer.exploration": (0, 10),
 }  # fmt: skip
 CHOICES = {
+    "precision": ("auto", "fp32", "bf16"),
     "encoder.init": ("delta_orthogonal", "orthogonal", "kaiming"),
     "mlr.target": ("latent", "pixels"), "mlr.decay": ("inverse_sqrt", "constant"),
     "protocol": ("mlr", "dmcgb"), "strong_augmentation.kind": ("overlay", "conv", "none"), "masker.type": ("soft", "hard", "mixed"),
@@ -65,7 +67,22 @@ CONDITIONAL = [  # keys that have an effect only if another key has one of these
     ("quirks.two_adams", "spr.variant", ("A",)), ("quirks.double_clip", "spr.variant", ("A",)),
     ("quirks.half_spr_lr", "spr.variant", ("A", "C")), ("spr.clip", "spr.variant", ("A", "C")),
     ("spr.encoder_lr", "spr.variant", ("A", "B")), ("spr.encoder_lr", "quirks.two_adams", (True,)),
+    ("mlr.tau", "mlr.momentum", (True,)), ("mlr.tau", "mlr.target", ("latent",)), ("mlr.momentum", "mlr.target", ("latent",)),
+    ("mlr.decay", "mlr.warmup", None), ("quirks.mask_ratio_per_block", "mlr.mask.strategy", ("cube",)),
+    ("mlr.mask.patch", "mlr.mask.strategy", ("cube", "spatial")), ("mlr.mask.block", "mlr.mask.strategy", ("cube", "temporal")),
+    ("mlr.decoder.heads", "mlr.decoder.depth", None), ("mlr.decoder.mlp_ratio", "mlr.decoder.depth", None),
+    ("augment.next_obs", "augment.order", None),
 ]  # fmt: skip
+STAGES = {
+    "augment.pad": "shift", "augment.intensity": "intensity", "quirks.rl_without_intensity": "intensity",
+    "quirks.rl_crop_misses_last": "crop", "quirks.resampled_crop": "crop",
+}  # fmt: skip
+WEIGHTS = {
+    "curl": (("curl.weight",), ("quirks.two_encoder_steps",)),
+    "sac_ae": (("sac_ae.weight",), ("quirks.whole_catch_up",)),
+    "spr": (("spr.weight", "playvirtual.weight"), ("quirks.half_spr_lr", "quirks.two_adams", "quirks.double_clip")),
+    "playvirtual": (("playvirtual.weight",), ()),
+}
 WINDOWS = {
     "mlr.window": 0,
     "spr.steps": 1,
@@ -81,12 +98,11 @@ ALIASES = {"augment": "strong_augmentation.kind"}  # arguments of the published 
 def read_config(arguments: list[str]) -> Config:
     pairs = [(ALIASES.get(key, key), equals + text) for key, equals, text in (a.partition("=") for a in arguments)]
     typed = {key.lstrip("+") for key, text in pairs if text}
-    own = set(configuration.choices(CONFIGS, "task"))  # a task without its own file uses that of its domain, or other.yaml
-    stand_ins = {("task", name): domain if domain in own else "other" for name, (domain, _) in TASKS.items() if name not in own}
+    stand_ins = {("task", name): file for name in TASKS if (file := file_of(name)) != name}
     config = configuration.load(CONFIGS, [key + text for key, text in pairs], ("task", "method", "preset"), stand_ins, MOVED)
     configuration.check_ranges(config, RANGES)
     configuration.check_choices(config, CHOICES)
-    configuration.check_conditions(config, CONDITIONAL, typed)
+    _check_effects(config, typed)
     _follow_protocol(config, typed)
     if "augment" in config and not {"crop", "resized_crop"} & set(config["augment"]["order"]) and "image.size" not in typed:
         config["image"]["size"] = config["image"]["crop"]
@@ -96,12 +112,35 @@ def read_config(arguments: list[str]) -> Config:
     check_data(config["data"])
     flat = dict(configuration.flatten(config))
     _check_random_steps(config, flat)
+    conditions.check_device(config["device"])
     if "sac" in config:
         _check_sac(config)
+        _check_sizes(config)
+        _check_views(config)
     for large, small in (("planet.candidates", "planet.elites"), ("slac.batch_size", "slac.model_batch")):
         if large in flat and flat[large] < flat[small]:
             raise UserError(f"{large}={flat[large]} must be at least {small}={flat[small]}")
     return config
+
+
+def _check_effects(config: Config, typed: set[str]) -> None:
+    """Each typed key has an effect."""
+    conditions.check_conditions(config, CONDITIONAL, typed)
+    conditions.check_weights(config, WEIGHTS, typed)
+    conditions.check_stages(config, STAGES, typed)
+    if "eval.intensities" in typed and "distracting_cs" not in config["eval"]["worlds"]:
+        raise UserError(f"key eval.intensities has no effect with eval.worlds={config['eval']['worlds']}: it is of distracting_cs")
+    if "augment.intensity" in typed and config["quirks"]["rl_without_intensity"] and not {"mlr", "spr"} & set(config):
+        raise UserError(f"key augment.intensity has no effect with method={config['method']} and quirks.rl_without_intensity=true")
+
+
+def file_of(task: str) -> str:
+    """The YAML file with a task's settings: its own, that of its domain, or other."""
+    own = configuration.choices(CONFIGS, "task")
+    if task in own or task not in TASKS:
+        return task
+    domain = TASKS[task][0]
+    return domain if domain in own else "other"
 
 
 def _check_random_steps(config: Config, flat: dict[str, Any]) -> None:
@@ -133,6 +172,42 @@ def _check_sac(config: Config) -> None:
         raise UserError(f"sac.log_std={low_high} must be two numbers, the smaller one first")
     if len(betas) != 2:
         raise UserError(f"sac.alpha_betas={betas} must be two numbers")
+
+
+def _check_sizes(config: Config) -> None:
+    """Frames, augmentations, convolutions and masks fit together."""
+    encoder, image, quirks = config["encoder"], config["image"], config["quirks"]
+    layers = len(encoder["strides"])
+    geometry.convolved(image["crop"], [encoder["filters"]] * layers, [3] * layers, encoder["strides"], same=False)
+    geometry.check_order(config["augment"]["order"], image["size"], image["crop"], quirks.get("resampled_crop", False))
+    if "mlr" in config:
+        mlr, mask = config["mlr"], config["mlr"]["mask"]
+        shape = (mlr["window"], image["size"], mask["patch"], mask["block"], mask["ratio"], mask["strategy"])
+        geometry.Cells(*shape, ratio_per_block=quirks["mask_ratio_per_block"])
+        geometry.check_heads(mlr["decoder"]["width"], mlr["decoder"]["heads"])
+
+
+def _check_views(config: Config) -> None:
+    """What methods need of the augmentations, and of each other."""
+    method, augment, image = config["method"], config["augment"], config["image"]
+    order, crop = augment["order"], image["crop"]
+    own = [name for name in order if name != "intensity" or not config["quirks"]["rl_without_intensity"]]
+    differ = geometry.varies(own, image["size"], crop, augment["pad"], augment["intensity"])
+    if method == "sac" and order:
+        raise UserError("method=sac augments nothing: with augment.order=[shift] it is method=drq, with [crop] method=rad")
+    if method == "rad" and ("crop" not in order or not augment["next_obs"] or image["size"] <= crop):
+        raise UserError(
+            "method=rad crops observations and next observations: leave augment.order=[crop] and augment.next_obs=true, "
+            f"and image.size above image.crop={crop}"
+        )
+    if method == "drq" and ("shift" not in order or not augment["next_obs"] or not differ):
+        raise UserError("method=drq shifts observations and next observations: leave augment.order, augment.pad and augment.next_obs")
+    if method == "curl" and not differ:
+        raise UserError("method=curl compares two views of an observation, which must differ: leave augment.order=[crop] and image.size")
+    if method == "sac_ae" and order:
+        raise UserError("method=sac_ae augments nothing: leave augment.order=[]")
+    if method == "playvirtual" and config["spr"]["variant"] != "A":
+        raise UserError(f"method=playvirtual is built on SPR's variant A, not spr.variant={config['spr']['variant']}")
 
 
 def unit_of(train: Config) -> str:

@@ -1,7 +1,7 @@
 """Train one agent on one task.
 
 python -m DMControl.train task=cheetah_run method=mlr preset=paper seed=1 device=cuda
-python -m DMControl.train --multirun task=cheetah_run,walker_walk seed=1,2,3 hydra/launcher=submitit_slurm
+python -m DMControl.train --multirun preset=paper task=cheetah_run,walker_walk seed=1,2,3 hydra/launcher=submitit_slurm
 
 Every key, with its meaning and default: configs/dmcontrol/config.yaml and configs/dmcontrol/method/. Repeat the command to
 resume a run that was stopped.
@@ -11,14 +11,19 @@ import shlex
 import sys
 from typing import Any
 
+from .core.errors import UserError, check_first, run_main
+from .core.run import multirun
+from .settings import CONFIGS, read_config, run_path, unit_of, window_keys, worlds_of
+
+if __name__ == "__main__":  # the imports below take seconds
+    check_first(lambda arguments: multirun.check(CONFIGS.parent, arguments, read_config))
+
 import numpy as np
 
 from .core import machine
-from .core.errors import UserError, run_main
-from .core.run import multirun
 from .core.run.agent import Agent
 from .core.run.config import Config
-from .core.run.folder import RunFolder
+from .core.run.folder import RunFolder, has_finished
 from .core.run.progress import Elapsed, Every, Until
 from .core.run.trainer import Trainer as Base
 from .core.run.trainer import require_disk
@@ -29,7 +34,6 @@ from .memory import capacity, memory
 from .methods import make_agent
 from .renderer import choose_renderer
 from .replay import Replay
-from .settings import CONFIGS, read_config, run_path, unit_of, window_keys, worlds_of
 from .worlds.catalogue import WorldName, label
 
 SAVE_IN_UPDATES = 900.0  # seconds between saves while a step's updates take longer
@@ -173,6 +177,8 @@ def make_trainer(config: Config, command: str) -> Trainer:
     trainer = Trainer(config, env, agent, replay, logger, folder)
     trainer.open(precision, config.env_steps, "env step")
     print(f"machine: {machine.describe(precision.device)}, {str(precision.dtype)[6:]}, renderer {choose_renderer()}")
+    if unit_of(config.train) == "step" and (note := trainer.hours_ahead(precision, -(-config.env_steps // config.action_repeat))):
+        print(note)
     if config.method in MADI_METHODS and config.preset in ("paper", "small"):
         own = {"paper": "madi", "small": "madi_small"}[config.preset]
         print(f"note: preset={config.preset} holds the settings of MLR; the preset for {config.method} is {own}")
@@ -186,7 +192,7 @@ def main(arguments: list[str]) -> int:
         return multirun.main("DMControl.train", CONFIGS.parent, arguments, read_config)
     config = read_config(arguments)
     command = shlex.join(["python", "-m", "DMControl.train", *arguments])
-    if (run_path(config) / "result.json").exists():
+    if has_finished(run_path(config), config):
         folder = RunFolder(run_path(config), config)
         returns = folder.result["eval_returns"]
         print(f"{folder.path} has finished: return {sum(returns) / len(returns):.1f} at {folder.result['env_steps']:,} env steps")

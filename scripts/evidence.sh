@@ -47,13 +47,15 @@ signal=0 child="" collecting=false failed=()
 
 stop() { # the launcher saves its runs and ends, then results are collected; a signal during the collecting ends that
   signal=$1
-  if [[ -n $child ]]; then kill -TERM "$child" 2>/dev/null || true; fi
+  local how=$signal
+  if ((how == 1)); then how=15; fi
+  if [[ -n $child ]]; then kill "-$how" "$child" 2>/dev/null || true; fi
   if $collecting; then exit $((128 + signal)); fi
 }
 
 go() { # in the background: bash handles a signal only after a command in the foreground has ended
   local line="$*" code
-  setsid "$@" &
+  setsid env --default-signal=INT "$@" & # bash starts what is in the background without Ctrl-C
   child=$!
   while code=0; wait "$child" || code=$?; kill -0 "$child" 2>/dev/null; do :; done # a signal ends the wait but not the child
   child=""

@@ -30,7 +30,7 @@ sets+=("$tasks" "$methods")
 name=""
 for setting in "${settings[@]}"; do [[ $setting == name=* ]] && name=${setting#name=}; done
 source scripts/setup.sh
-queue=$("$project_python" -m scripts.runs.queue "$benchmark" "$runs" "$preset" "$name" "$seeds" "${sets[@]}") || exit 2
+queue=$("$project_python" -m scripts.runs.queue "$benchmark" "$runs" "$preset" "$name" "$seeds" "${sets[@]}" -- "${settings[@]}") || exit 2
 mapfile -t queue <<<"$queue"
 
 # ---- slots: each GPU jobs times, or the CPU jobs times
@@ -67,8 +67,8 @@ start() { # task method seed folder log
   printf '+ %s>> %q 2>&1\n' "$line" "$log"
   if $dry; then slots+=("$slot"); return; fi
   mkdir -p "${log%/*}"
-  # setsid: Ctrl-C reaches this script alone, which asks each run once to save
-  setsid "${device[@]}" "${command[@]}" >>"$log" 2>&1 </dev/null &
+  # setsid: Ctrl-C reaches this script alone, which asks each run once to save; bash starts what is in the background without Ctrl-C
+  setsid env --default-signal=INT "${device[@]}" "${command[@]}" >>"$log" 2>&1 </dev/null &
   run_of[$!]=$run slot_of[$!]=$slot log_of[$!]=$log
 }
 
@@ -94,7 +94,8 @@ collect() { # wait for a run to end, take its slot back
 }
 
 stop() { # ask every run to save and end; the second time each ends at once, even one that hangs in a driver
-  local how=TERM
+  local how=$1
+  if [ "$how" = HUP ]; then how=TERM; fi
   if [ -n "$signal" ]; then how=KILL; fi
   signal=$1
   ((${#run_of[@]})) && kill "-$how" "${!run_of[@]}" 2>/dev/null

@@ -2,7 +2,7 @@
 # Train games x methods x seeds of Atari-100k, several at a time. Type the same line again to go on after a stop.
 #
 #   scripts/run_atari.sh "alien amidar pong" --seeds 1-3 --method mlr --preset paper --jobs-per-gpu 4
-#   scripts/run_atari.sh all26 --seeds 1,2,5 --method "mlr baseline" --dry-run
+#   scripts/run_atari.sh all26 --seeds 1,2,5 --method "mlr baseline" --preset small --dry-run
 #
 # all26 is a set: a file in configs/sets/atari/. Add a file of your own for another set.
 #
@@ -13,7 +13,7 @@
 #   --gpus 0,1           which GPUs (default all; none for the CPU)
 #   --then               more games with a --method of their own, after these in the same queue
 #   --runs runs          the folder of the runs and their logs
-#   --dry-run            print the commands, run nothing
+#   --dry-run            check all settings and print the commands, run nothing
 #   key=value ...        settings for every run: mlr.mask.ratio=0.7 name=ratio-0.7
 module=Atari.train benchmark=atari key=game
 source "$(dirname "$0")/launch.sh"

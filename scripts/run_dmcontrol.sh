@@ -2,7 +2,7 @@
 # Train tasks x methods x seeds of the control suite, several at a time. Type the same line again to go on after a stop.
 #
 #   scripts/run_dmcontrol.sh "cheetah_run walker_walk" --seeds 1-3 --method mlr --preset paper --jobs-per-gpu 4
-#   scripts/run_dmcontrol.sh all6 --seeds 1,2,5 --method "mlr baseline" --dry-run
+#   scripts/run_dmcontrol.sh all6 --seeds 1,2,5 --method "mlr baseline" --preset small --dry-run
 #
 # all6 is a set: a file in configs/sets/dmcontrol/. Add a file of your own for another set.
 #
@@ -13,7 +13,7 @@
 #   --gpus 0,1           which GPUs (default all; none for the CPU)
 #   --then               more tasks with a --method of their own, after these in the same queue
 #   --runs runs          the folder of the runs and their logs
-#   --dry-run            print the commands, run nothing
+#   --dry-run            check all settings and print the commands, run nothing
 #   key=value ...        settings for every run: env_steps=500000 name=long
 module=DMControl.train benchmark=dmcontrol key=task
 source "$(dirname "$0")/launch.sh"

@@ -31,9 +31,17 @@ class Tree:
         return importlib.import_module(f"{self.package}.{module}")
 
     def read_config(self, arguments: list[str]) -> Any:
-        """The settings that these words choose. Each tree has a UserError of its own; scripts meet only DMControl's."""
+        """The settings that these words choose."""
+        return self._settings("read_config", arguments)
+
+    def settings_file(self, task: str) -> str:
+        """The name of the YAML file with this task's settings; several tasks may share one."""
+        return self._settings("file_of", task)
+
+    def _settings(self, function: str, argument: Any) -> Any:
+        """Call a function of the tree's settings. Each tree has a UserError of its own; scripts meet only DMControl's."""
         try:
-            return self.load("settings").read_config(arguments)
+            return getattr(self.load("settings"), function)(argument)
         except self.load("core.errors").UserError as error:
             raise UserError(str(error)) from error
 

@@ -50,7 +50,7 @@ CASES = {
         "madi": ["env.distraction=video"],
         "mlr_madi": [],
         "mlr in parts": ["mlr.chunk=2", "quirks.unclipped_heads=false", "quirks.targets_lag=false"],
-        "mlr of pixels": ["mlr.target=pixels", "mlr.momentum=false"],
+        "mlr of pixels": ["mlr.target=pixels"],
         "spr": [],
         "spr without quirks": [
             f"quirks.{name}=false" for name in ("mask_includes_end", "actions_run_on", "unclipped_heads", "targets_lag")

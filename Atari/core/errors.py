@@ -1,13 +1,17 @@
 """Errors that end a program with one clear line, exit code 1 or 2 and no traceback."""
 
+import contextlib
 import difflib
 import errno
 import functools
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
 EXIT_CODES = {"UserError": 2, "Failure": 1, "Crash": 1}
+INTERRUPTED = "interrupted before the run started"
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # exit code 1; other OSErrors: 2
 
 
@@ -53,7 +57,32 @@ def nearest(word: str, known: Iterable[str], limit: int = 3) -> str:
 
 
 def run_main(main: Callable[[list[str]], int]) -> None:
-    """Run an entry point. Known errors become one line on stderr and an exit code; --help prints the module's docstring."""
+    """Run an entry point and end the process with its exit code."""
+    sys.exit(answer(main))
+
+
+def check_first(check: Callable[[list[str]], Any]) -> None:
+    """Check the arguments before an entry point's slow imports: a mistake ends the process at once, and so does Ctrl-C from here on."""
+
+    def checked(arguments: list[str]) -> int:
+        check(arguments)
+        return 0
+
+    code = answer(checked)
+    if code:
+        sys.exit(code)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _leave)
+
+
+def _leave(*_: Any) -> None:
+    with contextlib.suppress(OSError):
+        os.write(2, f"{INTERRUPTED}\n".encode())
+    os._exit(130)
+
+
+def answer(main: Callable[[list[str]], int]) -> int:
+    """Call an entry point. Known errors become one line on stderr and an exit code; --help prints the module's docstring."""
     if {"--help", "-h", "help"} & set(sys.argv[1:]):
         print((sys.modules["__main__"].__doc__ or "").strip())
         sys.exit(0)
@@ -63,7 +92,7 @@ def run_main(main: Callable[[list[str]], int]) -> None:
     try:
         code = main(sys.argv[1:])
     except KeyboardInterrupt:
-        print("interrupted before the run started", file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
         code = 130
     except MemoryError:
         print("error: out of memory: lower replay.capacity, chunk or a batch size, or use a larger machine", file=sys.stderr)
@@ -78,4 +107,4 @@ def run_main(main: Callable[[list[str]], int]) -> None:
         if code is None:
             raise
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-    sys.exit(code)
+    return code

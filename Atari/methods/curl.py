@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..agents.rainbow import Rainbow, RainbowHandles
-from ..core.errors import UserError
 from ..core.method.augment import Gather, View
 from ..core.method.frames import Frames
 from ..core.method.momentum import Momentum
@@ -92,8 +91,6 @@ class CURL(Objective):
 
 def build(config: Config, agent: Rainbow) -> None:
     """Without a weight this is Rainbow alone."""
-    curl, size = config.curl, config.env.size
-    if curl.cut >= size or curl.cut > 2 * curl.pad:
-        raise UserError(f"curl.cut={curl.cut} must be less than env.size={size} and at most twice curl.pad={curl.pad}")
+    curl = config.curl
     if curl.weight:
         agent.attach(CURL(curl, agent.handles, config.quirks.objective_in_priorities), curl.weight)

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..agents.sac import SAC, SACHandles, rows_of
-from ..core.errors import UserError
 from ..core.method.augment import View
 from ..core.method.encoder import Encoder
 from ..core.method.frames import Frames
@@ -56,8 +55,6 @@ class CURL(Objective):
 
 
 def build(config: Config, agent: SAC) -> None:
-    if not agent.augment.varies:
-        raise UserError("method=curl compares two views of an observation, which must differ: leave augment.order=[crop] and image.size")
     if not config.curl.weight:
         return  # SAC alone
     objective = CURL(agent.handles, config.curl.weight)

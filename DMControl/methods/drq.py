@@ -9,7 +9,6 @@ from torch import Tensor
 from ..agents.critic_loss import CriticLoss, Transitions, squared
 from ..agents.networks import Critic
 from ..agents.sac import SAC
-from ..core.errors import UserError
 from ..core.method.augment import Augmentation, View
 from ..core.method.frames import Frames
 from ..core.method.pixel_path import PixelPath
@@ -44,6 +43,4 @@ class DrQ(CriticLoss):
 
 
 def build(config: Config, agent: SAC) -> None:
-    if "shift" not in config.augment.order or not config.augment.next_obs or not agent.augment.varies:
-        raise UserError("method=drq shifts observations and next observations: leave augment.order, augment.pad and augment.next_obs")
     agent.critic_loss = DrQ(agent.pixels, agent.augment, config.drq.views, config.drq.target_views)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from ..agents.sac import SAC, SACHandles
-from ..core.errors import UserError
 from ..core.method.augment import Augmentation
 from ..core.method.objective import Metrics
 from ..core.method.reconstruction import distance
@@ -62,8 +61,6 @@ def ramp(env_step: int, length: int) -> float:
 
 def build(config: Config, agent: SAC) -> None:
     """Without a weight of the cycle this is SPR."""
-    if config.spr.variant != "A":
-        raise UserError(f"method=playvirtual is built on SPR's variant A, not spr.variant={config.spr.variant}")
     if config.playvirtual.weight:
         spr.attach(config, agent, PlayVirtual(config, agent.handles, spr.make_augmentation(config, agent)))
     else:

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..agents.sac import SAC, SACHandles, rows_of
-from ..core.errors import UserError
 from ..core.method.augment import View
 from ..core.method.encoder import Trunk, initialise
 from ..core.method.objective import Metrics, Objective
@@ -101,8 +100,6 @@ class SACAE(Objective):
 
 
 def build(config: Config, agent: SAC) -> None:
-    if config.augment.order:
-        raise UserError("method=sac_ae augments nothing: leave augment.order=[]")
     if not config.sac_ae.weight:
         return  # SAC alone
     settings, handles = config.sac_ae, agent.handles

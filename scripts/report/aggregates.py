@@ -57,8 +57,10 @@ def bootstrap(scores: dict, func: Callable[..., np.ndarray], curve: bool = False
 
 
 def bounds_name(seeds: Iterable[int]) -> str:
-    """How the bounds of results with these numbers of seeds are called."""
+    """How the bounds of results with these numbers of seeds are called; empty where each has one seed, and so no bounds."""
     few = {count < FEW for count in seeds if count > 1}
+    if not few:
+        return ""
     every = f"range of the seeds, from {FEW} seeds on 95% bootstrap interval"
     return every if len(few) != 1 else "range of the seeds" if few == {True} else "95% bootstrap interval"
 
@@ -129,12 +131,18 @@ def matrix(tree: Tree, published: Published, runs: Iterable[Run], method: str, b
 
 
 def on_common_tasks(matrices: dict[str, Matrix]) -> dict[str, Matrix]:
-    """All methods on the tasks that each of them has, so that they can stand in one figure; empty without such a task."""
-    if not matrices:
-        return {}
-    first = next(iter(matrices.values()))
-    tasks = tuple(t for t in first.tasks if all(t in m.tasks for m in matrices.values()))
-    return {name: Matrix(tasks, m.scores[:, [m.tasks.index(t) for t in tasks]]) for name, m in matrices.items()} if tasks else {}
+    """Methods on the tasks that each of them has, so that they can stand in one figure.
+
+    Without a task that all have, methods are left out: the one with the fewest tasks first, of equal ones the last.
+    """
+    kept = dict(matrices)
+    while kept:
+        first = next(iter(kept.values()))
+        tasks = tuple(t for t in first.tasks if all(t in m.tasks for m in kept.values()))
+        if tasks:
+            return {name: Matrix(tasks, m.scores[:, [m.tasks.index(t) for t in tasks]]) for name, m in kept.items()}
+        del kept[min(reversed(kept), key=lambda name: len(kept[name].tasks))]
+    return {}
 
 
 def published_on(tree: Tree, published: Published, budget: int, method: str, tasks: Iterable[str], name: str) -> float | None:

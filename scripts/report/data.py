@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scripts.ledger.rows import read, read_curve
+from scripts.report.presets import WHOLE_GAME, game_limit
 from scripts.trees import DMCONTROL, Tree
 
 BUDGETS = {"dmcontrol": (100_000, 500_000), "atari": (400_000,)}  # of the published tables, in env steps and frames
@@ -65,6 +66,7 @@ class Run:
     judged: dict[str, int]  # world -> number of episodes
     curve: tuple[dict[str, float], ...] = field(repr=False)
     axis: str  # the curve's column of steps
+    game_limit: int | None = None  # agent steps after which its games were cut short
 
     def at(self, step: int) -> float | None:
         """The score after this many steps, None without an evaluation there; one may come an agent step late."""
@@ -99,6 +101,7 @@ def load_runs(results: Path, tree: Tree) -> list[Run]:
                 judged={w: int(episodes) for w, episodes, _ in judged},
                 curve=tuple(read_curve(results, tree, row)),
                 axis=tree.step,
+                game_limit=game_limit(tree, row["method"], row["preset"], changed),
                 **own,
                 **numbers,
             )
@@ -186,21 +189,32 @@ def complete(runs: list[Run]) -> list[Run]:
     return [r for r in runs if r.finished] or runs
 
 
-def mixed(runs: Iterable[Run]) -> list[str]:
-    """A footnote for each cell whose seeds ran with different settings."""
+def remarks(runs: Iterable[Run]) -> list[str]:
+    """Footnotes for cells whose seeds ran with different settings, with games that were cut short, or with code that nobody has."""
     cells: dict[tuple, list[Run]] = {}
     for run in sorted(runs, key=lambda r: r.seed):
         cells.setdefault((run.task, run.method, run.preset, run.name), []).append(run)
     notes = []
     for (task, method, preset, name), own in cells.items():
+        label = f"{task}, {method_name(method)} {name}".strip()
         hashes = list(dict.fromkeys(r.config_hash for r in own))
         if len(hashes) > 1:
-            seeds = [[str(r.seed) for r in own if r.config_hash == h] for h in hashes]
-            parts = " and ".join(f"seed{'' if len(s) == 1 else 's'} {', '.join(s)}" for s in seeds)
+            parts = " and ".join(seeds_of([r for r in own if r.config_hash == h]) for h in hashes)
             what = f"versions of the preset `{preset}`" if all(r.changed == own[0].changed for r in own) else "settings"
-            label = f"{task}, {method_name(method)} {name}".strip()
             notes.append(f"{label}: {parts} ran with different {what} (config hashes {', '.join(hashes)}).")
+        short = [r for r in own if r.game_limit]
+        if short:
+            limits = " or ".join(f"{limit:,}" for limit in sorted({r.game_limit for r in short}))
+            notes.append(f"{label}: {seeds_of(short)} played games that were cut short after {limits} steps (published: {WHOLE_GAME:,}).")
+        loose = [r for r in own if r.commit == "unknown" or "+" in r.commit]
+        if loose:
+            commits = ", ".join(dict.fromkeys(r.commit for r in loose))
+            notes.append(f"{label}: {seeds_of(loose)} ran with code that was not committed (commit {commits}).")
     return notes
+
+
+def seeds_of(runs: list[Run]) -> str:
+    return f"seed{'' if len(runs) == 1 else 's'} {', '.join(str(r.seed) for r in runs)}"
 
 
 def main_runs(runs: Iterable[Run], preset: str) -> list[Run]:

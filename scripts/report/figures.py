@@ -165,7 +165,7 @@ def bars(
         axes.set_title(title, fontsize=9)
         axes.tick_params(labelsize=8)
         tidy(axes)
-    label = f"ours, {bounds_name}"
+    label = f"ours, {bounds_name}" if bounds_name else "ours"
     handles = [pyplot.Rectangle((0, 0), 1, 1, color="grey", label=label)]
     if any(published for published, _ in panels.values()):
         handles.append(pyplot.Rectangle((0, 0), 1, 1, color="grey", alpha=0.35, label="published"))

@@ -15,8 +15,9 @@ NO_RUN = "no run yet"
 class Page:
     """The lines of a document, and where its figures go."""
 
-    def __init__(self, results: Path, figs: Path, draws: bool = True) -> None:
+    def __init__(self, results: Path, figs: Path, draws: bool = True, everything: bool = False) -> None:
         self.results, self.figs, self.draws = results, figs, draws
+        self.everything = everything  # also rows and sections without a run
         self.lines: list[str] = []
         self.drawn: list[str] = []
         self.notes: list[str] = []

@@ -1,18 +1,19 @@
 """results/REPORT.md and its figures, from the ledger and the published tables alone.
 
-scripts/report.sh [--results DIR] [--figs DIR] [--resamples 2000] [--text] [--readme FILE]
+scripts/report.sh [--results DIR] [--figs DIR] [--resamples 2000] [--text] [--all] [--readme FILE]
 
 --text           no figures
+--all            also tasks, methods and sections without a run, with their published scores
 --readme FILE    also the table between <!-- results: ... --> and <!-- end of results --> in this file
 
-What has no run is shown as such. Published numbers are marked as published, and seeds are counted.
+Published numbers are marked as published, and seeds are counted.
 """
 
 from pathlib import Path
 
 from DMControl.core.errors import UserError, run_main
 from scripts.ledger import rows as ledger
-from scripts.report import aggregates, comparisons, data, figures
+from scripts.report import aggregates, comparisons, data, figures, presets
 from scripts.report.aggregates import AGGREGATE_NAMES, AGGREGATES, Curve
 from scripts.report.data import Published, Run, counted, method_name
 from scripts.report.page import NO_RUN, Page, number, with_interval
@@ -40,7 +41,8 @@ def aggregate_table(page: Page, tree: Tree, published: Published, runs: list[Run
     total, rows, values = len(published.tasks), [], {}
     for method, matrix in matrices.items():
         if matrix is None:
-            rows.append([f"**{method_name(method)}, ours**", NO_RUN, *("" for _ in kinds)])
+            if page.everything:
+                rows.append([f"**{method_name(method)}, ours**", NO_RUN, *("" for _ in kinds)])
             continue
         values[method] = {kind: aggregates.interval(matrix.scores, func) for kind, func in kinds.items()}
         own = [with_interval(*values[method][kind], digits) for kind in kinds]
@@ -59,7 +61,7 @@ def aggregate_table(page: Page, tree: Tree, published: Published, runs: list[Run
                 rows.append([f"{method_name(method)}, published", f"all {total}", *(number(v, digits) for v in found.values())])
     present = {m: x for m, x in matrices.items() if x is not None}
     bounds = aggregates.bounds_name(len(x.scores) for x in present.values())
-    text = f"Ours, in brackets: {bounds}."
+    text = f"Ours, in brackets: {bounds}." if bounds else ""
     if "range" in bounds:
         text += " The range: with the lowest seed of each task, and with the highest."
     if "bootstrap" in bounds:
@@ -67,6 +69,7 @@ def aggregate_table(page: Page, tree: Tree, published: Published, runs: list[Run
     page.say(f"#### Aggregates at {budget:,} {tree.unit}", "", text)
     page.table(["method", "over", *(AGGREGATE_NAMES[k] for k in kinds)], rows)
     shared = aggregates.on_common_tasks(present)
+    left_out(page, tree, [r for r in runs if r.at(budget) is not None and r.method not in shared])
     if shared:
         tasks = next(iter(shared.values())).tasks
         over = "" if len(tasks) == total else f"\n{len(tasks)} of {total} {tree.task}s"
@@ -88,11 +91,19 @@ def aggregate_table(page: Page, tree: Tree, published: Published, runs: list[Run
     improvement(page, tree, present, budget, name)
 
 
+def left_out(page: Page, tree: Tree, runs: list[Run]) -> None:
+    """Name the methods that stand in no figure of aggregates, with their tasks."""
+    if runs:
+        tasks = {m: ", ".join(sorted({r.task for r in runs if r.method == m})) for m in data.ordered(r.method for r in runs)}
+        named = "; ".join(f"{method_name(m)} ({text})" for m, text in tasks.items())
+        page.say(f"Not in the figures, for want of a published {tree.task} in common with the others: {named}.")
+
+
 def improvement(page: Page, tree: Tree, present: dict, budget: int, name: str) -> None:
     found, rows = {}, []
     for other in [m for m in ("baseline", *present) if m != "mlr"]:
         if other in found or "mlr" not in present or other not in present:
-            if other == "baseline":
+            if other == "baseline" and page.everything:
                 rows.append([f"MLR over {method_name(other)}", NO_RUN, ""])
             continue
         ours, theirs = present["mlr"], present[other]
@@ -106,9 +117,12 @@ def improvement(page: Page, tree: Tree, present: dict, budget: int, name: str) -
         over = f"{counted(len(tasks), tree.task)}, {ours.seeds()} against {theirs.seeds()}"
         value, bounds = found[label]
         rows.append([label, over, f"{value:.2f}" if bounds is None else with_interval(value, bounds, 2)])
+    if not rows:
+        return
+    bounded = any(bounds for _, bounds in found.values())
     page.say(
-        "Probability of improvement: how often a run of MLR scores above a run of the other, 0.5 being even. "
-        f"From {aggregates.FEW} seeds of both on with its 95% bootstrap interval."
+        "Probability of improvement: how often a run of MLR scores above a run of the other, 0.5 being even."
+        + (f" From {aggregates.FEW} seeds of both on with its 95% bootstrap interval." if bounded else "")
     )
     page.table(["", "over", "probability"], list(dict.fromkeys(map(tuple, rows))))
     if found:
@@ -147,9 +161,10 @@ def curve_figures(page: Page, tree: Tree, published: Published, runs: list[Run],
         page.say(NO_RUN)
         return
     points = figures.published_points(tree, published, panels, cut)
+    bounds = aggregates.bounds_name(c.seeds for own in panels.values() for c in own.values())
     page.say(
-        f"Mean over seeds, shaded: {aggregates.bounds_name(c.seeds for own in panels.values() for c in own.values())}. "
-        "Only evaluations that every seed has"
+        (f"Mean over seeds, shaded: {bounds}. " if bounds else "One seed each. ")
+        + "Only evaluations that every seed has"
         + ("; dotted: runs that were cut off." if cut else ".")
         + (f" Hollow marks, against {tree.unit}: published." if points else "")
     )
@@ -161,12 +176,17 @@ def curve_figures(page: Page, tree: Tree, published: Published, runs: list[Run],
 
 def section(page: Page, tree: Tree, published: Published, runs: list[Run]) -> None:
     page.say(f"## {tree.title}")
-    for preset in sorted({"paper", *(r.preset for r in runs)}, key=data.preset_order):
-        chosen = data.main_runs(runs, preset)
+    found = {preset: data.main_runs(runs, preset) for preset in sorted({"paper", *(r.preset for r in runs)}, key=data.preset_order)}
+    for preset, chosen in sorted(found.items(), key=lambda item: not item[1]):  # one's own results first
         if not chosen and preset != "paper":
             continue
         name = f"{tree.name}_{preset}"
         page.say(f"### Preset `{preset}`: {counted(len(chosen), 'run') if chosen else NO_RUN}")
+        if not chosen and not page.everything:
+            page.say("`scripts/report.sh --all` lists the published scores, which also stand in `results/published/`.")
+            continue
+        if changes := presets.description(tree, preset):
+            page.say(changes)
         if preset != "paper":
             what = "MaDi's published setting" if preset == "madi" else "Not the published setting"
             page.say(f"{what}: published numbers stand beside it for orientation.")
@@ -182,6 +202,8 @@ def section(page: Page, tree: Tree, published: Published, runs: list[Run]) -> No
 
 
 def ablation_section(page: Page, found: list[comparisons.Ablation]) -> None:
+    if not found and not page.everything:
+        return
     page.say("## Ablations")
     if not found:
         page.say(f"{NO_RUN} (needed: MLR with one setting changed, on a task where MLR as it stands has a run)")
@@ -199,11 +221,12 @@ def ablation_section(page: Page, found: list[comparisons.Ablation]) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    folders, readme, draws = {"--results": ledger.HOME / "results", "--figs": ledger.HOME / "figs"}, None, True
+    folders, readme = {"--results": ledger.HOME / "results", "--figs": ledger.HOME / "figs"}, None
+    text = everything = False
     rest = iter(arguments)
     for argument in rest:
-        if argument == "--text":
-            draws = False
+        if argument in ("--text", "--all"):
+            text, everything = text or argument == "--text", everything or argument == "--all"
             continue
         value = next(rest, "")
         if argument == "--readme" and value:
@@ -213,7 +236,9 @@ def main(arguments: list[str]) -> int:
         elif argument in folders and value:
             folders[argument] = Path(value)
         else:
-            raise UserError(f"{argument} {value} is unknown: write --results DIR, --figs DIR, --resamples N, --text or --readme FILE")
+            raise UserError(
+                f"{argument} {value} is unknown: write --results DIR, --figs DIR, --resamples N, --text, --all or --readme FILE"
+            )
     results = folders["--results"]
     if not results.is_dir():
         raise UserError(f"--results {results} is not a folder: scripts/ledger.sh --results {results} makes it")
@@ -222,7 +247,7 @@ def main(arguments: list[str]) -> int:
     ledger.check_published(ledger.PUBLISHED)
     runs = {tree: data.load_runs(results, tree) for tree in TREES}
     published = {tree: data.load_published(ledger.PUBLISHED, tree) for tree in TREES}
-    page = Page(results, folders["--figs"], draws)
+    page = Page(results, folders["--figs"], not text, everything)
     page.say(
         "# Report",
         "",

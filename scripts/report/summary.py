@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL import Image
 
 from scripts.report import sections
-from scripts.report.data import BUDGETS, Published, Run, main_runs, method_name, mixed, of_the_papers_table, ordered, preset_order
+from scripts.report.data import BUDGETS, Published, Run, main_runs, method_name, of_the_papers_table, ordered, preset_order, remarks
 from scripts.report.page import NO_RUN, Page, ours_text, published_text
 from scripts.trees import Tree
 
@@ -52,7 +52,7 @@ def summary_row(page: Page, tree: Tree, published: Published, runs: list[Run]) -
     )
     if theirs and not budget <= first.step < budget * 1.01:
         theirs += f" at {budget:,}"
-    ours = ours_text([r.score for r in runs], tree.digits) + page.note(mixed(runs))
+    ours = ours_text([r.score for r in runs], tree.digits) + page.note(remarks(runs))
     hours = sum(r.hours for r in runs) / len(runs)
     return [first.task, method_name(first.method), first.preset, f"{first.step:,} {tree.unit}", ours, theirs, f"{hours:.2f}"]
 

@@ -1,10 +1,14 @@
 """The report's tables of runs."""
 
+from collections import Counter
+from collections.abc import Iterable
+
 from scripts.report import comparisons, data
 from scripts.report.data import Published, Run, method_name
 from scripts.report.page import NO_RUN, Page, number, ours_text, published_text
 from scripts.trees import Tree
 
+ONE_SEED = "Ours: the last evaluation's mean, of one seed each."
 RERUN = "Agarwal et al. 2021"  # whose runs MLR's table quotes
 
 
@@ -14,7 +18,7 @@ def score_table(page: Page, tree: Tree, published: Published, runs: list[Run], b
     known = budget in data.BUDGETS[tree.name]
     theirs = data.BUDGETS[tree.name][0] if not known else budget
     digits = tree.digits
-    ours = data.ordered(["mlr", "baseline", *(m for _, m in found)])
+    ours = data.ordered([*(("mlr", "baseline") if page.everything or not found else ()), *(m for _, m in found)])
     beside = [m for m in ours if m in published.methods and data.of_the_papers_table(m, preset)]
     others = [m for m in published.methods if m not in (*beside, "human", "random")]
     references = [m for m in ("human", "random") if m in published.methods]
@@ -25,12 +29,13 @@ def score_table(page: Page, tree: Tree, published: Published, runs: list[Run], b
             head += [f"{method_name(method)}, published", "difference"]
     head += [f"{method_name(m)}, published" for m in others]
     rows = []
-    for task in [*published.tasks, *sorted({t for t, _ in found} - set(published.tasks))]:
+    shown = [t for t in published.tasks if page.everything or any(t == task for task, _ in found)]
+    for task in [*shown, *sorted({t for t, _ in found} - set(published.tasks))]:
         row = [task, *(number(published.scores.get((theirs, task, m)), digits) for m in references)]
         for method in ours:
             scores = found.get((task, method))
             own = [r for r in runs if (r.task, r.method) == (task, method) and r.at(budget) is not None]
-            row.append(ours_text(scores, digits) + page.note(data.mixed(own)))
+            row.append(ours_text(scores, digits) + page.note(data.remarks(own)))
             if method in beside:
                 score = published.scores.get((theirs, task, method))
                 row.append(published_text(published, theirs, task, method, digits))
@@ -40,10 +45,15 @@ def score_table(page: Page, tree: Tree, published: Published, runs: list[Run], b
     page.say(
         f"#### Scores at {budget:,} {tree.unit}",
         "",
-        "Ours: mean ± sample standard deviation over seeds of the last evaluation's mean."
+        ("Ours: mean ± sample standard deviation over seeds of the last evaluation's mean." if several(found.values()) else ONE_SEED)
         + ("" if known else f" The published columns are at {theirs:,} {tree.unit}, so there is no difference to take."),
     )
     page.table(head, rows)
+
+
+def several(seeds: Iterable[list[float]]) -> bool:
+    """Whether a cell has more than one seed."""
+    return any(len(scores) > 1 for scores in seeds)
 
 
 def sources_table(page: Page, tree: Tree, published: Published) -> None:
@@ -71,18 +81,19 @@ def sources_table(page: Page, tree: Tree, published: Published) -> None:
 
 def lead_table(page: Page, runs_of: dict[Tree, list[Run]]) -> None:
     """MLR less the Baseline at equal steps, seed by seed."""
-    rows = []
+    rows, counts = [], []
     for tree, runs in runs_of.items():
         for preset in sorted({r.preset for r in runs}, key=data.preset_order):
             for lead in comparisons.leads(data.main_runs(runs, preset)):
                 gains = [ours_text(scores, tree.digits, "+") for scores in (lead.last, lead.whole)]
                 rows.append([lead.task, preset, f"{lead.step:,} {tree.unit}", *gains])
+                counts.append(lead.last)
     if rows:
-        page.say("#### MLR less the Baseline, seed by seed")
+        page.say("### MLR less the Baseline, seed by seed")
         page.table(["task", "preset", "after", "at the end", "averaged over the training"], rows)
         page.say(
-            "Mean ± sample standard deviation of the differences between MLR and the Baseline of the same seed, which gives both the same "
-            "first policy and the same random steps."
+            ("Mean ± sample standard deviation of the differences" if several(counts) else "The difference")
+            + " between MLR and the Baseline of the same seed, which gives both the same first policy and the same random steps."
         )
 
 
@@ -92,11 +103,13 @@ def worlds_table(page: Page, tree: Tree, published: Published, runs: list[Run], 
     worlds = sorted({w for r in judged for w in r.worlds}, key=lambda w: (world_order(w), w))
     if not worlds:
         return
+    alike = Counter((r.task, r.method, r.step) for r in judged)
+    over = "mean ± sample standard deviation over seeds" if max(alike.values()) > 1 else "one seed"
     episodes = " or ".join(map(str, sorted({n for r in judged for n in r.judged.values()})))
     page.say(
         f"#### In other worlds, after the last step, preset `{preset}`",
         "",
-        f"Trained in the clean world. Ours: mean ± sample standard deviation over seeds, each judged by {episodes} episodes a world, "
+        f"Trained in the clean world. Ours: {over}, each judged by {episodes} episodes a world, "
         "from the same initial states in all worlds. [procedural]: drawn, not filmed; so were all overlay images. "
         "*published*: after 500,000 agent steps, with real footage, from the papers that `results/published/worlds.csv` names."
         + former_camera(judged),
@@ -107,7 +120,7 @@ def worlds_table(page: Page, tree: Tree, published: Published, runs: list[Run], 
         own = [r for r in judged if (r.task, r.step) == (task, step)]
         for world in worlds:
             columns = [[r for r in own if r.method == m and world in r.worlds] for m in methods]
-            cells = [ours_text([r.worlds[world] for r in c], 0) + page.note(data.mixed(c)) if c else "" for c in columns]
+            cells = [ours_text([r.worlds[world] for r in c], 0) + page.note(data.remarks(c)) if c else "" for c in columns]
             found = [published.worlds.get((task, world.partition("[")[0], m)) for m in theirs]
             texts = ["" if f is None else f"{f[0]:.0f} ± {f[1]:.0f}" for f in found]
             rows.append([task, f"{step:,}", world, *cells, *texts])

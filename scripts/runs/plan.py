@@ -28,7 +28,7 @@ from Atari.core.errors import UserError as AtariError
 from DMControl.core import machine
 from DMControl.core.errors import UserError, nearest, run_main
 from DMControl.core.run.recorder import WARMUP
-from DMControl.env import TASKS
+from DMControl.tasks import TASKS
 from scripts.runs.options import take
 from scripts.runs.queue import known_sets, methods_of, seeds_of, tasks_of
 from scripts.trees import ATARI, DMCONTROL, Tree

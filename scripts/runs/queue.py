@@ -1,10 +1,12 @@
 """The runs that a launcher's words ask for, a line each: task, method, seed, folder and log, with tabs between them.
 
-python -m scripts.runs.queue TREE RUNS PRESET NAME SEEDS [TASKS METHODS]...
+python -m scripts.runs.queue TREE RUNS PRESET NAME SEEDS [TASKS METHODS]... [-- key=value ...]
 
-TASKS are names of tasks or games, or of sets: each file in configs/sets/TREE is one. Imports no torch: a launcher waits for it.
+TASKS are names of tasks or games, or of sets: each file in configs/sets/TREE is one. A mistake in a name or in a setting of any run is
+an error before the first one starts. Imports no torch: a launcher waits for it.
 """
 
+import itertools
 import re
 from pathlib import Path
 
@@ -61,13 +63,25 @@ def methods_of(text: str) -> list[str]:
     return methods
 
 
+def check(tree: Tree, task: str, method: str, shared: list[str], checked: set[tuple[str, str]]) -> None:
+    """Read the settings of these runs, once for all tasks that have them in the same file."""
+    key = (tree.settings_file(task), method)
+    if key not in checked:
+        tree.read_config([f"{tree.task}={task}", f"method={method}", *shared])
+        checked.add(key)
+
+
 def main(arguments: list[str]) -> int:
-    name_of_tree, runs, preset, name, seeds, *pairs = arguments
-    tree, lines = tree_named(name_of_tree), {}
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    name_of_tree, runs, preset, name, seeds, *pairs = arguments[:end]
+    tree, lines, checked = tree_named(name_of_tree), {}, set()
+    shared = [f"preset={preset}", f"seed={max(seeds_of(seeds))}", f"runs={runs}", *arguments[end + 1 :]]
     for words, methods in zip(pairs[::2], pairs[1::2], strict=True):
         tasks = tasks_of(tree, words)
         if not tasks:
             raise UserError(f"say which {tree.task}s: scripts/run_{tree.name}.sh --help")
+        for task, method in itertools.product(tasks, methods_of(methods)):
+            check(tree, task, method, shared, checked)
         for seed in seeds_of(seeds):
             for task in tasks:
                 for method in methods_of(methods):

@@ -5,20 +5,18 @@ import json
 import sys
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-from matplotlib import pyplot
-
-from DMControl import train
 from DMControl.core.errors import run_main
 from DMControl.settings import read_config, run_path
 
-ROOT = Path(__file__).resolve().parents[2]
-
 CHOICES = ["task=cartpole_swingup", "method=mlr", "device=cpu", "name=quickstart"]
 BUDGET = ["preset=small", "precision=auto", "env_steps=40000", "eval.every=10000"]  # of the preset; another preset has its own
+
+
+def settings_of(arguments: list[str]) -> list[str]:
+    """Our own choices, and the user's after them."""
+    typed = {a.split("=")[0] for a in arguments}
+    ours = CHOICES if "preset" in typed else CHOICES + BUDGET
+    return [b for b in ours if b.split("=")[0] not in typed] + arguments
 
 
 def curve(run: Path, seed: int) -> tuple[list[int], list[float], list[float]]:
@@ -35,8 +33,11 @@ def curve(run: Path, seed: int) -> tuple[list[int], list[float], list[float]]:
 
 
 def draw(run: Path, seed: int, title: str) -> Path:
+    from matplotlib.figure import Figure  # imported once the settings are known to be right, as below
+
     steps, means, stds = curve(run, seed)
-    figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
     axes.plot(steps, means, "o-", color="#0072B2")
     low, high = ([m + sign * s for m, s in zip(means, stds, strict=True)] for sign in (-1, 1))
     axes.fill_between(steps, low, high, color="#0072B2", alpha=0.2, linewidth=0)
@@ -49,12 +50,12 @@ def draw(run: Path, seed: int, title: str) -> Path:
 
 
 def main(arguments: list[str]) -> int:
-    typed = {a.split("=")[0] for a in arguments}
-    ours = CHOICES if "preset" in typed else CHOICES + BUDGET
-    settings = [b for b in ours if b.split("=")[0] not in typed] + arguments
+    settings = settings_of(arguments)
     config = read_config(settings)
     print(f"training {config.method} on {config.task}, preset {config.preset}, {config.env_steps:,} env steps")
     print("Ctrl-C stops, the same command goes on")
+    from DMControl import train
+
     code = train.main(settings)
     if code:
         return code

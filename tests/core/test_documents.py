@@ -93,6 +93,14 @@ def test_shown_training_commands_are_accepted(root):
             assert config.method and config.preset, line
 
 
+def test_shown_commands_name_their_preset(root):
+    """Without one a run takes preset paper, which is days on a CPU."""
+    files = [*documents(root), *(root / tree / "train.py" for tree in ("DMControl", "Atari")), *(root / "scripts").glob("run_*.sh")]
+    pattern = r"^(?:#\s+)?(?:python -m (?:DMControl|Atari)\.train|(?:\./)?scripts/run_\w+\.sh) .+$"
+    shown = [line for file in files for line in re.findall(pattern, file.read_text(), re.MULTILINE)]
+    assert len(shown) > 15 and not [line for line in shown if "preset" not in line]
+
+
 def test_the_preset_that_readme_inherits(root, tmp_path, monkeypatch):
     text = (root / "README.md").read_text()
     name, preset = re.search(r"`configs/dmcontrol/preset/(\w+)\.yaml`.*?```yaml\n(.*?)```", text, re.DOTALL).groups()

@@ -15,7 +15,7 @@ from DMControl.core.errors import UserError, run_main
 from DMControl.core.run.config import differences, flatten, plain
 from DMControl.core.run.folder import RunFolder
 from DMControl.core.run.paths import safe_folder
-from DMControl.settings import read_config
+from DMControl.settings import read_config, run_path
 from DMControl.train import main
 
 PER_TASK = {  # action repeat, lr, cube depth, tau
@@ -224,6 +224,19 @@ def test_another_setting_in_the_same_folder_is_refused(tmp_path):
     (tmp_path / "run" / "config.yaml").write_text("")
     with pytest.raises(UserError, match="holds no settings"):
         RunFolder(tmp_path / "run", first)
+
+
+@pytest.mark.parametrize("begun", ["result.json", "checkpoint/step_000000001/manifest.json"])
+def test_values_are_checked_before_the_folder_is_compared(begun, tmp_path):
+    config = read_config(["preset=debug", f"runs={tmp_path}"])
+    RunFolder(run_path(config), config).lock.close()
+    file = run_path(config) / begun
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("{}")
+    with pytest.raises(UserError, match="a window of 4 does not fit"):
+        main(["preset=debug", f"runs={tmp_path}", "action_repeat=250", "env_steps=20000", "device=cpu"])
+    with pytest.raises(UserError, match=r"other settings: sac.lr \(0.001 -> 0.5\)"):
+        main(["preset=debug", f"runs={tmp_path}", "sac.lr=0.5", "device=cpu"])
 
 
 def test_a_file_without_its_first_line_is_named(tmp_path, monkeypatch):

@@ -96,11 +96,12 @@ def ledger() -> Callable[..., SimpleNamespace]:
 
 @pytest.fixture(scope="session")
 def day(tmp_path_factory):
-    """Runs of both trees from the launchers, one of them with a game that does not exist, and what the launchers printed."""
+    """Runs of both trees from the launchers, one of them in a folder that is damaged, and what the launchers printed."""
     root = Path(__file__).resolve().parents[2]
     runs = tmp_path_factory.mktemp("day") / "runs"
+    (runs / "atari/alien/mlr-debug/seed1/checkpoint/step_000000009").mkdir(parents=True)  # a run without its config.yaml
     shared = ("--preset", "debug", "--jobs-per-gpu", "2", "--gpus", "none", "--runs", str(runs))
-    atari = run_command(root, "scripts/run_atari.sh", "pong nosuchgame", "--seeds", "1", *shared)
+    atari = run_command(root, "scripts/run_atari.sh", "pong alien", "--seeds", "1", *shared)
     small = ("env_steps=1200", "eval.every=600", "eval.episodes=1", "checkpoint.every=600", "action_repeat=20", "train.random_steps=20")
     dmcontrol = run_command(root, "scripts/run_dmcontrol.sh", "cartpole_swingup", "--method", "mlr", *shared, *small)
     return runs, atari, dmcontrol

@@ -60,6 +60,7 @@ def told(number, frame):
     os._exit(128 + number)
 if waits:
     signal.signal(signal.SIGTERM, told)
+    signal.signal(signal.SIGINT, told)
     open(f"waiting-{label}", "w").close()
     time.sleep(60)
 made = {"eval_returns": [100.0], "hours": 0.1, "env_steps": 100_000, "commit": "c", "hardware": "h", "python": "3", "versions": {}}

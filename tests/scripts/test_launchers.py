@@ -21,11 +21,11 @@ def test_launchers_run_and_list_what_failed(day):
     assert dmcontrol.returncode == 0 and "1 finished, 0 skipped as finished before, 0 failed" in dmcontrol.stdout, dmcontrol.stderr
     assert atari.returncode == 1 and "1 finished, 0 skipped as finished before, 1 failed" in atari.stdout
     failed = [line for line in atari.stdout.splitlines() if line.startswith("FAILED")]
-    assert len(failed) == 1 and "nosuchgame/mlr-debug/seed1 (exit code 2" in failed[0] and "error: game=nosuchgame" in failed[0]
+    assert len(failed) == 1 and "alien/mlr-debug/seed1 (exit code 2" in failed[0] and "without its config.yaml" in failed[0]
     assert (runs / "atari/pong/mlr-debug/seed1/result.json").exists()
-    assert {f.name for f in (runs / "logs/atari").iterdir()} == {"pong-mlr-debug-seed1.log", "nosuchgame-mlr-debug-seed1.log"}
+    assert {f.name for f in (runs / "logs/atari").iterdir()} == {"pong-mlr-debug-seed1.log", "alien-mlr-debug-seed1.log"}
     assert "finished at" in (runs / "logs/atari/pong-mlr-debug-seed1.log").read_text()
-    for line in ("game=pong method=mlr preset=debug seed=1", "game=nosuchgame"):
+    for line in ("game=pong method=mlr preset=debug seed=1", "game=alien"):
         assert line in atari.stdout  # each command is printed before it runs
 
 
@@ -34,8 +34,8 @@ def test_launchers_skip_what_has_finished(run, root, day):
     again = run(root, "scripts/run_atari.sh", "pong", "--preset", "debug", "--gpus", "none", "--runs", str(runs))
     assert again.returncode == 0 and f"finished, skipped: {runs}/atari/pong/mlr-debug/seed1" in again.stdout
     assert "0 finished, 1 skipped" in again.stdout
-    other = run(root, "scripts/run_atari.sh", "pong", "--preset", "debug", "--gpus", "none", "--runs", str(runs), "mlr.mask.ratio=0.9")
-    assert other.returncode == 1 and "holds a run with other settings: mlr.mask.ratio (0.5 -> 0.9)" in other.stdout
+    other = run(root, "scripts/run_atari.sh", "pong", "--preset", "debug", "--gpus", "none", "--runs", str(runs), "mlr.mask.ratio=0.3")
+    assert other.returncode == 1 and "holds a run with other settings: mlr.mask.ratio (0.5 -> 0.3)" in other.stdout
 
 
 def test_launchers_deal_out_gpus_and_know_their_sets(run, root):
@@ -135,18 +135,21 @@ def test_launchers_name_mistakes(run, root, arguments, says):
     assert done.returncode == 2 and says in done.stderr
 
 
-def test_launcher_stops_its_runs(root, tmp_path):
-    """SIGTERM to the launcher: the run saves, nothing new is begun, the same line goes on."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_launcher_stops_its_runs(root, tmp_path, number):
+    """The run saves, its log names the signal, nothing new is begun, the same line goes on."""
     arguments = ("--preset", "debug", "--gpus", "none", "--jobs-per-gpu", "1", "--runs", str(tmp_path), "steps=100000", "eval.episodes=1")
-    launcher = subprocess.Popen(["scripts/run_atari.sh", "pong", "--seeds", "1-2", *arguments], cwd=root, stdout=subprocess.PIPE, text=True)
+    command = ["env", "--default-signal=INT", "scripts/run_atari.sh", "pong", "--seeds", "1-2", *arguments]
+    launcher = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True)
     folder = tmp_path / "atari/pong/mlr-debug/seed1"
     deadline = time.time() + 60
     while not list(folder.glob("checkpoint/step_*")) and time.time() < deadline:
         time.sleep(0.1)
-    launcher.send_signal(signal.SIGTERM)
+    launcher.send_signal(number)
     said, _ = launcher.communicate(timeout=60)
-    assert launcher.returncode == 143 and "0 failed, 1 stopped" in said and "stopped pong/mlr-debug/seed1" in said
-    assert "stopped at" in (tmp_path / "logs/atari/pong-mlr-debug-seed1.log").read_text()
+    assert launcher.returncode == 128 + number and "0 failed, 1 stopped" in said and "stopped pong/mlr-debug/seed1" in said
+    log = (tmp_path / "logs/atari/pong-mlr-debug-seed1.log").read_text()
+    assert f"{number.name}: saving, then stopping" in log and "stopped at" in log
     assert not (tmp_path / "atari/pong/mlr-debug/seed2").exists()
 
 

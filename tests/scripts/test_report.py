@@ -21,8 +21,8 @@ from scripts.report.tables import worlds_table
 from scripts.trees import ATARI, DMCONTROL, TREES
 
 
-def report(root, results, figs) -> subprocess.Popen:
-    command = [sys.executable, "-m", "scripts.report.report", "--results", str(results), "--figs", str(figs), "--resamples", "100"]
+def report(root, results, figs, *more) -> subprocess.Popen:
+    command = [sys.executable, "-m", "scripts.report.report", "--results", str(results), "--figs", str(figs), "--resamples", "100", *more]
     return subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -46,8 +46,7 @@ def test_two_calls_give_the_same_bytes_and_the_right_numbers(root, invented_ledg
     row = next(line for line in text.splitlines() if line.startswith("| cheetah_run | "))
     cells = [c.strip() for c in row.split("|")[1:-1]]
     assert cells[1] == f"{mean:.0f} ± {std:.0f} (3 seeds)" and cells[2] == "482 ± 38" and cells[3] == f"{mean - 482:+.0f}"
-    row = next(line for line in text.splitlines() if line.startswith("| reacher_easy | "))
-    assert [c.strip() for c in row.split("|")[1:5]] == ["reacher_easy", "no run yet", "866 ± 103", ""]
+    assert "| reacher_easy | " not in text and "no run yet" not in text.partition("## Atari")[0]
     assert "2 of 6 tasks, 3 seeds" in text and "3 of 26 games, 2 seeds" in text  # the run that was cut off counts nowhere
     assert "| finger_spin | MLR | paper |  | 1 | 20,000 | 100,000 |" in text
     assert "`mlr.mask.ratio=0.9`" in text and "`mlr.target=pixels` | dmcontrol" in text
@@ -59,7 +58,7 @@ def test_an_empty_ledger_shows_no_number_of_ours(root, tmp_path):
     stale.write_bytes(b"of a former ledger")
     other = tmp_path / "figs/atari_drawn_by_somebody_else.png"
     other.write_bytes(b"not ours")
-    call = report(root, tmp_path, tmp_path / "figs")
+    call = report(root, tmp_path, tmp_path / "figs", "--all")
     assert call.wait(timeout=60) == 0, call.stderr.read()
     text = (tmp_path / "REPORT.md").read_text()
     assert "Runs in the ledger: 0 on DeepMind Control Suite, 0 on Atari-100k." in text

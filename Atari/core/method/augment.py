@@ -12,13 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..errors import UserError, nearest
 from ..machine import refuse_in_recording
 from . import native
 from .frames import Frames
-
-INDEXED = ("crop", "shift", "intensity")
-KORNIA = ("affine", "resized_crop", "blur")
+from .geometry import INDEXED, KORNIA, check_order
 
 
 @dataclass(frozen=True)
@@ -94,29 +91,9 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         self.names = tuple(self.names)
-        for name in self.names:
-            if name not in INDEXED + KORNIA:
-                raise UserError(f"augmentation {name} is unknown: {nearest(name, INDEXED + KORNIA)}")
-        side = self.size
-        for name in self.names:
-            if name == "crop" and side < self.out:
-                raise UserError(f"crop of {self.out} pixels does not fit into frames of {side}")
-            if name == "crop" and self.resample and self.names[0] != "crop":
-                raise UserError(f"a resampled crop must come first, not as in {list(self.names)}: set quirks.resampled_crop=false")
-            side = self.out if name in ("crop", "resized_crop") else side
-        if side != self.out:
-            raise UserError(
-                f"augmentations {list(self.names)} leave {side} pixels where the encoder reads {self.out}: "
-                "add crop or resized_crop, or set image.size equal to image.crop"
-            )
+        check_order(self.names, self.size, self.out, self.resample)
         with torch.device("cpu"):  # kornia draws on the host even when the agent is built on `meta`
             self.layers = {name: _kornia_layer(name, self.out) for name in self.names if name in KORNIA}
-
-    @property
-    def varies(self) -> bool:
-        """Whether two views of an image can differ."""
-        fixed = {"crop": self.size == self.out, "shift": self.pad == 0, "intensity": self.strength == 0}
-        return any(not fixed.get(name, False) for name in self.names)
 
     def draw(self, n: int, channels: int, generator: torch.Generator) -> View:
         """The random choices for n images."""

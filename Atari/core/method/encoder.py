@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from .. import machine
 from ..errors import UserError
 from ..machine import Precision
+from .geometry import convolved
 
 
 class Trunk(nn.Module):
@@ -33,24 +34,18 @@ class Trunk(nn.Module):
         self.register_buffer(
             "centre", torch.tensor([*centre] or [0.0], dtype=torch.float32).repeat(channels // max(1, len(centre))), persistent=False
         )
-        if not len(filters) == len(kernels) == len(strides) > 0:
-            raise UserError(f"encoder: {list(filters)} filters, {list(kernels)} kernels, {list(strides)} strides must be equally many")
+        layers, sizes = [], convolved(size, filters, kernels, strides, same)
         if self.centred and same:
             raise UserError(
                 "encoder.centre and encoder.padding=same exclude each other: zeros around an image are no longer its mean colour"
             )
-        layers, side = [], size
-        self.around: list[tuple[int, int]] = []  # zeros before and after each convolution's input
+        self.around = [(zeros // 2, zeros - zeros // 2) for zeros, _ in sizes]  # before and after each convolution's input
         for out, kernel, stride in zip(filters, kernels, strides, strict=True):
             layers.append(nn.Conv2d(channels, out, kernel, stride))
-            zeros = max(0, (-(-side // stride) - 1) * stride + kernel - side) if same else 0
-            self.around.append((zeros // 2, zeros - zeros // 2))
-            channels, side = out, (side + zeros - kernel) // stride + 1
-            if side < 1:
-                raise UserError(f"images of {size} pixels are too small for {len(filters)} convolutions of strides {list(strides)}")
+            channels = out
         self.convs = nn.ModuleList(layers).to(memory_format=torch.channels_last)
         self.planar_gradients = machine.planar_gradients(precision, min(filters))
-        self.channels, self.side = channels, side
+        self.channels, self.side = channels, sizes[-1][1]
 
     @property
     def features(self) -> int:

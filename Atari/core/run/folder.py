@@ -44,7 +44,7 @@ class RunFolder:
         if begun and not saved.exists():
             raise UserError(f"{path} holds a run without its config.yaml: restore that file, or move the run folder away to start anew")
         if begun:  # without a save, the run starts anew and its settings may change
-            changed = differences(plain(read_config(path)), self.config, CHANGEABLE)
+            changed = changes(path, config)
             if changed:
                 raise UserError(
                     f"{path} holds a run with other settings: {', '.join(changed)}; undo the change, choose another seed, or set name=..."
@@ -100,6 +100,16 @@ class RunFolder:
         }
 
 
+def changes(path: Path, config: Config) -> list[str]:
+    """The settings that differ from those of the run in this folder, but for those that a resume may change."""
+    return differences(plain(read_config(path)), plain(config), CHANGEABLE)
+
+
+def has_finished(path: Path, config: Config) -> bool:
+    """Whether a run with these settings has finished here. RunFolder refuses other settings, but only after their values are checked."""
+    return (path / "result.json").exists() and not ((path / "config.yaml").exists() and changes(path, config))
+
+
 def read_config(path: Path) -> Config:
     """The settings of an existing run."""
     file = path / "config.yaml"
@@ -141,14 +151,16 @@ class Stop:
 
 
 def commit() -> str:
-    """The commit of the running code, with a + if tracked files differ from it."""
-    root = Path(__file__).resolve().parents[3]
+    """The commit of the running code, with a + if tracked files differ from it, or if the tree or the YAML has files that it lacks."""
+    tree, root = (Path(__file__).resolve().parents[i] for i in (2, 3))
+    new = ("ls-files", "--others", "--exclude-standard", "--", tree.name, "configs")
     try:
-        head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=root, capture_output=True, text=True, check=True)
-        dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=root, capture_output=True, text=True, check=True)
+        asked = [("rev-parse", "--short=12", "HEAD"), ("status", "--porcelain", "-uno"), new]
+        found = [subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True) for words in asked]
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-    return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")
+    head, *dirty = (answer.stdout.strip() for answer in found)
+    return head + ("+" if any(dirty) else "")
 
 
 def versions() -> dict[str, str]:

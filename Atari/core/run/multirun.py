@@ -22,7 +22,6 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from ..errors import UserError, nearest
-from .folder import Stop
 
 FLAGS = ("--multirun", "-m")
 
@@ -36,13 +35,21 @@ def asked(arguments: list[str]) -> bool:
     return many
 
 
-def main(program: str, configs: Path, arguments: list[str], check: Callable[[list[str]], Any]) -> int:
-    """Check every combination, then launch them all. program: the module that a job runs, such as DMControl.train."""
-    words = [a for a in arguments if a not in FLAGS]
-    own = [a for a in words if a.startswith("hydra")]
-    typed = [a.lstrip("+") for a in words if not a.startswith("hydra")]
+def check(configs: Path, arguments: list[str], check_one: Callable[[list[str]], Any]) -> None:
+    """Check the settings of every run that these arguments ask for, of one or of several."""
+    if not asked(arguments):
+        check_one(arguments)
+        return
+    own, typed = _split(arguments)
     for combination in combinations(typed):
-        check(combination)
+        check_one(combination)
+    _launcher(configs, own)
+
+
+def main(program: str, configs: Path, arguments: list[str], check_one: Callable[[list[str]], Any]) -> int:
+    """Check every combination, then launch them all. program: the module that a job runs, such as DMControl.train."""
+    check(configs, arguments, check_one)
+    own, typed = _split(arguments)
     own = _launcher(configs, own) + own
     # the leading + lets Hydra accept keys that multirun.yaml lacks; the tree checks them
     sys.argv = [sys.argv[0], FLAGS[0], *own, f"program={program}", *("+" + a for a in typed)]
@@ -53,6 +60,8 @@ def main(program: str, configs: Path, arguments: list[str], check: Callable[[lis
 def job(config: DictConfig) -> None:
     """One run."""
     arguments = [o.lstrip("+") for o in HydraConfig.get().overrides.task if not o.startswith("program=")]
+    from .folder import Stop  # not at the top: it takes torch with it, which the check of the settings needs not
+
     requeue = signal.getsignal(signal.SIGUSR2)
     if callable(requeue):  # submitit's handler: SIGUSR2 requeues; the SIGTERM that comes with it must be ignored
         Stop.signals = (signal.SIGINT, signal.SIGUSR2)
@@ -61,6 +70,12 @@ def job(config: DictConfig) -> None:
         requeue(signal.SIGUSR2, None)
     if code:
         sys.exit(code)  # the user stopped this run: end the sweep
+
+
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """The arguments for Hydra, and those for the runs."""
+    words = [a for a in arguments if a not in FLAGS]
+    return [a for a in words if a.startswith("hydra")], [a.lstrip("+") for a in words if not a.startswith("hydra")]
 
 
 def combinations(typed: list[str]) -> list[list[str]]:

@@ -15,7 +15,7 @@ import torch
 from .. import machine
 from ..errors import Crash, Failure, UserError, file_trouble
 from ..machine import Precision
-from . import writers
+from . import hours, writers
 from .agent import Agent, Update
 from .checkpoint import Checkpoints
 from .config import Config
@@ -84,6 +84,11 @@ class Trainer(ABC):
         self.logger.open(None if saved is None else self.at)
         self.bar = Bar(total, self.at, unit)
         print(f"run: {self.folder.path}" + (f" (resumed at {self.at:,} {unit}s)" if saved is not None else ""))
+
+    def hours_ahead(self, precision: Precision, steps: int) -> str:
+        """A line on the hours until agent step `steps`, if they are many."""
+        updates = updates_until(self.config.train, steps) - updates_until(self.config.train, self.step)
+        return hours.ahead(self.config, machine.describe(precision.device), str(precision.dtype)[6:], updates)
 
     def run(self) -> int:
         """Run the loop. A disk or memory error ends the run with one clear line."""

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..errors import UserError
 from ..machine import Precision
+from .geometry import check_heads
 
 
 def position_table(length: int, width: int) -> Tensor:
@@ -56,8 +56,7 @@ class Decoder(nn.Module):
         precision: Precision,
     ) -> None:
         super().__init__()
-        if width % heads:
-            raise UserError(f"mlr.decoder.width={width} is not a multiple of mlr.decoder.heads={heads}")
+        check_heads(width, heads)
         self.precision = precision
         self.register_buffer("positions", position_table(window, latent), persistent=False)
         self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio) for _ in range(depth))

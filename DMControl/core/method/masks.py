@@ -3,60 +3,14 @@
 A mask is 1 where a pixel is hidden.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
-from ..errors import UserError, nearest
-
-STRATEGIES = ("cube", "spatial", "temporal")
+from .geometry import Cells
 
 
-@dataclass(frozen=True)
-class Masks:
+class Masks(Cells):
     """Draws masks over windows of `window` square frames of `size` pixels."""
-
-    window: int  # K
-    size: int  # H = W, before any crop
-    patch: int  # h = w of a cube
-    block: int  # k, frames of a cube
-    ratio: float  # share of the cells that is hidden
-    strategy: str = "cube"
-    count_kept: bool = False  # round down the number of kept cells, not that of hidden ones
-    ratio_per_block: bool = True  # the ratio is exact in each temporal block; false: in the whole window
-
-    def __post_init__(self) -> None:
-        if self.strategy not in STRATEGIES:
-            raise UserError(f"mlr.mask.strategy={self.strategy} is unknown: {nearest(self.strategy, STRATEGIES)}")
-        if not 0 < self.ratio < 1:
-            raise UserError(f"mlr.mask.ratio={self.ratio} must lie between 0 and 1, both excluded")
-        if self.size % self.patch:
-            raise UserError(f"mlr.mask.patch={self.patch} does not divide the frame of {self.size} pixels")
-        if self.window % self.block:
-            raise UserError(f"mlr.window={self.window} (K) is not a multiple of mlr.mask.block={self.block}")
-        total = self.cells**2 if self.ratio_per_block else self.blocks * self.cells**2
-        if self.strategy == "temporal":
-            total = self.blocks
-        elif self.strategy == "spatial":
-            total = self.cells**2
-        if not 0 < self.hidden_of(total) < total:
-            raise UserError(
-                f"mlr.mask.ratio={self.ratio} of {total} {self.strategy} cells hides {self.hidden_of(total)}: "
-                "choose a ratio, patch or block that hides some and keeps some"
-            )
-
-    @property
-    def cells(self) -> int:
-        return self.size // self.patch
-
-    @property
-    def blocks(self) -> int:
-        return self.window // self.block
-
-    def hidden_of(self, total: int) -> int:
-        noise = 1e-9  # 0.29 * 100 is a little less than 29
-        return total - int((1 - self.ratio) * total + noise) if self.count_kept else int(self.ratio * total + noise)
 
     def draw(self, n: int, generator: torch.Generator) -> Tensor:
         """n masks at cell resolution: (n, K, cells, cells), bool."""

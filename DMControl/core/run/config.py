@@ -163,19 +163,6 @@ def check_choices(config: Config, choices: dict[str, tuple[str, ...]]) -> None:
             raise UserError(f"{key}={value} is unknown: {nearest(value, choices[key])}")
 
 
-def check_conditions(config: Config, conditions: Iterable[tuple], typed: set[str]) -> None:
-    """Check the keys that have an effect only if another key has one of these values: (key, other key, values, perhaps advice)."""
-    values = dict(flatten(config))
-    for key, other, words, *advice in conditions:
-        if key in typed and values[other] not in words:
-            takes = "; ".join([" or ".join(map(as_typed, words)), *advice])
-            raise UserError(f"key {key} has no effect with {other}={as_typed(values[other])}: it takes {other}={takes}")
-
-
-def as_typed(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def plain(config: Config) -> dict[str, Any]:
     return {k: plain(v) if isinstance(v, Config) else v for k, v in config.items()}
 

@@ -1,0 +1,47 @@
+"""Keys that the user typed must have an effect: some have one only with certain values of other keys."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from ..errors import UserError
+from .config import Config, flatten
+
+
+def check_conditions(config: Config, conditions: Iterable[tuple], typed: set[str]) -> None:
+    """conditions: (key, other key, the values of it with which the key has an effect, perhaps advice); None: all but 0 and []."""
+    values = dict(flatten(config))
+    for key, other, words, *advice in conditions:
+        if key not in typed or (values[other] if words is None else values[other] in words):
+            continue
+        takes = "another one" if words is None else f"{other}={' or '.join(map(as_typed, words))}"
+        raise UserError(f"key {key} has no effect with {other}={as_typed(values[other])}: it takes {'; '.join([takes, *advice])}")
+
+
+def check_stages(config: Config, stages: dict[str, str], typed: set[str]) -> None:
+    """stages: keys of an augmentation, which have an effect only if augment.order names it."""
+    for key, stage in stages.items():
+        if key in typed and stage not in config["augment"]["order"]:
+            raise UserError(f"key {key} has no effect with augment.order={config['augment']['order']}: it is of {stage}")
+
+
+def check_weights(config: Config, weights: dict[str, tuple[tuple[str, ...], tuple[str, ...]]], typed: set[str]) -> None:
+    """weights: {block: (its weights, further keys)}. With all weights 0 the objective of this block is not there."""
+    values = dict(flatten(config))
+    for block, (names, further) in weights.items():
+        own = [name for name in names if name in values]
+        if block not in config or any(values[name] for name in own):
+            continue
+        for key in sorted(typed):
+            if key not in own and (key.startswith(f"{block}.") or key in further):
+                raise UserError(f"key {key} has no effect with {' and '.join(f'{name}=0' for name in own)}")
+
+
+def check_device(name: str) -> None:
+    """Whether the machine has it is asked when a run starts."""
+    if not re.fullmatch(r"auto|(cpu|cuda)(:\d{1,3})?", name):
+        raise UserError(f"device={name} is unknown: use auto, cpu, cuda or cuda:1")
+
+
+def as_typed(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
