@@ -20,6 +20,7 @@ from .core.run.agent import Agent
 from .core.run.config import Config
 from .core.run.folder import RunFolder
 from .core.run.progress import Every, Until
+from .core.run.repeatable import check_repetition
 from .core.run.trainer import Trainer as Base
 from .core.run.trainer import require_disk
 from .distraction import Distraction, distractions_of, label
@@ -29,7 +30,7 @@ from .logger import Logger
 from .memory import capacity, memory, new_replay
 from .methods import make_agent
 from .replay import Replay
-from .settings import CONFIGS, read_config, run_path
+from .settings import CONFIGS, GYM, read_config, run_path
 
 WINDOWS = {"mlr": "mlr.window", "baseline": "baseline.window", "spr": "spr.steps + 1"}  # block: its observations per sequence
 
@@ -131,6 +132,8 @@ def make_trainer(config: Config, command: str) -> Trainer:
     precision = machine.prepare(config.device, config.precision, config.threads)
     path = run_path(config)
     env = make_env(config, config.seed, TRAIN)
+    if config.game.startswith(GYM):
+        check_repetition(env, lambda: make_env(config, config.seed, TRAIN))
     need = memory(config, env.n_actions, precision)
     machine.require(precision.device, need)
     require_disk(config.runs, path, need["replay"], need["networks"])

@@ -1,5 +1,6 @@
 """Read the settings of a run from YAML and the command line, check them, and derive the path of its folder."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,13 @@ from .core.run.config import Config
 from .env import TASKS
 from .worlds.catalogue import WorldName, check_data, world_names
 
+GYM = "gym:"  # before the id of an environment of Gymnasium
+GYM_ID = GYM + r"([A-Za-z0-9_.-]+/)?[A-Za-z0-9_.-]+"
+OF_SUITE = ("image.shadows", "world", "intensity", "eval.worlds", "eval.intensities")  # keys without effect on other environments
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "dmcontrol"
 RANGES = {
     "seed": (0, 2**31 - 1), "threads": (0, 1024), "chunk": (0, None), "env_steps": (1, 10**9), "action_repeat": (1, 1000),
-    "env_restarts": (0, 10**6),
+    "env_restarts": (0, 10**6), "gym.max_steps": (1, 10**9),
     "image.size": (16, 512), "image.crop": (16, 512), "image.stack": (1, 16), "replay.capacity": (100, None),
     "augment.pad": (0, 64), "augment.intensity": (0, 1), "encoder.filters": (1, 4096), "encoder.strides": (1, 4),
     "encoder.centre": (0, 255),
@@ -83,7 +87,10 @@ def read_config(arguments: list[str]) -> Config:
     typed = {key.lstrip("+") for key, text in pairs if text}
     own = set(configuration.choices(CONFIGS, "task"))  # a task without its own file uses that of its domain, or other.yaml
     stand_ins = {("task", name): domain if domain in own else "other" for name, (domain, _) in TASKS.items() if name not in own}
+    chosen = [text[1:] for key, text in pairs if key == "task" and text.startswith(f"={GYM}")]
+    stand_ins |= {("task", name): "gym" for name in (f"{GYM}ID", *chosen)}
     config = configuration.load(CONFIGS, [key + text for key, text in pairs], ("task", "method", "preset"), stand_ins, MOVED)
+    _follow_task(config, typed)
     configuration.check_ranges(config, RANGES)
     configuration.check_choices(config, CHOICES)
     configuration.check_conditions(config, CONDITIONAL, typed)
@@ -102,6 +109,23 @@ def read_config(arguments: list[str]) -> Config:
         if large in flat and flat[large] < flat[small]:
             raise UserError(f"{large}={flat[large]} must be at least {small}={flat[small]}")
     return config
+
+
+def _follow_task(config: Config, typed: set[str]) -> None:
+    """The block gym is for environments of Gymnasium, worlds and shadows for tasks of the suite."""
+    task = config["task"]
+    gym = task.startswith(GYM)
+    for key in sorted(typed):
+        if key in OF_SUITE if gym else key.startswith("gym."):
+            raise UserError(f"key {key} has no effect with task={task}: it is for {'tasks of the suite' if gym else f'task={GYM}ID'}")
+    if not gym:
+        del config["gym"]
+        return
+    if not re.fullmatch(GYM_ID, task):
+        raise UserError(f"task={task} must look like {GYM}CarRacing-v3 or {GYM}ALE/Pong-v5; gym.import=PACKAGE imports what registers it")
+    if config["world"] != "clean":
+        raise UserError(f"world={config['world']} is for tasks of the suite: task={task} has only world=clean")
+    config["eval"]["worlds"] = []  # a preset's
 
 
 def _check_random_steps(config: Config, flat: dict[str, Any]) -> None:

@@ -20,16 +20,17 @@ from .core.run.agent import Agent
 from .core.run.config import Config
 from .core.run.folder import RunFolder
 from .core.run.progress import Elapsed, Every, Until
+from .core.run.repeatable import check_repetition
 from .core.run.trainer import Trainer as Base
 from .core.run.trainer import require_disk
 from .env import EVALUATE, TRAIN, Env, Stack
-from .evaluate import VIDEO_SIZE, env_fps, evaluate, make_env
+from .evaluate import VIDEO_SIZE, evaluate, make_env
 from .logger import Logger
 from .memory import capacity, memory
 from .methods import make_agent
 from .renderer import choose_renderer
 from .replay import Replay
-from .settings import CONFIGS, read_config, run_path, unit_of, window_keys, worlds_of
+from .settings import CONFIGS, GYM, read_config, run_path, unit_of, window_keys, worlds_of
 from .worlds.catalogue import WorldName, label
 
 SAVE_IN_UPDATES = 900.0  # seconds between saves while a step's updates take longer
@@ -89,6 +90,10 @@ class Trainer(Base):
         self.replay.add(action, result.reward, result.terminal, result.last, result.frame)
         self.step += 1
         self.episode_return += result.reward
+
+    def lose_episode(self) -> None:
+        super().lose_episode()
+        self.episode_return, self.episode_start = 0.0, self.step
 
     def counts(self) -> tuple[int, int]:
         unit = unit_of(self.config.train)
@@ -154,6 +159,8 @@ def make_trainer(config: Config, command: str) -> Trainer:
     precision = machine.prepare(config.device, config.precision, config.threads)
     path, image = run_path(config), config.image
     env = make_env(config, config.seed, TRAIN, worlds_of(config)[0])
+    if config.task.startswith(GYM):
+        check_repetition(env, lambda: make_env(config, config.seed, TRAIN, worlds_of(config)[0]))
     need = memory(config, env.action_dim, precision)
     machine.require(precision.device, need)
     require_disk(config.runs, path, need["replay"], need["networks"])
@@ -169,7 +176,7 @@ def make_trainer(config: Config, command: str) -> Trainer:
             raise UserError(f"env_steps={config.env_steps} must exceed train.random_steps, {random} in env steps: nothing is learnt before")
     replay = Replay(capacity(config), env.episode_length, image.stack, image.size, env.action_dim, precision.device, agent.generator)
     folder = RunFolder(path, config)
-    logger = Logger(folder.path, folder.config, command, agent, env_fps(env))
+    logger = Logger(folder.path, folder.config, command, agent, env.fps)
     trainer = Trainer(config, env, agent, replay, logger, folder)
     trainer.open(precision, config.env_steps, "env step")
     print(f"machine: {machine.describe(precision.device)}, {str(precision.dtype)[6:]}, renderer {choose_renderer()}")
