@@ -7,7 +7,7 @@ gymnasium.make("Atari/pong-100k-v0")
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -27,7 +27,7 @@ class Game(gymnasium.Env):
     such as ["env.clip_reward=false", "env.distraction=noise"].
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": FPS}  # noqa: RUF012: Gymnasium's own form
+    metadata: ClassVar = {"render_modes": ["rgb_array"], "render_fps": FPS}
 
     def __init__(self, game: str, judged: bool = False, settings: Sequence[str] = (), render_mode: str | None = None) -> None:
         config = read_config([f"game={game}", "method=baseline", "preset=paper", *settings])

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from .core import machine
-from .core.errors import run_main
+from .core.errors import UserError, run_main
 from .core.run.agent import Agent
 from .core.run.config import Config
 from .core.run.evaluation import for_acting, load_policy, read_request, report, spread
@@ -77,6 +77,8 @@ def make_env(config: Config, seed: int, stream: int, world: WorldName) -> Env:
     if config.task.startswith(GYM):
         from .gym_env import GymEnv  # imports Gymnasium
 
+        if world.name != "clean":
+            raise UserError(f"world {world} is for tasks of the suite: task={config.task} has only the clean one")
         return GymEnv(config, seed, stream)
     image, scene = config.image, make_world(world, config.data, training=stream == TRAIN)
     return Env(config.task, config.action_repeat, image.size, image.shadows, seed, stream, scene)

@@ -17,7 +17,7 @@ from .env import Step
 
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # many environments draw with pygame, which greets when it is imported
 
-import gymnasium  # noqa: E402
+import gymnasium
 
 FPS = 30  # of an environment that does not say
 
@@ -85,17 +85,16 @@ def open_env(task: str, package: str) -> Any:
     name, word = task.removeprefix("gym:"), f"task={task}"
     import_package(package)
     warnings.filterwarnings("ignore", ".*possible render_modes")  # what follows from that is said in one line
-    try:
+    for mode in ({"render_mode": "rgb_array"}, {}):  # without one, its observations may still be pictures
         try:
-            return gymnasium.make(name, render_mode="rgb_array", disable_env_checker=True)
-        except (TypeError, AssertionError):  # it does not know this mode: its observations may be pictures
-            return gymnasium.make(name, disable_env_checker=True)
-    except gymnasium.error.UnregisteredEnv as error:
-        raise UserError(f"{word} is not registered: {error} gym.import=PACKAGE imports the package that registers it") from error
-    except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
-        raise UserError(f"{word} needs a package that is not installed here: {error}") from error
-    except Exception as error:
-        raise UserError(f"{word} cannot be made ({type(error).__name__}: {error})") from error
+            return gymnasium.make(name, **mode, disable_env_checker=True)
+        except gymnasium.error.UnregisteredEnv as error:
+            raise UserError(f"{word} is not registered: {error} gym.import=PACKAGE imports the package that registers it") from error
+        except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
+            raise UserError(f"{word} needs a package that is not installed here: {error}") from error
+        except Exception as error:
+            reason = error
+    raise UserError(f"{word} cannot be made ({type(reason).__name__}: {reason})") from reason
 
 
 def import_package(name: str) -> None:

@@ -8,7 +8,7 @@ gymnasium.make("DMControl/walker_walk-video_hard-v0")     # a world, with the pr
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -26,7 +26,7 @@ class Task(gymnasium.Env):
     the pictures of the world that evaluations have.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 30}  # noqa: RUF012: Gymnasium's own form
+    metadata: ClassVar = {"render_modes": ["rgb_array"], "render_fps": 30}
 
     def __init__(
         self, task: str, world: str, size: int = 84, judged: bool = False, settings: Sequence[str] = (), render_mode: str | None = None

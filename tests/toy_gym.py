@@ -62,6 +62,33 @@ class Blind(Dot):
         super().__init__(seen=False)
 
 
+class Silent(Dot):
+    """Its observations are pictures, and it renders nothing."""
+
+    metadata = {"render_modes": []}  # noqa: RUF012
+
+    def __init__(self, render_mode=None):
+        if render_mode is not None:
+            raise ValueError(f"render_mode={render_mode}")
+        super().__init__()
+
+    def render(self):
+        raise NotImplementedError
+
+
+class Quiet(Silent):
+    """It takes any mode, and renders nothing all the same."""
+
+    def __init__(self, render_mode=None):
+        super().__init__()
+        self.render_mode = render_mode
+
+
+class Broken(Dot):
+    def __init__(self, render_mode=None):
+        raise FileNotFoundError("no map")
+
+
 class Floating(Dot):
     def render(self):
         return np.zeros((HEIGHT, WIDTH, 4), np.float32)
@@ -78,6 +105,9 @@ def register():
         ("GrowingKeys", Growing, keys),
         ("Floating", Floating, {"seen": False}),
         ("Blind", Blind, {}),
+        ("Silent", Silent, {}),
+        ("Quiet", Quiet, {}),
+        ("Broken", Broken, {}),
         ("Unbounded", Dot, {"actions": Box(-np.inf, np.inf, (1,), np.float32)}),
         ("Whole", Dot, {"actions": Box(0, 3, (1,), np.int32)}),
         ("Missing", "a_package_of_nobody:Env", {}),

@@ -137,7 +137,7 @@ def names(words: str) -> tuple[Tree, list[str]]:
     if not parts:
         raise UserError("say which set: scripts/plan.sh all6, all26, or names of tasks or of games")
     if any(w.startswith("gym:") for w in parts):
-        raise UserError("scripts/plan.sh measures tasks of the suite and games of ALE: the log of a run tells the speed of a gym: environment")
+        raise UserError("scripts/plan.sh measures tasks of the suite and games of ALE; a gym: environment is measured by a run of it")
     if all(w in TASKS or w in known_sets(DMCONTROL) for w in parts):
         return DMCONTROL, tasks_of(DMCONTROL, words)
     try:

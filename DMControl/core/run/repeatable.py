@@ -69,7 +69,8 @@ class Repeatable(ABC):
 
     def view(self) -> np.ndarray:
         """What the environment renders, else what it observes."""
-        return self.inner.render() if self.inner.render_mode == "rgb_array" else self.picture()
+        renders = self.inner.render_mode == "rgb_array" and "rgb_array" in self.inner.metadata.get("render_modes", [])
+        return self.inner.render() if renders or not self.shows_itself else self.picture()
 
     def picture(self) -> np.ndarray:
         """The newest picture as the environment gives it: (H, W), (H, W, 1) or (H, W, 3) uint8."""
