@@ -25,7 +25,15 @@ assert DMControl.gym_register
 
 
 def settings(task, *more):
-    short = ["env_steps=100", "train.random_steps=20", "eval.every=100", "eval.episodes=1", "checkpoint.every=1000", "eval.video=false"]
+    short = [
+        "env_steps=100",
+        "train.random_steps=20",
+        "train.update_every=4",
+        "eval.every=100",
+        "eval.episodes=1",
+        "checkpoint.every=1000",
+        "eval.video=false",
+    ]
     own = ["gym.import=tests.toy_gym"] if task.startswith("gym:Toy") else []
     return read_config([f"task={task}", "method=baseline", "preset=debug", *short, *own, *more])
 
@@ -233,7 +241,7 @@ def test_a_task_of_another_package(package, task, registers, tmp_path):
     pytest.importorskip(package)
     more = [f"gym.import={registers}"] if registers else []
     made, code = train(settings(task, f"runs={tmp_path}", "env_steps=60", "eval.every=1000", *more), stop_at=45, judged=False)
-    assert code and made.env.exact and made.agent.updates > 20
+    assert code and made.env.exact and made.agent.updates > 5
 
 
 def test_another_projects_agent_trains_on_a_task():
