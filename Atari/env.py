@@ -14,6 +14,7 @@ from .core.method.frames import Frames
 from .distraction import Background
 
 TRAIN, EVALUATE = 0, 1  # streams of no-op starts; a game has at most 960 starts (STARTS x 30), so the streams may share some
+INTERPOLATION = {"linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}  # env.resize
 STARTS = 32  # ALE randomises the console's RAM at each reset; the starts repeat after this many resets
 
 
@@ -34,6 +35,8 @@ class Env:
     bit. ALE's snapshots do not: they lack the picture, and some games draw only parts of it per frame.
     A crash in `step` or `reset` does not change `state_dict`.
     """
+
+    lost = False  # `load_state_dict` never gives up an episode
 
     def __init__(
         self,
@@ -59,7 +62,7 @@ class Env:
         self.rom = games.rom(self.game)
         self.seed, self.stream, self.noops, self.fewest_noops = seed, stream, noops, fewest_noops
         self.frame_skip, self.size, self.max_steps = frame_skip, size, max_steps
-        self.interpolation = {"linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}[resize]
+        self.interpolation = INTERPOLATION[resize]
         self.episodic_life, self.clip_reward = episodic_life, clip_reward
         self.background = background
         cv2.setNumThreads(1)  # the pictures are too small for several threads

@@ -28,7 +28,7 @@ from .distraction import make as make_background
 from .env import EVALUATE, Env, Stack, observations
 from .logger import FPS, Logger, columns
 from .methods import make_agent
-from .settings import CONFIGS, RANGES
+from .settings import CONFIGS, GYM, RANGES
 
 FILMED = 4500  # steps of a game that a video holds at most: five minutes
 
@@ -36,6 +36,11 @@ FILMED = 4500  # steps of a game that a video holds at most: five minutes
 def make_env(config: Config, seed: int, stream: int, distraction: Distraction | None = None) -> Env:
     """The game as a run plays it, by default in its own distraction; an evaluation sees full games and raw scores."""
     env, judged = config.env, stream == EVALUATE
+    background = make_background(distraction or distractions_of(config)[0], env.distraction_behind, config.data)
+    if config.game.startswith(GYM):
+        from .gym_env import GymEnv  # makes environments of Gymnasium
+
+        return GymEnv(config, seed, stream, background)
     return Env(
         config.game,
         seed=seed,
@@ -48,7 +53,7 @@ def make_env(config: Config, seed: int, stream: int, distraction: Distraction | 
         episodic_life=env.episodic_life and not judged,
         clip_reward=env.clip_reward and not judged,
         max_steps=env.max_steps,
-        background=make_background(distraction or distractions_of(config)[0], env.distraction_behind, config.data),
+        background=background,
     )
 
 

@@ -3,6 +3,9 @@
 Transition j and the newest frame of its observation have the same number j, and are in slot j % slots of a ring. The last row
 of the store stays black; it stands for the missing frames of an observation in the first S steps. Sampling consists of tensor
 operations on the replay's device.
+
+An episode that is cut off, by a time limit for instance, keeps its last observation: a transition of its own, at which it is cut.
+Nobody samples that one, nor the n - 1 before it, whose returns would reach beyond it.
 """
 
 from dataclasses import dataclass
@@ -19,7 +22,8 @@ from .core.method.sequence import Sequence
 from .core.run.frame_store import FrameStore
 from .env import Step
 
-ARRAYS = ("action", "reward", "done", "age")
+ARRAYS = ("action", "reward", "done", "age", "cuts")
+COUNTERS = ("added", "pending", "current_age", "last_cut", "starts")
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class Replay:
         self.reward = torch.zeros(self.slots, device=device)
         self.done = torch.zeros(self.slots, dtype=torch.bool, device=device)
         self.age = torch.zeros(self.slots, dtype=torch.int64, device=device)  # steps since the reset or the lost life
+        self.cuts = torch.zeros(self.slots, dtype=torch.bool, device=device)  # no transition: the last observation of a cut-off episode
         # a sum tree of two levels: p^alpha in rows of about sqrt(slots), and the sum of each row
         self.columns = int(np.ceil(np.sqrt(self.slots)))
         rows = -(-self.slots // self.columns)
@@ -80,6 +85,8 @@ class Replay:
         self.steps = torch.arange(max(window, n_step + 1), device=device)
         self.back = torch.arange(stack - 1, -1, -1, device=device)  # S-1, ..., 1, 0
         self.added = 0  # transitions added so far
+        self.last_cut = -1  # number of the newest cut
+        self.starts = 0  # transitions that became ready to be sampled so far
         self.pending = False  # whether the frame of the next transition has been added
         self.current_age = 0
 
@@ -104,15 +111,17 @@ class Replay:
         """Add the transition from the newest frame with `action`."""
         if not self.pending:
             raise UserError("the replay has no frame to start from: call start() after each reset")
-        slot = self.added % self.slots
-        self.action[slot], self.reward[slot], self.done[slot] = int(action), step.reward, step.done
-        self.added += 1
-        self.pending = False
-        ready = self.added - self.reserve - 1
-        if ready >= 0:
-            self._set_leaf(torch.tensor([ready % self.slots], device=self.device), self.largest if self.enter_at_largest else 1.0)
-        if not step.over:  # the last frame of a game begins no transition
+        self._append(int(action), step.reward, step.done)
+        if not step.over or not step.done:  # after the last frame of a game no value counts
             self._put(step.frame, 0 if step.blank else self.current_age + 1)
+        if step.over:
+            self.cut()
+
+    def cut(self) -> None:
+        """Cut off the episode under way at its newest observation."""
+        if self.pending:
+            self.last_cut = self.added
+            self._append(0, 0.0, done=False)
 
     def newest(self) -> Frames:
         """The current observation."""
@@ -123,13 +132,16 @@ class Replay:
         """n transitions and the sequences that begin with them, each drawn with probability p^alpha / sum p^alpha."""
         if len(self) < 1:
             raise UserError(f"the replay holds {self.added} steps, an update needs more than {self.reserve}: raise train.random_steps")
+        if self.last_cut >= 0 and not self.starts:
+            raise UserError(f"every episode so far was cut off in fewer than {self.n_step} steps, as rainbow.n_step has: lower it")
         slot, mass = self._draw(n)
         weight = (mass + self.weight_eps).pow(-beta)
         weight = (weight / weight.max()).float()
         k, steps = self.window, self.n_step
         along = (slot[:, None] + self.steps) % self.slots  # (B, L), L = max(K, n + 1)
         done = self.done[along]
-        after = (done.cumsum(1) - done.long()) > 0  # (B, L), after the end of the episode
+        ends = done | self.cuts[along]
+        after = (ends.cumsum(1) - ends.long()) > 0  # (B, L), after the end of the episode
         frozen = (slot[:, None] + (~after).cumsum(1) - 1) % self.slots  # stays at the last observation of the episode
         window = self._stacks(frozen[:, :k].flatten())
         batch = Batch(
@@ -161,7 +173,7 @@ class Replay:
         """Everything except the frames, which `save_frames` writes."""
         count = min(self.frames_added, self.slots)
         arrays = {name: getattr(self, name)[:count].clone() for name in ARRAYS}
-        counters = {name: getattr(self, name) for name in ("added", "pending", "current_age", "capacity", "slots")}
+        counters = {name: getattr(self, name) for name in (*COUNTERS, "capacity", "slots")}
         leaf = self.leaf.flatten()[:count].clone()
         return {
             "arrays": arrays,
@@ -178,7 +190,8 @@ class Replay:
         counters = state["counters"]
         if counters["capacity"] != self.capacity or counters["slots"] != self.slots:
             raise UserError(f"the saved replay holds {counters['capacity']} transitions, not {self.capacity}")
-        self.added, self.pending, self.current_age = counters["added"], counters["pending"], counters["current_age"]
+        for name in COUNTERS:
+            setattr(self, name, counters.get(name, getattr(self, name)))  # a save from before there were cuts has none
         for name, array in state["arrays"].items():
             getattr(self, name)[: len(array)] = array.to(self.device)
         self.leaf.zero_()
@@ -187,6 +200,24 @@ class Replay:
         self.largest.copy_(state["largest"])
         machine.restore(self.generator, state["generator"])
         self.store.load(self.frames_added, segments, read)
+
+    def _append(self, action: int, reward: float, done: bool) -> None:
+        slot = self.added % self.slots
+        self.action[slot], self.reward[slot], self.done[slot], self.cuts[slot] = action, reward, done, self.added == self.last_cut
+        self.added += 1
+        self.pending = False
+        ready = self.added - self.reserve - 1
+        if ready >= 0 and not self._reaches_beyond(ready):
+            self._set_leaf(torch.tensor([ready % self.slots], device=self.device), self.largest if self.enter_at_largest else 1.0)
+            self.starts += 1
+
+    def _reaches_beyond(self, number: int) -> bool:
+        """Whether the return of n steps from this transition on reaches beyond a cut."""
+        if self.last_cut < number:  # always, where nothing is cut: no waiting for the device
+            return False
+        along = (number + torch.arange(self.n_step, device=self.device)) % self.slots
+        ended = (self.done | self.cuts)[along]
+        return bool(ended.any() and self.cuts[along[ended.long().argmax()]])
 
     def _put(self, frame: np.ndarray, age: int) -> None:
         slot = self.added % self.slots

@@ -1,5 +1,6 @@
 """Read the settings of a run from YAML and the command line, check them, and derive the path of its folder."""
 
+import re
 from pathlib import Path
 
 from . import distraction, games
@@ -9,6 +10,9 @@ from .core.run import conditions, paths
 from .core.run import config as configuration
 from .core.run.config import Config
 
+GYM = "gym:"  # before the id of an environment of Gymnasium
+GYM_ID = GYM + r"([A-Za-z0-9_.-]+/)?[A-Za-z0-9_.-]+"
+OF_ALE = ("env.noops", "env.fewest_noops", "env.episodic_life")  # keys without effect on other environments
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "atari"
 RANGES = {
     "seed": (0, 2**31 - 1), "threads": (0, 1024), "env_restarts": (0, 10**6), "steps": (1, 10**9), "env.noops": (0, 1000),
@@ -74,12 +78,14 @@ MOVED = {f"rainbow.{key}": f"train.{key}" for key in ("random_steps", "update_ev
 
 
 def read_config(arguments: list[str]) -> Config:
-    """game=KungFuMaster and game=kung_fu_master are the same. A game without its own file uses other.yaml."""
-    named = [f"game={games.parse(a.partition('=')[2])}" if a.startswith("game=") else a for a in arguments]
+    """game=KungFuMaster and game=kung_fu_master are the same. A game without its own file uses other.yaml, or gym.yaml."""
+    of_ale = [a for a in arguments if a.startswith("game=") and not a.startswith(f"game={GYM}")]
+    named = [f"game={games.parse(a.partition('=')[2])}" if a in of_ale else a for a in arguments]
     chosen = [a.partition("=")[2] for a in named if a.startswith("game=")]
     stand_ins = {("game", name): file for name in [*games.SCORES, *chosen] if (file := file_of(name)) != name}
     config = configuration.load(CONFIGS, named, ("game", "method", "preset"), stand_ins, MOVED)
     typed = {a.partition("=")[0].lstrip("+") for a in named}
+    _follow_game(config, typed)
     configuration.check_ranges(config, RANGES)
     configuration.check_choices(config, CHOICES)
     conditions.check_conditions(config, CONDITIONAL, typed)
@@ -127,9 +133,24 @@ def _check_sizes(config: Config) -> None:
 
 
 def file_of(game: str) -> str:
-    """The YAML file with a game's settings: its own, or other."""
+    """The YAML file with a game's settings: its own, or other; gym of an environment of Gymnasium."""
+    if game.startswith(GYM):
+        return "gym"
     name = games.parse(game)
     return name if name in configuration.choices(CONFIGS, "game") else "other"
+
+
+def _follow_game(config: Config, typed: set[str]) -> None:
+    """The block gym is for environments of Gymnasium, no-ops and lives for games of ALE."""
+    game = config["game"]
+    gym = game.startswith(GYM)
+    for key in sorted(typed):
+        if key in OF_ALE if gym else key.startswith("gym."):
+            raise UserError(f"key {key} has no effect with game={game}: it is for {'games of ALE' if gym else f'game={GYM}ID'}")
+    if not gym:
+        del config["gym"]
+    elif not re.fullmatch(GYM_ID, game):
+        raise UserError(f"game={game} must look like {GYM}ALE/Pong-v5; gym.import=PACKAGE imports what registers it")
 
 
 def run_path(config: Config) -> Path:

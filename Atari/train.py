@@ -12,7 +12,7 @@ import sys
 
 from .core.errors import UserError, check_first, run_main
 from .core.run import multirun
-from .settings import CONFIGS, read_config, run_path
+from .settings import CONFIGS, GYM, read_config, run_path
 
 if __name__ == "__main__":  # the imports below take seconds
     check_first(lambda arguments: multirun.check(CONFIGS.parent, arguments, read_config))
@@ -25,6 +25,7 @@ from .core.run.agent import Agent
 from .core.run.config import Config
 from .core.run.folder import RunFolder, has_finished
 from .core.run.progress import Every, Until
+from .core.run.repeatable import check_repetition
 from .core.run.trainer import Trainer as Base
 from .core.run.trainer import require_disk
 from .distraction import Distraction, distractions_of, label
@@ -135,6 +136,8 @@ def make_trainer(config: Config, command: str) -> Trainer:
     precision = machine.prepare(config.device, config.precision, config.threads)
     path = run_path(config)
     env = make_env(config, config.seed, TRAIN)
+    if config.game.startswith(GYM):
+        check_repetition(env, lambda: make_env(config, config.seed, TRAIN))
     need = memory(config, env.n_actions, precision)
     machine.require(precision.device, need)
     require_disk(config.runs, path, need["replay"], need["networks"])

@@ -40,6 +40,8 @@ class Env:
     since the reset they restore the state bit for bit. A crash in `step` or `reset` does not change `state_dict`.
     """
 
+    lost = False  # `load_state_dict` never gives up an episode
+
     def __init__(self, task: str, action_repeat: int, size: int, shadows: bool, seed: int, stream: int, world: World | None = None) -> None:
         if task not in TASKS:
             raise UserError(f"task={task} is not in the control suite: {nearest(task, TASKS)}")
@@ -62,6 +64,11 @@ class Env:
     def episode_length(self) -> int:
         """Agent steps of a full episode."""
         return int(np.ceil(self.inner._step_limit / self.action_repeat))
+
+    @property
+    def fps(self) -> float:
+        """Agent steps per second of simulated time."""
+        return 1 / (self.inner.control_timestep() * self.action_repeat)
 
     @crashing
     def reset(self, episode: int | None = None) -> np.ndarray:

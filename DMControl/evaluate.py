@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from .core import machine
-from .core.errors import run_main
+from .core.errors import UserError, run_main
 from .core.run.agent import Agent
 from .core.run.config import Config
 from .core.run.evaluation import for_acting, load_policy, read_request, report, spread
@@ -24,7 +24,7 @@ from .env import EVALUATE, TRAIN, Env, Stack
 from .logger import Logger, columns
 from .methods import make_agent
 from .renderer import choose_renderer
-from .settings import CONFIGS, RANGES, worlds_of
+from .settings import CONFIGS, GYM, RANGES, worlds_of
 from .worlds.catalogue import INTENSITIES, WorldName, check_data, label, world_names
 from .worlds.make import make as make_world
 
@@ -74,6 +74,12 @@ def evaluate(
 
 
 def make_env(config: Config, seed: int, stream: int, world: WorldName) -> Env:
+    if config.task.startswith(GYM):
+        from .gym_env import GymEnv  # imports Gymnasium
+
+        if world.name != "clean":
+            raise UserError(f"world {world} is for tasks of the suite: task={config.task} has only the clean one")
+        return GymEnv(config, seed, stream)
     image, scene = config.image, make_world(world, config.data, training=stream == TRAIN)
     return Env(config.task, config.action_repeat, image.size, image.shadows, seed, stream, scene)
 
@@ -115,7 +121,7 @@ def main(arguments: list[str]) -> int:
         found.append((label(world, config.data), returns))
         if request.film:
             target = path / "video" / (f"evaluate_{step:09d}.mp4" if len(wanted) == 1 else f"evaluate_{step:09d}_{world}.mp4")
-            video(target, frames, round(env_fps(env)))
+            video(target, frames, round(env.fps))
             print(f"video: {target}")
         env.close()
     print(f"each episode: {path / 'eval.csv'}, seed {seed}")
@@ -133,11 +139,6 @@ def title(config: Config) -> str:
     if not overlay:
         return config.method
     return f"{config.method} ({'overlay images of the user' if config.data.images else 'overlay images procedural'})"
-
-
-def env_fps(env: Env) -> float:
-    """Agent steps per second of simulated time."""
-    return 1 / (env.inner.control_timestep() * env.action_repeat)
 
 
 if __name__ == "__main__":

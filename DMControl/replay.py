@@ -106,6 +106,11 @@ class Replay:
         self.longest = max(self.longest, self.current_age)
         self._put(next_frame)
 
+    def cut(self) -> None:
+        """End the episode under way after its newest transition, as a time limit does."""
+        if self.current_age:
+            self.ends[(self.added - 1) % self.capacity] = True
+
     def newest(self) -> Frames:
         """The current observation."""
         frame = torch.tensor([self.frames_added - 1], device=self.device)

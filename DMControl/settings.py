@@ -1,5 +1,6 @@
 """Read the settings of a run from YAML and the command line, check them, and derive the path of its folder."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,13 @@ from .core.run.config import Config
 from .tasks import TASKS
 from .worlds.catalogue import WorldName, check_data, world_names
 
+GYM = "gym:"  # before the id of an environment of Gymnasium
+GYM_ID = GYM + r"([A-Za-z0-9_.-]+/)?[A-Za-z0-9_.-]+"
+OF_SUITE = ("image.shadows", "world", "intensity", "eval.worlds", "eval.intensities")  # keys without effect on other environments
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "dmcontrol"
 RANGES = {
     "seed": (0, 2**31 - 1), "threads": (0, 1024), "chunk": (0, None), "env_steps": (1, 10**9), "action_repeat": (1, 1000),
-    "env_restarts": (0, 10**6),
+    "env_restarts": (0, 10**6), "gym.max_steps": (1, 10**9),
     "image.size": (16, 512), "image.crop": (16, 512), "image.stack": (1, 16), "replay.capacity": (100, None),
     "augment.pad": (0, 64), "augment.intensity": (0, 1), "encoder.filters": (1, 4096), "encoder.strides": (1, 4),
     "encoder.centre": (0, 255),
@@ -98,8 +102,10 @@ ALIASES = {"augment": "strong_augmentation.kind"}  # arguments of the published 
 def read_config(arguments: list[str]) -> Config:
     pairs = [(ALIASES.get(key, key), equals + text) for key, equals, text in (a.partition("=") for a in arguments)]
     typed = {key.lstrip("+") for key, text in pairs if text}
-    stand_ins = {("task", name): file for name in TASKS if (file := file_of(name)) != name}
+    chosen = [text[1:] for key, text in pairs if key == "task" and text.startswith(f"={GYM}")]
+    stand_ins = {("task", name): file for name in (*TASKS, f"{GYM}ID", *chosen) if (file := file_of(name)) != name}
     config = configuration.load(CONFIGS, [key + text for key, text in pairs], ("task", "method", "preset"), stand_ins, MOVED)
+    _follow_task(config, typed)
     configuration.check_ranges(config, RANGES)
     configuration.check_choices(config, CHOICES)
     _check_effects(config, typed)
@@ -135,12 +141,31 @@ def _check_effects(config: Config, typed: set[str]) -> None:
 
 
 def file_of(task: str) -> str:
-    """The YAML file with a task's settings: its own, that of its domain, or other."""
+    """The YAML file with a task's settings: its own, that of its domain, or other; gym of an environment of Gymnasium."""
+    if task.startswith(GYM):
+        return "gym"
     own = configuration.choices(CONFIGS, "task")
     if task in own or task not in TASKS:
         return task
     domain = TASKS[task][0]
     return domain if domain in own else "other"
+
+
+def _follow_task(config: Config, typed: set[str]) -> None:
+    """The block gym is for environments of Gymnasium, worlds and shadows for tasks of the suite."""
+    task = config["task"]
+    gym = task.startswith(GYM)
+    for key in sorted(typed):
+        if key in OF_SUITE if gym else key.startswith("gym."):
+            raise UserError(f"key {key} has no effect with task={task}: it is for {'tasks of the suite' if gym else f'task={GYM}ID'}")
+    if not gym:
+        del config["gym"]
+        return
+    if not re.fullmatch(GYM_ID, task):
+        raise UserError(f"task={task} must look like {GYM}CarRacing-v3 or {GYM}ALE/Pong-v5; gym.import=PACKAGE imports what registers it")
+    if config["world"] != "clean":
+        raise UserError(f"world={config['world']} is for tasks of the suite: task={task} has only world=clean")
+    config["eval"]["worlds"] = []  # a preset's
 
 
 def _check_random_steps(config: Config, flat: dict[str, Any]) -> None:

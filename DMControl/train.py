@@ -13,7 +13,7 @@ from typing import Any
 
 from .core.errors import UserError, check_first, run_main
 from .core.run import multirun
-from .settings import CONFIGS, read_config, run_path, unit_of, window_keys, worlds_of
+from .settings import CONFIGS, GYM, read_config, run_path, unit_of, window_keys, worlds_of
 
 if __name__ == "__main__":  # the imports below take seconds
     check_first(lambda arguments: multirun.check(CONFIGS.parent, arguments, read_config))
@@ -25,10 +25,11 @@ from .core.run.agent import Agent
 from .core.run.config import Config
 from .core.run.folder import RunFolder, has_finished
 from .core.run.progress import Elapsed, Every, Until
+from .core.run.repeatable import check_repetition
 from .core.run.trainer import Trainer as Base
 from .core.run.trainer import require_disk
 from .env import EVALUATE, TRAIN, Env, Stack
-from .evaluate import VIDEO_SIZE, env_fps, evaluate, make_env
+from .evaluate import VIDEO_SIZE, evaluate, make_env
 from .logger import Logger
 from .memory import capacity, memory
 from .methods import make_agent
@@ -94,6 +95,10 @@ class Trainer(Base):
         self.step += 1
         self.episode_return += result.reward
 
+    def lose_episode(self) -> None:
+        super().lose_episode()
+        self.episode_return, self.episode_start = 0.0, self.step
+
     def counts(self) -> tuple[int, int]:
         unit = unit_of(self.config.train)
         if unit == "episode":
@@ -158,6 +163,8 @@ def make_trainer(config: Config, command: str) -> Trainer:
     precision = machine.prepare(config.device, config.precision, config.threads)
     path, image = run_path(config), config.image
     env = make_env(config, config.seed, TRAIN, worlds_of(config)[0])
+    if config.task.startswith(GYM):
+        check_repetition(env, lambda: make_env(config, config.seed, TRAIN, worlds_of(config)[0]))
     need = memory(config, env.action_dim, precision)
     machine.require(precision.device, need)
     require_disk(config.runs, path, need["replay"], need["networks"])
@@ -173,7 +180,7 @@ def make_trainer(config: Config, command: str) -> Trainer:
             raise UserError(f"env_steps={config.env_steps} must exceed train.random_steps, {random} in env steps: nothing is learnt before")
     replay = Replay(capacity(config), env.episode_length, image.stack, image.size, env.action_dim, precision.device, agent.generator)
     folder = RunFolder(path, config)
-    logger = Logger(folder.path, folder.config, command, agent, env_fps(env))
+    logger = Logger(folder.path, folder.config, command, agent, env.fps)
     trainer = Trainer(config, env, agent, replay, logger, folder)
     trainer.open(precision, config.env_steps, "env step")
     print(f"machine: {machine.describe(precision.device)}, {str(precision.dtype)[6:]}, renderer {choose_renderer()}")

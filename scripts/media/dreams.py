@@ -26,7 +26,7 @@ from DMControl.core.run.folder import read_config
 from DMControl.core.run.options import Options
 from DMControl.core.run.writers import video
 from DMControl.env import EVALUATE, Stack
-from DMControl.evaluate import env_fps, load_agent, make_env
+from DMControl.evaluate import load_agent, make_env
 from DMControl.settings import worlds_of
 
 SHOWN = 10  # steps in the picture
@@ -44,7 +44,7 @@ def episode(agent: WorldAgent, config: Config, device: torch.device) -> tuple[Te
         actions.append(chosen[0])
         stack.push(frames[-1])
     env.close()
-    return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).to(device), torch.from_numpy(np.stack(actions)).to(device), env_fps(env)
+    return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).to(device), torch.from_numpy(np.stack(actions)).to(device), env.fps
 
 
 def dream(agent: WorldAgent, frames: Tensor, actions: Tensor, context: int, steps: int, starts: int) -> Tensor:

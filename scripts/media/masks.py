@@ -71,7 +71,7 @@ def look(agent: Agent, config: Config, world: Any, steps: int, device: torch.dev
     if tree is ATARI:
         return out, Atari.logger.FPS
     env.close()
-    return out, DMControl.evaluate.env_fps(env)
+    return out, env.fps
 
 
 def draw(columns: list[np.ndarray], titles: list[str], heading: str, path: Path) -> None:

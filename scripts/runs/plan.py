@@ -136,6 +136,8 @@ def names(words: str) -> tuple[Tree, list[str]]:
     parts = words.replace(",", " ").split()
     if not parts:
         raise UserError("say which set: scripts/plan.sh all6, all26, or names of tasks or of games")
+    if any(w.startswith("gym:") for w in parts):
+        raise UserError("scripts/plan.sh measures tasks of the suite and games of ALE; a gym: environment is measured by a run of it")
     if all(w in TASKS or w in known_sets(DMCONTROL) for w in parts):
         return DMCONTROL, tasks_of(DMCONTROL, words)
     try:

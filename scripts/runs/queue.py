@@ -33,14 +33,14 @@ def read_set(file: Path) -> list[str]:
 
 
 def tasks_of(tree: Tree, words: str) -> list[str]:
-    """The tasks or games that these words name, each once; KungFuMaster becomes kung_fu_master, as its folder is called."""
+    """The tasks or games that these words name, each once; KungFuMaster becomes kung_fu_master, gym:ALE/Pong-v5 stays as it is."""
     own, found = known_sets(tree), []
     for word in words.replace(",", " ").split():
         other = next((t for t in TREES if t is not tree and word in known_sets(t)), None)
         if word not in own and other:
             raise UserError(f"{word} is a set of {other.task}s: use it with scripts/run_{other.name}.sh; sets here: {', '.join(own)}")
         found += read_set(own[word]) if word in own else [word]
-    return list(dict.fromkeys(re.sub(r"(?<=[A-Za-z0-9])([A-Z])", r"_\1", name).lower() for name in found))
+    return list(dict.fromkeys(name if ":" in name else re.sub(r"(?<=[A-Za-z0-9])([A-Z])", r"_\1", name).lower() for name in found))
 
 
 def seeds_of(text: str) -> list[int]:

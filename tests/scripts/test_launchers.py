@@ -64,6 +64,13 @@ def test_small_runs_on_a_cpu_are_trained_side_by_side(run, root):
     assert "threads=" not in run(root, dmcontrol, "all6", *options, "1-20", "--jobs-per-gpu", "1").stdout
 
 
+def test_an_environment_of_gymnasium_keeps_its_name(capsys):
+    assert queue.tasks_of(ATARI, "gym:ALE/Pong-v5,KungFuMaster gym:ALE/Pong-v5") == ["gym:ALE/Pong-v5", "kung_fu_master"]
+    assert queue.main(["atari", "runs", "small", "", "2", "gym:ALE/Pong-v5", "mlr"]) == 0
+    folder, log = "runs/atari/gym+ALE+Pong-v5/mlr-small/seed2", "runs/logs/atari/gym+ALE+Pong-v5-mlr-small-seed2.log"
+    assert capsys.readouterr().out == "\t".join(["gym:ALE/Pong-v5", "mlr", "2", folder, log]) + "\n"
+
+
 def test_a_file_beside_the_others_is_a_set(tmp_path, monkeypatch):
     monkeypatch.setattr(queue, "SETS", tmp_path)
     for tree, names in (("atari", ["- KungFuMaster", "- pong"]), ("dmcontrol", ["- walker_walk"])):

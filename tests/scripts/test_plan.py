@@ -28,6 +28,8 @@ def test_plan_names_mistakes():
     for arguments, says in ((["--seeds", "3-1"], "counts upwards"), (["--seeds"], "needs a value"), (["--method", ","], "names no method")):
         with pytest.raises(UserError, match=says):
             planner.main(["pong", *arguments])
+    with pytest.raises(UserError, match="a gym: environment"):
+        planner.names("gym:CarRacing-v3")
     assert len(planner.names("all6 walker_stand all6")[1]) == 7 and planner.names("Pong pong all26")[1][0] == "pong"
 
 

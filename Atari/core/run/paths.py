@@ -20,7 +20,9 @@ class RunPath(NamedTuple):
 
 
 def run_path(root: str, benchmark: str, task: str, method: str, preset: str, seed: int, name: str = "") -> Path:
-    """root/<benchmark>/<task>/<method>-<preset>/[name-]seed<k>"""
+    """root/<benchmark>/<task>/<method>-<preset>/[name-]seed<k>. gym:ALE/Pong-v5 becomes gym+ALE+Pong-v5."""
+    if re.fullmatch(r"\w+:([\w.-]+/)?[\w.-]+", task):
+        task = task.replace(":", "+").replace("/", "+")
     return safe_folder(root, benchmark, task, f"{method}-{preset}", f"{name}-seed{seed}" if name else f"seed{seed}")
 
 
@@ -31,6 +33,7 @@ def parse_path(path: Path) -> RunPath:
     if found is None:
         raise UserError(f"{path} is not the folder of a run: it must end in <benchmark>/<task>/<method>-<preset>/seed<k>")
     said = found.groupdict(default="")
+    said["task"] = said["task"].replace("+", ":", 1).replace("+", "/", 1)
     return RunPath(str(path.parents[3]), **{**said, "seed": int(said["seed"])})
 
 

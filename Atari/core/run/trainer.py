@@ -84,6 +84,8 @@ class Trainer(ABC):
         self.logger.open(None if saved is None else self.at)
         self.bar = Bar(total, self.at, unit)
         print(f"run: {self.folder.path}" + (f" (resumed at {self.at:,} {unit}s)" if saved is not None else ""))
+        if self.env.lost:
+            self.lose_episode()
 
     def hours_ahead(self, precision: Precision, steps: int) -> str:
         """A line on the hours until agent step `steps`, if they are many."""
@@ -173,6 +175,12 @@ class Trainer(ABC):
         self.replay.start(self.retry(lambda: self.env.reset(), self.renew))
         self.acting = self.agent.begin(1)
 
+    def lose_episode(self) -> None:
+        """The environment could not be restored in mid-episode. That episode ends as at a time limit, and the next begins."""
+        self.bar.say("the episode under way could not be restored: the next one begins")
+        self.replay.cut()
+        self.start_episode()
+
     def end_episode(self, episode_return: float, length: int) -> None:
         """Write a row of train.csv: the episode, and the means of the metrics since the last row."""
         self.stop_if_not_finite()
@@ -250,6 +258,8 @@ class Trainer(ABC):
         fresh = self.make_env()
         fresh.load_state_dict(self.env.state_dict())
         self.env = fresh
+        if fresh.lost:
+            self.lose_episode()
 
     def save(self) -> None:
         self.stop_if_not_finite()
