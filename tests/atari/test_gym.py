@@ -13,6 +13,7 @@ from gymnasium.utils.env_checker import check_env
 
 import Atari.gym_register
 from Atari.core.errors import UserError
+from Atari.core.run import multirun
 from Atari.env import EVALUATE, TRAIN, Env, Step
 from Atari.evaluate import main as evaluate
 from Atari.evaluate import make_env
@@ -202,6 +203,11 @@ def test_where_nothing_repeats_a_stop_costs_the_episode_under_way(tmp_path, caps
     assert second.replay.cuts[newest] and not second.replay.done[newest - 1] and second.replay.age[newest + 1] == 0
     lost = len(first.env.actions)
     assert 0 < lost and sum(int(float(length)) for _, _, length, _ in rows(second)) <= second.step - lost
+
+
+def test_several_runs_have_the_names_that_were_typed():
+    games = ["gym:ALE/Pong-v5", "gym:Toy/Keys-v0"]
+    assert multirun.combinations([f"game={','.join(games)}", "seed=1"]) == [[f"game={game}", "seed=1"] for game in games]
 
 
 def test_pong_of_gymnasium_is_a_game():

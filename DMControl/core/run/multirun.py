@@ -59,7 +59,7 @@ def main(program: str, configs: Path, arguments: list[str], check_one: Callable[
 
 def job(config: DictConfig) -> None:
     """One run."""
-    arguments = [o.lstrip("+") for o in HydraConfig.get().overrides.task if not o.startswith("program=")]
+    arguments = [without_escape(o.lstrip("+")) for o in HydraConfig.get().overrides.task if not o.startswith("program=")]
     from .folder import Stop  # not at the top: it takes torch with it, which the check of the settings needs not
 
     requeue = signal.getsignal(signal.SIGUSR2)
@@ -85,11 +85,18 @@ def combinations(typed: list[str]) -> list[list[str]]:
         try:
             override = OverridesParser.create().parse_override(argument)
             key = override.get_key_element()
-            values = [f"{key}={v}" for v in override.sweep_string_iterator()] if override.is_sweep_override() else [argument]
+            values = [argument]
+            if override.is_sweep_override():
+                values = [without_escape(f"{key}={v}") for v in override.sweep_string_iterator()]
         except HydraException as error:
             raise UserError(f"argument {argument} cannot be read: write key=value or key=value,value") from error
         options.append(values)
     return [list(run) for run in itertools.product(*options)]
+
+
+def without_escape(argument: str) -> str:
+    """Hydra writes a colon in a listed value as \\:, which the name of a task does not have."""
+    return argument.replace("\\:", ":")
 
 
 def _launcher(configs: Path, own: list[str]) -> list[str]:
