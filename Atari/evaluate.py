@@ -22,6 +22,7 @@ from .core.run.agent import Agent
 from .core.run.config import Config
 from .core.run.evaluation import for_acting, load_policy, read_request, report, spread
 from .core.run.options import Options
+from .core.run.timed_env import TimedEnv
 from .core.run.writers import append_rows, video
 from .distraction import Distraction, check_data, distractions, distractions_of, label
 from .distraction import make as make_background
@@ -34,7 +35,13 @@ FILMED = 4500  # steps of a game that a video holds at most: five minutes
 
 
 def make_env(config: Config, seed: int, stream: int, distraction: Distraction | None = None) -> Env:
-    """The game as a run plays it, by default in its own distraction; an evaluation sees full games and raw scores."""
+    """The game as a run plays it, by default in its own distraction. Its calls have a time limit, in a thread; env_timeout=0: none."""
+    limit = config.env_timeout if "env_timeout" in config else 0  # older runs have none
+    return TimedEnv(lambda: new_env(config, seed, stream, distraction), limit) if limit else new_env(config, seed, stream, distraction)
+
+
+def new_env(config: Config, seed: int, stream: int, distraction: Distraction | None = None) -> Env:
+    """An evaluation sees full games and raw scores."""
     env, judged = config.env, stream == EVALUATE
     background = make_background(distraction or distractions_of(config)[0], env.distraction_behind, config.data)
     if config.game.startswith(GYM):

@@ -14,7 +14,7 @@ import numpy as np
 from ale_py import roms
 
 from .env import EVALUATE, TRAIN, Stack
-from .evaluate import make_env
+from .evaluate import new_env
 from .logger import FPS
 from .settings import read_config
 
@@ -31,7 +31,7 @@ class Game(gymnasium.Env):
 
     def __init__(self, game: str, judged: bool = False, settings: Sequence[str] = (), render_mode: str | None = None) -> None:
         config = read_config([f"game={game}", "method=baseline", "preset=paper", *settings])
-        self.env = make_env(config, 0, EVALUATE if judged else TRAIN)
+        self.env = new_env(config, 0, EVALUATE if judged else TRAIN)
         self.stack, self.render_mode, self.started = Stack(config.env.stack), render_mode, False
         self.life_lost = False  # and the game goes on
         self.observation_space = gymnasium.spaces.Box(0, 255, (config.env.size, config.env.size, config.env.stack), np.uint8)

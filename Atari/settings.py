@@ -15,7 +15,8 @@ GYM_ID = GYM + r"([A-Za-z0-9_.-]+/)?[A-Za-z0-9_.-]+"
 OF_ALE = ("env.noops", "env.fewest_noops", "env.episodic_life")  # keys without effect on other environments
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "atari"
 RANGES = {
-    "seed": (0, 2**31 - 1), "threads": (0, 1024), "env_restarts": (0, 10**6), "steps": (1, 10**9), "env.noops": (0, 1000),
+    "seed": (0, 2**31 - 1), "threads": (0, 1024), "env_restarts": (0, 10**6), "env_timeout": (0, 10**6), "steps": (1, 10**9),
+    "env.noops": (0, 1000),
     "env.fewest_noops": (0, 1000), "env.frame_skip": (1, 60), "env.max_steps": (1, None), "env.size": (8, 256), "env.stack": (1, 16),
     "replay.capacity": (10, None), "replay.alpha": (0, 1), "replay.beta": (0, 1), "replay.weight_eps": (0, 1),
     "augment.next_views": (1, 2), "train.epsilon": (0, 1), "train.epsilon_decay": (0, 10**9), "rainbow.target_every": (0, 10**9),

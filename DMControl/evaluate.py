@@ -19,6 +19,7 @@ from .core.errors import UserError, run_main
 from .core.run.agent import Agent
 from .core.run.config import Config
 from .core.run.evaluation import for_acting, load_policy, read_request, report, spread
+from .core.run.timed_env import TimedEnv
 from .core.run.writers import append_rows, video
 from .env import EVALUATE, TRAIN, Env, Stack
 from .logger import Logger, columns
@@ -74,6 +75,12 @@ def evaluate(
 
 
 def make_env(config: Config, seed: int, stream: int, world: WorldName) -> Env:
+    """With a time limit on each of its calls, in a thread of its own; env_timeout=0: without."""
+    limit = config.env_timeout if "env_timeout" in config else 0  # older runs have none
+    return TimedEnv(lambda: new_env(config, seed, stream, world), limit) if limit else new_env(config, seed, stream, world)
+
+
+def new_env(config: Config, seed: int, stream: int, world: WorldName) -> Env:
     if config.task.startswith(GYM):
         from .gym_env import GymEnv  # imports Gymnasium
 

@@ -14,7 +14,7 @@ import gymnasium
 import numpy as np
 
 from .env import EVALUATE, TASKS, TRAIN
-from .evaluate import VIDEO_SIZE, make_env
+from .evaluate import VIDEO_SIZE, new_env
 from .settings import read_config, worlds_of
 from .worlds.catalogue import WORLDS
 
@@ -34,7 +34,7 @@ class Task(gymnasium.Env):
         protocol = ["method=baseline", "preset=paper"] if world == "clean" else ["method=sac", "preset=madi", f"world={world}"]
         config = read_config([f"task={task}", *protocol, *settings])
         config["image"]["size"] = size
-        self.env = make_env(config, 0, EVALUATE if judged else TRAIN, worlds_of(config)[0])
+        self.env = new_env(config, 0, EVALUATE if judged else TRAIN, worlds_of(config)[0])
         self.stack, self.render_mode, self.started = config.image.stack, render_mode, False
         self.metadata = {**self.metadata, "render_fps": self.env.fps}
         self.observation_space = gymnasium.spaces.Box(0, 255, (size, size, 3 * self.stack), np.uint8)

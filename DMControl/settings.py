@@ -18,7 +18,7 @@ OF_SUITE = ("image.shadows", "world", "intensity", "eval.worlds", "eval.intensit
 CONFIGS = Path(__file__).resolve().parents[1] / "configs" / "dmcontrol"
 RANGES = {
     "seed": (0, 2**31 - 1), "threads": (0, 1024), "chunk": (0, None), "env_steps": (1, 10**9), "action_repeat": (1, 1000),
-    "env_restarts": (0, 10**6), "gym.max_steps": (1, 10**9),
+    "env_restarts": (0, 10**6), "env_timeout": (0, 10**6), "gym.max_steps": (1, 10**9),
     "image.size": (16, 512), "image.crop": (16, 512), "image.stack": (1, 16), "replay.capacity": (100, None),
     "augment.pad": (0, 64), "augment.intensity": (0, 1), "encoder.filters": (1, 4096), "encoder.strides": (1, 4),
     "encoder.centre": (0, 255),

@@ -21,7 +21,8 @@ from ..machine import Precision
 from .config import Config, differences, digest, plain
 from .files import write_whole
 
-CHANGEABLE = ("device", "compile", "threads", "runs", "checkpoint", "eval.video", "env_restarts")  # settings that a resume may change
+# settings that a resume may change
+CHANGEABLE = ("device", "compile", "threads", "runs", "checkpoint", "eval.video", "env_restarts", "env_timeout")
 
 
 class RunFolder:

@@ -100,6 +100,10 @@ class Repeatable(ABC):
             for action in self.actions:
                 self._advance(action)
 
+    def give_up_exactness(self) -> None:
+        """From now on a stop costs the episode under way."""
+        self.exact = False
+
     def record(self, action: Any) -> None:
         """The last thing in a step, so that a crash before changes nothing."""
         self.actions.append(action)
@@ -162,7 +166,7 @@ def check_repetition(env: Repeatable, make: Callable[[], Repeatable]) -> None:
     used.close()
     fresh.close()
     if not all(same(first, other) for seen in (two, again) for first, other in zip(one, seen, strict=False)) or len(one) != len(two):
-        env.exact = False
+        env.give_up_exactness()
         print(f"{env.name} does not repeat itself from its seed and its actions: a stop costs the episode under way")
 
 
