@@ -247,13 +247,13 @@ def test_a_registered_game_is_ours():
 
 
 def test_minigrid_is_a_game(tmp_path):
-    pytest.importorskip("minigrid")
+    pytest.importorskip("minigrid", reason="needs minigrid")
     made, code = train(settings("gym:MiniGrid-Empty-5x5-v0", f"runs={tmp_path}", "steps=60", "gym.import=minigrid"), stop_at=50)
     assert code and made.env.exact and made.agent.updates and made.env.inner.observation_space["image"].shape == (7, 7, 3)
 
 
 def test_another_projects_agent_trains_on_a_game():
-    agents = pytest.importorskip("stable_baselines3")
+    agents = pytest.importorskip("stable_baselines3", reason="needs stable-baselines3")
     env = gymnasium.make("Atari/pong-100k-v0", settings=["env.size=48"])
     agent = agents.DQN("CnnPolicy", env, buffer_size=500, learning_starts=300, train_freq=20, batch_size=8, device="cpu")
     before = [p.clone() for p in agent.policy.parameters()]

@@ -234,18 +234,21 @@ def test_a_registered_task_is_ours():
 
 
 @pytest.mark.parametrize(
-    ("package", "task", "registers"),
-    [("Box2D", "gym:CarRacing-v3", ""), ("gymnasium_robotics", "gym:PointMaze_UMaze-v3", "gymnasium_robotics")],
+    ("module", "package", "task", "registers"),
+    [
+        ("Box2D", "gymnasium[box2d]", "gym:CarRacing-v3", ""),
+        ("gymnasium_robotics", "gymnasium-robotics", "gym:PointMaze_UMaze-v3", "gymnasium_robotics"),
+    ],
 )
-def test_a_task_of_another_package(package, task, registers, tmp_path):
-    pytest.importorskip(package)
+def test_a_task_of_another_package(module, package, task, registers, tmp_path):
+    pytest.importorskip(module, reason=f"needs {package}")
     more = [f"gym.import={registers}"] if registers else []
     made, code = train(settings(task, f"runs={tmp_path}", "env_steps=60", "eval.every=1000", *more), stop_at=45, judged=False)
     assert code and made.env.exact and made.agent.updates > 5
 
 
 def test_another_projects_agent_trains_on_a_task():
-    agents = pytest.importorskip("stable_baselines3")
+    agents = pytest.importorskip("stable_baselines3", reason="needs stable-baselines3")
     env = gymnasium.make("DMControl/cartpole_swingup-v0", size=48, settings=["image.shadows=false"])
     agent = agents.PPO("CnnPolicy", env, n_steps=250, batch_size=50, n_epochs=1, device="cpu")
     before = [p.clone() for p in agent.policy.parameters()]
