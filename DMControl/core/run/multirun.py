@@ -1,12 +1,13 @@
 """Many runs from one command: python -m TREE.train --multirun task=a,b seed=1,2,3 [hydra/launcher=submitit_slurm]
 
 Hydra passes each combination of the listed values to a launcher, which runs them one after the other in this process or as
-jobs of a cluster. A job does what the same command without --multirun does. A job that is preempted (SIGUSR2) saves,
-returns to the queue and resumes.
+jobs of a cluster. A job does what the same command without --multirun does. A job that is preempted (SIGUSR2 or SIGTERM)
+saves, returns to the queue and resumes.
 """
 
 import importlib
 import itertools
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -54,13 +55,23 @@ def job(config: DictConfig) -> None:
     """One run."""
     arguments = [o.lstrip("+") for o in HydraConfig.get().overrides.task if not o.startswith("program=")]
     requeue = signal.getsignal(signal.SIGUSR2)
-    if callable(requeue):  # submitit's handler: SIGUSR2 requeues; the SIGTERM that comes with it must be ignored
-        Stop.signals = (signal.SIGINT, signal.SIGUSR2)
+    if callable(requeue):  # submitit's handler
+        Stop.signals, Stop.cluster_job = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2), True
     code = importlib.import_module(config.program).main(arguments)
     if code == 128 + signal.SIGUSR2:  # the run has saved: requeue it
         requeue(signal.SIGUSR2, None)
+    if code == 128 + signal.SIGTERM and os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
+        _wait_for_slurm(requeue)
     if code:
         sys.exit(code)  # the user stopped this run: end the sweep
+
+
+def _wait_for_slurm(requeue: Callable[..., Any]) -> None:
+    """After SIGTERM and the save. Slurm requeues a preempted job only if it still runs when its grace time ends."""
+    print("saved: waiting until Slurm requeues or ends this job", flush=True)
+    signal.signal(signal.SIGUSR2, requeue)
+    while True:
+        signal.pause()
 
 
 def combinations(typed: list[str]) -> list[list[str]]:
