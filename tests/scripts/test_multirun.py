@@ -5,10 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import psutil
 import pytest
+
+from Atari.core.run import multirun
+from Atari.core.run.folder import Stop
 
 QUICK = ("eval.every=1000", "eval.episodes=1", "eval.final_episodes=1", "checkpoint.every=40")
 LAUNCH = ("-m", "Atari.train", "--multirun", "preset=debug", "game=pong", "seed=1,2", "steps=400", "eval.video=false")
@@ -50,6 +54,37 @@ def test_jobs_are_requeued_and_resume(root, tmp_path):
     assert f"{preempted} has finished" in again.stdout and f"run: {killed} (resumed at" in again.stdout
     for folder in (preempted, killed):
         assert json.loads((folder / "result.json").read_text())["frames"] == 1600
+
+
+@pytest.fixture
+def in_a_cluster(monkeypatch):
+    numbers = (signal.SIGTERM, signal.SIGUSR2)
+    before = [signal.getsignal(n) for n in numbers]
+    monkeypatch.setattr(Stop, "signals", numbers)
+    monkeypatch.setattr(Stop, "cluster_job", True)
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+def test_a_job_saves_whatever_its_scheduler_sends_and_however_often(in_a_cluster):
+    stop = Stop()
+    for number, answer in ((signal.SIGTERM, 143), (signal.SIGTERM, 143), (signal.SIGUSR2, 140), (signal.SIGTERM, 140)):
+        os.kill(os.getpid(), number)
+        assert stop.exit_code == answer  # SIGUSR2 asks to be requeued, which a SIGTERM before or after it must not undo
+
+
+def test_a_saved_job_waits_for_slurm(in_a_cluster):
+    """Slurm does not requeue a job that leaves within its grace time."""
+
+    def requeue(*_):
+        raise SystemExit("requeued")
+
+    Stop()
+    for seconds, number in ((0.1, signal.SIGTERM), (0.3, signal.SIGUSR2)):
+        threading.Timer(seconds, os.kill, (os.getpid(), number)).start()
+    with pytest.raises(SystemExit, match="requeued"):
+        multirun._wait_for_slurm(requeue)
 
 
 def test_slurm_gets_the_values_of_the_yaml(root, tmp_path):

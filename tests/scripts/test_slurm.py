@@ -1,4 +1,4 @@
-"""--multirun on a real Slurm, which scripts/slurm_local.sh sets up: a requeued and a cancelled job end as an undisturbed run does."""
+"""--multirun on a real Slurm, which scripts/slurm_local.sh sets up: disturbed jobs end as undisturbed runs do."""
 
 import csv
 import json
@@ -97,24 +97,24 @@ def leaves(tree):
 @pytest.mark.slurm
 def test_requeued_and_cancelled_jobs_end_as_undisturbed_runs_do(root, tmp_path, cluster):
     queue, runs = Queue(cluster), tmp_path / "runs"
-    command, preempted, cancelled = [sys.executable, *LAUNCH, f"runs={runs}", *SLURM], run_of(runs, 0), run_of(runs, 1)
+    command = [sys.executable, *LAUNCH, f"runs={runs}", *SLURM]
     launch = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=cluster)
     try:
-        disturb(queue, runs, {0: ["scontrol", "requeue"], 1: ["scancel"]})
+        disturb(queue, runs, {0: ["scontrol", "requeue"], 1: ["scancel"], 2: ["scancel", "--signal=USR2"]})
         queue.wait(lambda: not queue.jobs(), "jobs are left")
     finally:
         launch.terminate()  # without Slurm's accounting it does not hear of the cancelled job
         said = launch.communicate()[0]
     assert [(run_of(runs, n) / "result.json").exists() for n in range(4)] == [True, False, True, True], said
-    logs = {n: next(runs.glob(f"multirun/*/*/.submitit/*_{n}/*.out")).read_text() for n in (0, 1)}
-    for text in logs.values():
+    logs = {n: next(runs.glob(f"multirun/*/*/.submitit/*_{n}/*.out")).read_text() for n in (0, 1, 2)}
+    assert "SIGUSR2: saving, then stopping\n" in logs[2] and "Requeued job" in logs[2]  # as before the end of its time
+    for text in (logs[0], logs[1]):
         assert "SIGTERM: saving, then stopping\n" in text and "saved: waiting until Slurm requeues or ends this job" in text
-    assert f"run: {preempted} (resumed at" in logs[0]
 
     again = subprocess.run(command, cwd=root, capture_output=True, text=True, env=cluster, timeout=600)
     assert again.returncode == 0, again.stderr
-    for folder in (preempted, cancelled):
-        first, second = json.loads((folder / "origin.json").read_text())
+    for number in (0, 1, 2):
+        first, second = json.loads((run_of(runs, number) / "origin.json").read_text())
         assert first["step"] == 0 and second["step"] > SAVED  # it saved when it was told to go
 
     plain = [a.replace(str(runs), str(tmp_path / "plain")) for a in command if "launcher" not in a]

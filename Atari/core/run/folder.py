@@ -126,11 +126,11 @@ class Stop:
             signal.signal(number, self._ask)
 
     def _ask(self, number: int, _: FrameType | None) -> None:
-        again = self.signal is not None
-        if again and not self.cluster_job:
+        if self.signal is not None and not self.cluster_job:
             os._exit(128 + number)
-        if not again or number == signal.SIGUSR2:
-            self.signal = number
+        if self.signal is not None and number != signal.SIGUSR2:
+            return
+        self.signal = number
         hint = "" if self.cluster_job else " (once more to stop at once)"
         text = f"\n{signal.Signals(number).name}: saving, then stopping{hint}\n"
         with contextlib.suppress(OSError):

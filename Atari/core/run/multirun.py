@@ -10,6 +10,7 @@ import itertools
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -71,7 +72,7 @@ def _wait_for_slurm(requeue: Callable[..., Any]) -> None:
     print("saved: waiting until Slurm requeues or ends this job", flush=True)
     signal.signal(signal.SIGUSR2, requeue)
     while True:
-        signal.pause()
+        time.sleep(1)
 
 
 def combinations(typed: list[str]) -> list[list[str]]:
