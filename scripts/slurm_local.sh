@@ -26,7 +26,7 @@ end() { # the daemon that wrote this file with its process id
 }
 
 if [ "$1" = stop ]; then
-  [ -f "$SLURM_CONF" ] || fail "$folder holds no Slurm of this script"
+  head -n 1 "$SLURM_CONF" 2> /dev/null | grep -q slurm_local.sh || fail "$folder holds no Slurm of this script"
   if scontrol ping 2> /dev/null | grep -q UP; then
     scancel --state=PENDING; scancel --state=RUNNING
     ended jobs_left || echo "warning: jobs are left: $(squeue --noheader -o %A | xargs)" >&2
@@ -42,6 +42,7 @@ mkdir -p "$folder/state" "$folder/spool"
 host=$(hostname -s)
 memory=$(awk '/^MemTotal/ {print int($2 / 1024)}' /proc/meminfo)
 cat > "$SLURM_CONF" << END
+# written by scripts/slurm_local.sh
 ClusterName=local
 SlurmctldHost=$host(127.0.0.1)
 SlurmctldPort=16817

@@ -42,7 +42,7 @@ def test_jobs_are_requeued_and_resume(root, tmp_path):
         worker(folder).send_signal(number)
     said, _ = first.communicate(timeout=200)
     assert (preempted / "result.json").exists() and not (killed / "result.json").exists(), said
-    assert first.returncode != 0  # one was killed, and the user is told
+    assert first.returncode == 1 and "error: a job failed or was cancelled" in said and "Traceback" not in said
     begun = json.loads((preempted / "origin.json").read_text())
     assert len(begun) == 2 and begun[1]["step"] > 0  # saved when it was asked to make room, and went on from there by itself
     logs = "".join(f.read_text() for f in tmp_path.glob("multirun/*/*/.submitit/*/*.out"))
@@ -115,14 +115,22 @@ def test_slurm_gets_the_values_of_the_yaml(root, tmp_path):
         (["--multirun", "sede=1,2"], "did you mean seed"),
         (["--multirun", "seed=1,2", "hydra/launcher=submitit_slrm"], "did you mean submitit_slurm"),
         (["seed=1", "hydra/launcher=submitit_slurm"], "add --multirun"),
+        (["--multirun", "seed=1,2", "hydra/launcher=submitit_slurm"], "sbatch and srun are not on this machine"),
     ],
 )
 def test_mistakes_are_named_before_anything_is_launched(monkeypatch, arguments, says):
     from Atari.core.errors import UserError
     from Atari.train import main
 
+    monkeypatch.setenv("PATH", "")
     with pytest.raises(UserError, match=says):
         main(arguments)
+
+
+def test_what_hydra_refuses_is_one_line(root, tmp_path):
+    wrong = ["hydra/launcher=submitit_local", "hydra.launcher.nosuch=1"]
+    done = subprocess.run([sys.executable, *LAUNCH, f"runs={tmp_path}", *wrong], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 2 and "nosuch" in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_in_this_process_one_after_the_other(root, tmp_path):

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 LAUNCH = (
-    "-m", "DMControl.train", "--multirun", "preset=debug", "task=cartpole_swingup,cartpole_balance", "seed=1,2", "env_steps=1000",
-    "checkpoint.every=600", "eval.every=1000", "eval.episodes=1", "eval.video=false",
+    "-m", "DMControl.train", "--multirun", "preset=debug", "task=cartpole_swingup,cartpole_balance", "seed=1,2", "action_repeat=8",
+    "env_steps=1000", "checkpoint.every=600", "eval.every=1000", "eval.episodes=1", "eval.video=false",
 )  # fmt: skip
 SLURM = ("hydra/launcher=submitit_slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.gpus_per_node=null", "hydra.launcher.mem_gb=1")
 SAVED = 75  # agent steps in 600 env steps: the only save before the end, unless a signal asks for one
@@ -98,6 +98,10 @@ def leaves(tree):
 def test_requeued_and_cancelled_jobs_end_as_undisturbed_runs_do(root, tmp_path, cluster):
     queue, runs = Queue(cluster), tmp_path / "runs"
     command = [sys.executable, *LAUNCH, f"runs={runs}", *SLURM]
+    wrong = subprocess.run([*command, "hydra.launcher.partition=nosuch"], cwd=root, capture_output=True, text=True, env=cluster)
+    (line,) = [x for x in wrong.stderr.splitlines() if x.startswith("error: ")]
+    assert wrong.returncode == 2 and "invalid partition" in line and "Traceback" not in wrong.stderr
+
     launch = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=cluster)
     try:
         disturb(queue, runs, {0: ["scontrol", "requeue"], 1: ["scancel"], 2: ["scancel", "--signal=USR2"]})

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import hydra
@@ -23,7 +24,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from ..errors import UserError, nearest
+from ..errors import Failure, UserError, nearest
 from .folder import Stop
 
 FLAGS = ("--multirun", "-m")
@@ -48,7 +49,17 @@ def main(program: str, configs: Path, arguments: list[str], check: Callable[[lis
     own = _launcher(configs, own) + own
     # the leading + lets Hydra accept keys that multirun.yaml lacks; the tree checks them
     sys.argv = [sys.argv[0], FLAGS[0], *own, f"program={program}", *("+" + a for a in typed)]
-    hydra.main(version_base="1.3", config_path=str(configs.resolve()), config_name="multirun")(job)()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints a traceback and ends the process
+    try:
+        hydra.main(version_base="1.3", config_path=str(configs.resolve()), config_name="multirun")(job)()
+    except HydraException as error:
+        raise UserError(str(error)) from error
+    except RuntimeError as error:
+        if type(error).__name__ not in ("FailedJobError", "UncompletedJobError"):  # submitit's, which need not be installed
+            raise
+        if str(error).startswith("sbatch"):
+            raise UserError(f"Slurm refuses the jobs ({error}): configs/launcher/submitit_slurm.yaml says what may be set") from error
+        raise Failure("a job failed or was cancelled: multirun/ beside the runs holds its log, and the same command goes on") from error
     return 0
 
 
@@ -99,5 +110,7 @@ def _launcher(configs: Path, own: list[str]) -> list[str]:
         raise UserError(f"hydra/launcher={chosen[-1]} is unknown: {nearest(chosen[-1], known)}")
     if find_spec("submitit") is None:
         raise UserError(f"hydra/launcher={chosen[-1]} needs packages: pip install -r requirements-cluster.txt")
+    if chosen[-1] == "submitit_slurm" and which("srun") is None:
+        raise UserError("Slurm's commands sbatch and srun are not on this machine: submit from a machine of the cluster")
     values = yaml.safe_load((configs / "launcher" / f"{chosen[-1]}.yaml").read_text())
     return [f"hydra.launcher.{key}={value}" for key, value in values.items() if value is not None]
