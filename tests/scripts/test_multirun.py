@@ -81,10 +81,13 @@ def test_a_saved_job_waits_for_slurm(in_a_cluster):
         raise SystemExit("requeued")
 
     Stop()
+    signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it still waits"))
+    signal.alarm(10)
     for seconds, number in ((0.1, signal.SIGTERM), (0.3, signal.SIGUSR2)):
         threading.Timer(seconds, os.kill, (os.getpid(), number)).start()
     with pytest.raises(SystemExit, match="requeued"):
         multirun._wait_for_slurm(requeue)
+    signal.alarm(0)
 
 
 def test_slurm_gets_the_values_of_the_yaml(root, tmp_path):
