@@ -36,7 +36,11 @@ def _threads():
     torch.set_num_threads(1)
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
+    if "slurm" not in config.getoption("markexpr"):
+        for item in items:
+            if item.get_closest_marker("slurm"):
+                item.add_marker(pytest.mark.skip(reason="sets up Slurm and takes minutes: ask for it with -m slurm"))
     if not torch.cuda.is_available():
         for item in items:
             if item.get_closest_marker("cuda"):

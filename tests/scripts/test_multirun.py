@@ -5,10 +5,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import psutil
 import pytest
+
+from Atari.core.run import multirun
+from Atari.core.run.folder import Stop
 
 QUICK = ("eval.every=1000", "eval.episodes=1", "eval.final_episodes=1", "checkpoint.every=40")
 LAUNCH = ("-m", "Atari.train", "--multirun", "preset=debug", "game=pong", "seed=1,2", "steps=400", "eval.video=false")
@@ -38,7 +42,7 @@ def test_jobs_are_requeued_and_resume(root, tmp_path):
         worker(folder).send_signal(number)
     said, _ = first.communicate(timeout=200)
     assert (preempted / "result.json").exists() and not (killed / "result.json").exists(), said
-    assert first.returncode != 0  # one was killed, and the user is told
+    assert first.returncode == 1 and "error: a job failed or was cancelled" in said and "Traceback" not in said
     begun = json.loads((preempted / "origin.json").read_text())
     assert len(begun) == 2 and begun[1]["step"] > 0  # saved when it was asked to make room, and went on from there by itself
     logs = "".join(f.read_text() for f in tmp_path.glob("multirun/*/*/.submitit/*/*.out"))
@@ -50,6 +54,40 @@ def test_jobs_are_requeued_and_resume(root, tmp_path):
     assert f"{preempted} has finished" in again.stdout and f"run: {killed} (resumed at" in again.stdout
     for folder in (preempted, killed):
         assert json.loads((folder / "result.json").read_text())["frames"] == 1600
+
+
+@pytest.fixture
+def in_a_cluster(monkeypatch):
+    numbers = (signal.SIGTERM, signal.SIGUSR2)
+    before = [signal.getsignal(n) for n in numbers]
+    monkeypatch.setattr(Stop, "signals", numbers)
+    monkeypatch.setattr(Stop, "cluster_job", True)
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+def test_a_job_saves_whatever_its_scheduler_sends_and_however_often(in_a_cluster):
+    stop = Stop()
+    for number, answer in ((signal.SIGTERM, 143), (signal.SIGTERM, 143), (signal.SIGUSR2, 140), (signal.SIGTERM, 140)):
+        os.kill(os.getpid(), number)
+        assert stop.exit_code == answer  # SIGUSR2 asks to be requeued, which a SIGTERM before or after it must not undo
+
+
+def test_a_saved_job_waits_for_slurm(in_a_cluster):
+    """Slurm does not requeue a job that leaves within its grace time."""
+
+    def requeue(*_):
+        raise SystemExit("requeued")
+
+    Stop()
+    signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it still waits"))
+    signal.alarm(10)
+    for seconds, number in ((0.1, signal.SIGTERM), (0.3, signal.SIGUSR2)):
+        threading.Timer(seconds, os.kill, (os.getpid(), number)).start()
+    with pytest.raises(SystemExit, match="requeued"):
+        multirun._wait_for_slurm(requeue)
+    signal.alarm(0)
 
 
 def test_slurm_gets_the_values_of_the_yaml(root, tmp_path):
@@ -80,14 +118,22 @@ def test_slurm_gets_the_values_of_the_yaml(root, tmp_path):
         (["--multirun", "sede=1,2"], "did you mean seed"),
         (["--multirun", "seed=1,2", "hydra/launcher=submitit_slrm"], "did you mean submitit_slurm"),
         (["seed=1", "hydra/launcher=submitit_slurm"], "add --multirun"),
+        (["--multirun", "seed=1,2", "hydra/launcher=submitit_slurm"], "sbatch and srun are not on this machine"),
     ],
 )
 def test_mistakes_are_named_before_anything_is_launched(monkeypatch, arguments, says):
     from Atari.core.errors import UserError
     from Atari.train import main
 
+    monkeypatch.setenv("PATH", "")
     with pytest.raises(UserError, match=says):
         main(arguments)
+
+
+def test_what_hydra_refuses_is_one_line(root, tmp_path):
+    wrong = ["hydra/launcher=submitit_local", "hydra.launcher.nosuch=1"]
+    done = subprocess.run([sys.executable, *LAUNCH, f"runs={tmp_path}", *wrong], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 2 and "nosuch" in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_in_this_process_one_after_the_other(root, tmp_path):

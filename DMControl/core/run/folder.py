@@ -126,9 +126,10 @@ def read_config(path: Path) -> Config:
 
 
 class Stop:
-    """Ctrl-C or SIGTERM ask the loop to save and end. A second signal ends the process at once."""
+    """Ctrl-C or SIGTERM ask the loop to save and end. A second signal ends the process at once, but not in a cluster's job."""
 
-    signals: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)  # multirun.py changes them for cluster jobs
+    signals: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM)
+    cluster_job = False  # schedulers send several signals; SIGUSR2, which asks to be requeued, outweighs the others
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -136,10 +137,13 @@ class Stop:
             signal.signal(number, self._ask)
 
     def _ask(self, number: int, _: FrameType | None) -> None:
-        if self.signal is not None:
+        if self.signal is not None and not self.cluster_job:
             os._exit(128 + number)
+        if self.signal is not None and number != signal.SIGUSR2:
+            return
         self.signal = number
-        text = f"\n{signal.Signals(number).name}: saving, then stopping (once more to stop at once)\n"
+        hint = "" if self.cluster_job else " (once more to stop at once)"
+        text = f"\n{signal.Signals(number).name}: saving, then stopping{hint}\n"
         with contextlib.suppress(OSError):
             os.write(2, text.encode())  # print() is not reentrant, and the signal may have interrupted one
 

@@ -1,17 +1,20 @@
 """Many runs from one command: python -m TREE.train --multirun task=a,b seed=1,2,3 [hydra/launcher=submitit_slurm]
 
 Hydra passes each combination of the listed values to a launcher, which runs them one after the other in this process or as
-jobs of a cluster. A job does what the same command without --multirun does. A job that is preempted (SIGUSR2) saves,
-returns to the queue and resumes.
+jobs of a cluster. A job does what the same command without --multirun does. A job that is preempted (SIGUSR2 or SIGTERM)
+saves, returns to the queue and resumes.
 """
 
 import importlib
 import itertools
+import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import hydra
@@ -21,7 +24,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from ..errors import UserError, nearest
+from ..errors import Failure, UserError, nearest
 
 FLAGS = ("--multirun", "-m")
 
@@ -53,7 +56,17 @@ def main(program: str, configs: Path, arguments: list[str], check_one: Callable[
     own = _launcher(configs, own) + own
     # the leading + lets Hydra accept keys that multirun.yaml lacks; the tree checks them
     sys.argv = [sys.argv[0], FLAGS[0], *own, f"program={program}", *("+" + a for a in typed)]
-    hydra.main(version_base="1.3", config_path=str(configs.resolve()), config_name="multirun")(job)()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # otherwise Hydra prints a traceback and ends the process
+    try:
+        hydra.main(version_base="1.3", config_path=str(configs.resolve()), config_name="multirun")(job)()
+    except HydraException as error:
+        raise UserError(str(error)) from error
+    except RuntimeError as error:
+        if type(error).__name__ not in ("FailedJobError", "UncompletedJobError"):  # submitit's, which need not be installed
+            raise
+        if str(error).startswith("sbatch"):
+            raise UserError(f"Slurm refuses the jobs ({error}): configs/launcher/submitit_slurm.yaml says what may be set") from error
+        raise Failure("a job failed or was cancelled: multirun/ beside the runs holds its log, and the same command goes on") from error
     return 0
 
 
@@ -63,11 +76,13 @@ def job(config: DictConfig) -> None:
     from .folder import Stop  # not at the top: it takes torch with it, which the check of the settings needs not
 
     requeue = signal.getsignal(signal.SIGUSR2)
-    if callable(requeue):  # submitit's handler: SIGUSR2 requeues; the SIGTERM that comes with it must be ignored
-        Stop.signals = (signal.SIGINT, signal.SIGUSR2)
+    if callable(requeue):  # submitit's handler
+        Stop.signals, Stop.cluster_job = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2), True
     code = importlib.import_module(config.program).main(arguments)
     if code == 128 + signal.SIGUSR2:  # the run has saved: requeue it
         requeue(signal.SIGUSR2, None)
+    if code == 128 + signal.SIGTERM and os.environ.get("SUBMITIT_EXECUTOR") == "slurm":
+        _wait_for_slurm(requeue)
     if code:
         sys.exit(code)  # the user stopped this run: end the sweep
 
@@ -76,6 +91,14 @@ def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
     """The arguments for Hydra, and those for the runs."""
     words = [a for a in arguments if a not in FLAGS]
     return [a for a in words if a.startswith("hydra")], [a.lstrip("+") for a in words if not a.startswith("hydra")]
+
+
+def _wait_for_slurm(requeue: Callable[..., Any]) -> None:
+    """After SIGTERM and the save. Slurm requeues a preempted job only if it still runs when its grace time ends."""
+    print("saved: waiting until Slurm requeues or ends this job", flush=True)
+    signal.signal(signal.SIGUSR2, requeue)
+    while True:
+        time.sleep(1)
 
 
 def combinations(typed: list[str]) -> list[list[str]]:
@@ -109,5 +132,7 @@ def _launcher(configs: Path, own: list[str]) -> list[str]:
         raise UserError(f"hydra/launcher={chosen[-1]} is unknown: {nearest(chosen[-1], known)}")
     if find_spec("submitit") is None:
         raise UserError(f"hydra/launcher={chosen[-1]} needs packages: pip install -r requirements-cluster.txt")
+    if chosen[-1] == "submitit_slurm" and which("srun") is None:
+        raise UserError("Slurm's commands sbatch and srun are not on this machine: submit from a machine of the cluster")
     values = yaml.safe_load((configs / "launcher" / f"{chosen[-1]}.yaml").read_text())
     return [f"hydra.launcher.{key}={value}" for key, value in values.items() if value is not None]

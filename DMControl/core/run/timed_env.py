@@ -23,6 +23,8 @@ class TimedEnv:
         self._env = self._ask("start", make)
 
     def __del__(self) -> None:
+        last = [self.__dict__.pop("_env", None)]
+        self._calls.put(last.clear)  # in its thread, which alone may free what it draws with
         self._calls.put(None)
 
     def __getattr__(self, name: str) -> Any:
