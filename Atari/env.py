@@ -118,6 +118,9 @@ class Env:
             return screen
         return self.background.draw_coloured(screen, self.ale.getScreenGrayscale(), self.seed, self.stream, self.episode, self.steps)
 
+    def close(self) -> None:
+        """Nothing has to be freed."""
+
     def state_dict(self) -> dict[str, Any]:
         return {"episode": self.episode, "actions": torch.tensor(self.actions, dtype=torch.int16)}
 

@@ -1,6 +1,7 @@
 """A control-suite task with camera pictures as observations."""
 
 import logging
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from .tasks import TASKS
 from .worlds.scene import World
 
 choose_renderer()  # dm_control reads MUJOCO_GL once, when it is imported
+os.environ.setdefault("DISABLE_RENDER_THREAD_OFFLOADING", "1")  # an environment draws in the thread that made it: core/run/timed_env.py
 
 from dm_control import suite  # noqa: E402
 from dm_control.mujoco import engine  # noqa: E402

@@ -145,6 +145,7 @@ class Trainer(Base):
         """Play episodes in one world. After a crash, a new environment repeats all of them."""
 
         def renew() -> None:
+            self.judges[world].close()
             self.judges[world] = self.make_judge(world)
 
         elsewhere = world != self.world

@@ -57,8 +57,19 @@ def nearest(word: str, known: Iterable[str], limit: int = 3) -> str:
 
 
 def run_main(main: Callable[[list[str]], int]) -> None:
-    """Run an entry point and end the process with its exit code."""
-    sys.exit(answer(main))
+    """Run an entry point and end the process with its exit code, whatever its output can take."""
+    code = answer(main)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # the interpreter would try again at its end, and end with 120
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(code)
+
+
+def _complain(line: str) -> None:
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
 
 
 def check_first(check: Callable[[list[str]], Any]) -> None:
@@ -92,19 +103,19 @@ def answer(main: Callable[[list[str]], int]) -> int:
     try:
         code = main(sys.argv[1:])
     except KeyboardInterrupt:
-        print(INTERRUPTED, file=sys.stderr)
+        _complain(INTERRUPTED)
         code = 130
     except MemoryError:
-        print("error: out of memory: lower replay.capacity, chunk or a batch size, or use a larger machine", file=sys.stderr)
+        _complain("error: out of memory: lower replay.capacity, chunk or a batch size, or use a larger machine")
         code = 1
     except BrokenPipeError:
         code = 141
     except OSError as error:
-        print(f"error: {' '.join(file_trouble(error).split())}", file=sys.stderr)
+        _complain(f"error: {' '.join(file_trouble(error).split())}")
         code = 1 if error.errno in DISK_ERRORS else 2
     except Exception as error:
         code = EXIT_CODES.get(type(error).__name__)  # by name: a script may use both trees, and each has its own classes
         if code is None:
             raise
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        _complain(f"error: {' '.join(str(error).split())}")
     return code

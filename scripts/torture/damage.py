@@ -7,6 +7,7 @@ import math
 import pickle
 import random
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 
 from DMControl.core.run.checkpoint import _manifest_checksum, checksum
 from scripts.torture.comparison import differences, newest_step, saved_state, saves
-from scripts.torture.process import SAVING, Result, Setup, TrainingProcess, check_error, check_exit, finish
+from scripts.torture.process import SAVING, Result, Setup, TrainingProcess, check_error, check_exit, check_resume, finish
 
 
 def stopped_training(setup: Setup, folder: Path, count: int) -> TrainingProcess:
@@ -53,7 +54,23 @@ def damaged_saves(setup: Setup, runs: Path, count: int, dice: random.Random) -> 
             problems = check_error(again, 2, "no sound checkpoint")
             every.record(problems + ([] if checksums(run) == before else ["files were changed"]))
         results += [newest, every]
-    return results
+    return [*results, damaged_frames(setup, runs, count, dice)]
+
+
+def damaged_frames(setup: Setup, runs: Path, count: int, dice: random.Random) -> Result:
+    """A file of frames, which the saves share: a save that needs it is not used."""
+    result = Result("a frame file with flipped bits")
+    for number in range(count):
+        folder = runs / f"frames{number}"
+        run = stopped_training(setup, folder, 3).run
+        flip_bits(dice.choice(sorted((run / "checkpoint/frames").iterdir())), dice)
+        before = checksums(run)
+        again = TrainingProcess(setup, folder)
+        if again.wait() == 0:  # the older save does not need it
+            result.record(differences(run, setup.reference) if "passed over" in again.output else ["the damage went unnoticed"])
+        else:
+            result.record(check_error(again, 2, "no sound checkpoint") + ([] if checksums(run) == before else ["files were changed"]))
+    return result
 
 
 def truncate(file: Path, dice: random.Random) -> None:
@@ -164,44 +181,78 @@ def spoil_gradient(setup: Setup, number: int, value: float) -> None:
 
 
 def crash(setup: Setup, runs: Path, count: int, dice: random.Random) -> list[Result]:
-    """The simulator or the renderer raises an error, a few times or again and again."""
-    few, many = Result("environment or renderer crash"), Result("more crashes than allowed")
+    """The simulator or the renderer raises an error or does not answer, a few times; or it fails again and again."""
+    few, hangs, many = Result("environment or renderer crash"), Result("an environment that hangs"), Result("more crashes than allowed")
     for number in range(count):
-        folder, calls = runs / f"crash{number}", sorted(dice.sample(range(2, 400), 3))
-        training = TrainingProcess(setup, folder, prepare=lambda calls=calls: crash_at(setup, calls))
-        training.wait()
-        problems = check_exit(training, 0)
-        if not problems:
-            reported = training.output.count("the environment crashed at step")
-            if reported != 3 or "restart 3 of at most 10" not in training.output:
-                problems.append(f"{reported} crashes were reported, 3 happened")
-            if (training.run / "crash.log").read_text().count("Traceback") < 3:
-                problems.append("crash.log lacks a traceback")
-            problems += differences(training.run, setup.reference)
-        few.record(problems)
+        for result, fault in ((few, vanish), (hangs, hang)):
+            folder, calls = runs / f"{fault.__name__}{number}", sorted(dice.sample(range(2, 400), 3))
+            prepare = lambda calls=calls, fault=fault: crash_at(setup, calls, fault)  # noqa: E731
+            training = TrainingProcess(setup, folder, ("env_timeout=5",) if fault is hang else (), prepare=prepare)
+            training.wait()
+            problems = check_exit(training, 0)
+            if not problems:
+                reported = training.output.count("the environment crashed at step")
+                if reported != 3 or "restart 3 of at most 10" not in training.output:
+                    problems.append(f"{reported} crashes were reported, 3 happened")
+                if (training.run / "crash.log").read_text().count("Traceback") < 3:
+                    problems.append("crash.log lacks a traceback")
+                problems += differences(training.run, setup.reference)
+            result.record(problems)
         folder, start = runs / f"crashes{number}", dice.randint(2, 300)
         calls = list(range(start, start + 1000))
-        training = TrainingProcess(setup, folder, ("env_restarts=2",), prepare=lambda calls=calls: crash_at(setup, calls))
+        training = TrainingProcess(setup, folder, ("env_restarts=2",), prepare=lambda calls=calls: crash_at(setup, calls, vanish))
         training.wait()
         many.record(check_error(training, 1, "crashed 3 times") + finish(setup, folder))
-    return [few, many]
+    return [few, hangs, many]
 
 
-def crash_at(setup: Setup, numbers: list[int]) -> None:
-    """The calls of the simulator and the renderer with these numbers raise an error."""
+def vanish() -> None:
+    raise RuntimeError("the renderer is gone")
+
+
+def hang() -> None:
+    time.sleep(3600)
+
+
+def crash_at(setup: Setup, numbers: list[int], fault: Callable[[], None]) -> None:
+    """The calls of the simulator and the renderer with these numbers fail."""
     env, calls = setup.tree.load("env").Env, [0]
 
-    def crashing(real: Callable) -> Callable:
+    def failing(real: Callable) -> Callable:
         def call(self: Any, *arguments: Any) -> Any:
             calls[0] += 1
             if calls[0] in numbers:
-                raise RuntimeError("the renderer is gone")
+                fault()
             return real(self, *arguments)
 
         return call
 
     for name in ("_advance", "_frame" if hasattr(env, "_frame") else "render"):
-        setattr(env, name, crashing(getattr(env, name)))
+        setattr(env, name, failing(getattr(env, name)))
+
+
+def surroundings(setup: Setup, runs: Path, count: int, dice: random.Random) -> list[Result]:
+    """The clock jumps; a resume gets another number of threads, and may then differ in the last bits."""
+    clock, threads = Result("a clock that jumps"), Result("a resume on two threads")
+    for number in range(count):
+        seed = dice.random()
+        training = TrainingProcess(setup, runs / f"clock{number}", prepare=lambda seed=seed: jump(random.Random(seed)))
+        training.wait()
+        clock.record(check_exit(training, 0) or differences(training.run, setup.reference))
+        folder = runs / f"threads{number}"
+        saved = newest_step(stopped_training(setup, folder, 2).run)
+        again = TrainingProcess(setup, folder, ("threads=2",))
+        again.wait()
+        problems = check_exit(again, 0) + check_resume(again, saved)
+        rows, wanted = ((run / "train.csv").read_text().count("\n") for run in (again.run, setup.reference))
+        threads.record(problems + ([] if rows == wanted else [f"train.csv has {rows} rows in place of {wanted}"]))
+    return [clock, threads]
+
+
+def jump(dice: random.Random) -> None:
+    """The time of day goes hours back and forth."""
+    real = time.time
+    time.time = lambda: real() + dice.uniform(-1e5, 1e5)
 
 
 class Command:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from scripts.torture.comparison import differences, newest_step, saves
-from scripts.torture.damage import crafted_pickle, crash, damaged_saves, not_finite
+from scripts.torture.damage import crafted_pickle, crash, damaged_saves, not_finite, surroundings
 from scripts.torture.process import (
     EVALUATING,
     PATIENCE,
@@ -144,7 +144,26 @@ def full_disk(setup: Setup, runs: Path, count: int, dice: random.Random) -> list
             full.record(problems + finish(setup, folder))
         finally:
             subprocess.run(["umount", "-l", str(folder)], check=True)
-    return [limited, full]
+    return [limited, full, full_output(setup, runs, count, dice)]
+
+
+def full_output(setup: Setup, runs: Path, count: int, dice: random.Random) -> Result:
+    """Standard output takes nothing more. The error goes to standard error, and where that is full too, the exit code says it."""
+    result = Result("output that takes nothing more")
+    for number in range(count):
+        for streams in ((1,), (1, 2)):
+
+            def fill(streams: tuple[int, ...] = streams) -> None:
+                for stream in streams:
+                    os.dup2(os.open("/dev/full", os.O_WRONLY), stream)
+
+            folder = runs / f"output{number}{len(streams)}"
+            training = TrainingProcess(setup, folder, prepare=fill)
+            training.wait()
+            result.record(
+                (check_error(training, 1, "No space left") if streams == (1,) else check_exit(training, 1)) + finish(setup, folder)
+            )
+    return result
 
 
 def skip_disk_check(setup: Setup) -> None:
@@ -280,5 +299,6 @@ def save_duration(setup: Setup, runs: Path, settings: list[str]) -> str:
 FAULTS: dict[str, Callable[[Setup, Path, int, random.Random], list[Result]]] = {
     "kill": kill, "stop": stop, "disk": full_disk, "read_only": read_only, "damage": damaged_saves, "two": second_process,
     "nan": not_finite, "crash": crash, "crafted": crafted_pickle,
+    "surroundings": surroundings,
 }  # fmt: skip
 EXTRA = ("crowd", "stall")

@@ -1,10 +1,12 @@
 """A training in a process of its own that can be watched and disturbed, and what is checked when it has ended."""
 
+import contextlib
 import mmap
 import os
 import re
 import signal
 import struct
+import subprocess
 import sys
 import time
 import traceback
@@ -68,16 +70,21 @@ class TrainingProcess:
         self.log.touch()
         self.shared = mmap.mmap(-1, 64)  # the phase, how often each was entered, and how long each took last
         self.code: int | None = None
+        with open(self.log, "ab") as log:
+            self.writer = subprocess.Popen(
+                ["cat"], stdin=subprocess.PIPE, stdout=log
+            )  # a limit on the training's files does not cut its output
         self.pid = os.fork()
         if self.pid == 0:
             self._train([*setup.settings, f"runs={runs}", *extra], prepare)
+        self.writer.stdin.close()
 
     def _train(self, arguments: list[str], prepare: Callable[[], None] | None) -> None:
         code = 70
         try:
-            log = os.open(self.log, os.O_WRONLY | os.O_APPEND)
-            os.dup2(log, 1)
-            os.dup2(log, 2)
+            for number in (1, 2):
+                os.dup2(self.writer.stdin.fileno(), number)
+            sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))
             signal.signal(signal.SIGINT, signal.default_int_handler)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             module = self.setup.tree.load("train")
@@ -93,8 +100,8 @@ class TrainingProcess:
         except BaseException:
             traceback.print_exc()
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
             os._exit(code)
 
     def _tracked(self, method: Callable, phase: int) -> Callable:
@@ -152,6 +159,7 @@ class TrainingProcess:
                 os.kill(self.pid, signal.SIGKILL)
                 raise RuntimeError(f"{self.setup.tree.package}: a training hung; its output ends with: {self.output[-500:]}")
             time.sleep(0.002)
+        self.writer.wait(PATIENCE)
         return self.code
 
 

@@ -1,7 +1,8 @@
 """Disturb and damage runs on purpose, and compare what they leave with what an undisturbed run leaves.
 
 scripts/torture.sh [COUNT] [tree=dmcontrol|atari] [faults=kill,nan,...] [method=mlr] [seed=0]
-faults: kill, stop, disk, read_only, damage, two, nan, crash, crafted; crowd: eight runs at once; stall: seconds of a save at paper size
+faults: kill, stop, disk, read_only, damage, two, nan, crash, crafted, surroundings;
+crowd: eight runs at once; stall: seconds of a save at paper size
 
 COUNT (50) is the number of SIGKILLs, shared between the trees. The other faults are tried COUNT / 25 times each, at least once.
 scripts/torture/README.md explains what is compared, and what a run does not survive.

@@ -1,5 +1,6 @@
 """An environment that may hang: its calls have a time limit, and a thread of their own that can be given up."""
 
+import contextlib
 import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
@@ -22,9 +23,13 @@ class TimedEnv:
         threading.Thread(target=serve, args=(self._calls, self._answers), name="environment", daemon=True).start()
         self._env = self._ask("start", make)
 
+    def close(self) -> None:
+        """Free what the environment draws with, in its thread. Renderers left to the garbage collector may wait for ever."""
+        if not self._hangs:
+            with contextlib.suppress(Crash):
+                self._ask("close", self._env.close)
+
     def __del__(self) -> None:
-        last = [self.__dict__.pop("_env", None)]
-        self._calls.put(last.clear)  # in its thread, which alone may free what it draws with
         self._calls.put(None)
 
     def __getattr__(self, name: str) -> Any:

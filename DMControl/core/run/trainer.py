@@ -1,6 +1,7 @@
 """What every run does around its loop: resume, save, log, and recover from crashes of the environment."""
 
 import contextlib
+import functools
 import threading
 import time
 import traceback
@@ -82,7 +83,7 @@ class Trainer(ABC):
         self.started = time.perf_counter()
         self.folder.begin(precision, self.step)
         self.logger.open(None if saved is None else self.at)
-        self.bar = Bar(total, self.at, unit)
+        self.total, self.unit = total, unit
         print(f"run: {self.folder.path}" + (f" (resumed at {self.at:,} {unit}s)" if saved is not None else ""))
         if self.env.lost:
             self.lose_episode()
@@ -91,6 +92,11 @@ class Trainer(ABC):
         """A line on the hours until agent step `steps`, if they are many."""
         updates = updates_until(self.config.train, steps) - updates_until(self.config.train, self.step)
         return hours.ahead(self.config, machine.describe(precision.device), str(precision.dtype)[6:], updates)
+
+    @functools.cached_property
+    def bar(self) -> Bar:
+        """Begins with the loop, after the run's first lines."""
+        return Bar(self.total, self.at, self.unit)
 
     def run(self) -> int:
         """Run the loop. A disk or memory error ends the run with one clear line."""
@@ -256,7 +262,12 @@ class Trainer(ABC):
     def renew(self) -> None:
         """Replace the environment by a new one in the state before the crash."""
         fresh = self.make_env()
-        fresh.load_state_dict(self.env.state_dict())
+        try:
+            fresh.load_state_dict(self.env.state_dict())
+        except Crash:
+            fresh.close()
+            raise
+        self.env.close()
         self.env = fresh
         if fresh.lost:
             self.lose_episode()

@@ -1,0 +1,73 @@
+"""An environment whose calls have a time limit."""
+
+import threading
+import time
+
+import pytest
+
+from DMControl.core.errors import Crash
+from DMControl.core.run.timed_env import TimedEnv
+
+
+class Env:
+    """Hangs when it is told so; knows the thread of each call."""
+
+    def __init__(self):
+        self.threads, self.steps, self.closed = {threading.get_ident()}, 0, False
+
+    def step(self, hang=False):
+        self.threads.add(threading.get_ident())
+        if hang:
+            time.sleep(3600)
+        self.steps += 1
+        return self.steps
+
+    def fail(self):
+        raise KeyError("no such thing")
+
+    def state_dict(self):
+        return {"steps": self.steps}
+
+    def close(self):
+        self.threads.add(threading.get_ident())
+        self.closed = True
+
+
+def test_all_calls_run_in_one_thread_of_its_own():
+    env = TimedEnv(Env, 60)
+    assert env.step() == 1 and env.step() == env.steps == 2
+    with pytest.raises(KeyError, match="no such thing"):
+        env.fail()
+    assert env.step() == 3  # an error is no end
+    env.close()
+    assert env.closed and len(env.threads) == 1 and threading.get_ident() not in env.threads
+
+
+def test_a_call_that_hangs_is_a_crash_and_the_state_before_it_remains():
+    env = TimedEnv(Env, 0.2)
+    env.step()
+    begun = time.monotonic()
+    with pytest.raises(Crash, match=r"no answer from the environment's step for 0\.2 seconds \(env_timeout\)"):
+        env.step(hang=True)
+    assert time.monotonic() - begun < 30
+    assert env.state_dict() == {"steps": 1}
+    env.close()  # has nobody to wait for
+    assert not env.closed
+
+
+def test_an_environment_that_cannot_be_made():
+    with pytest.raises(ZeroDivisionError):
+        TimedEnv(lambda: 1 / 0, 60)
+    with pytest.raises(Crash, match="environment's start"):
+        TimedEnv(lambda: time.sleep(3600), 0.1)
+
+
+def test_its_thread_ends_with_it():
+    before = threading.active_count()
+    env = TimedEnv(Env, 60)
+    assert threading.active_count() == before + 1
+    del env
+    until = time.monotonic() + 30
+    while threading.active_count() > before and time.monotonic() < until:
+        time.sleep(0.01)
+    assert threading.active_count() == before
