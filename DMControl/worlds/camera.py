@@ -70,8 +70,10 @@ class Camera:
         back /= np.linalg.norm(back)
         if self.carried:
             axes = leaning(physics.data.cam_xmat[0].reshape(3, 3), back)
+        elif self.upper_only:
+            axes = upright(back)
         else:
-            axes = upright(back) if self.upper_only else turned(back)
+            axes = turned(back)
         cos, sin = np.cos(self.roll), np.sin(self.roll)
         return position, (axes @ [[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]]).flatten()
 
