@@ -62,7 +62,7 @@ def load(folder: str = "") -> control.Environment:
     try:
         xml, meshes = scene(path)
         physics = Physics.from_xml_string(xml, assets=meshes)
-    except (AttributeError, ET.ParseError, OSError, ValueError) as error:
+    except (ET.ParseError, OSError, ValueError) as error:
         raise UserError(f"{path} is not the UR5e of MuJoCo Menagerie ({error}): clone it anew, or leave out ur5e.model") from error
     return control.Environment(physics, VisualReach(random=0), time_limit=SECONDS, control_timestep=TIMESTEP)
 
@@ -72,19 +72,26 @@ def scene(path: Path) -> tuple[bytes, dict[str, bytes]]:
     root = ET.parse(path).getroot()
     for keyframes in root.findall("keyframe"):
         root.remove(keyframes)
-    compiler = root.find("compiler")
+    compiler = part_of(root, "compiler")
     meshes = {mesh.name: mesh.read_bytes() for mesh in (path.parent / compiler.attrib.pop("meshdir", "")).iterdir()}
     parts = [ET.fromstring(common.ASSETS[f"./common/{name}.xml"]) for name in ("materials", "skybox", "visual")]
     for part in (*parts, ET.fromstring(SCENE)):
         root.extend(part)
-    root.find(".//body[@name='wrist_3_link']").extend(ET.fromstring(HAND))
+    part_of(root, ".//body[@name='wrist_3_link']").extend(ET.fromstring(HAND))
     for geom in root.findall(".//geom[@material='linkgray']"):
         geom.set("material", "self")
-    root.find("asset/material[@name='self']").set("rgba", root.find("asset/material[@name='linkgray']").get("rgba"))
-    root.find("asset/material[@name='target']").set("rgba", "0.9 0.1 0.1 1")
-    for motor in root.find("actuator"):  # the integral of a velocity is the position that Menagerie's controller holds
+    part_of(root, "asset/material[@name='self']").set("rgba", part_of(root, "asset/material[@name='linkgray']").get("rgba"))
+    part_of(root, "asset/material[@name='target']").set("rgba", "0.9 0.1 0.1 1")
+    for motor in part_of(root, "actuator"):  # the integral of a velocity is the position that Menagerie's controller holds
         motor.attrib |= {"dyntype": "integrator", "ctrlrange": f"{-SPEED} {SPEED}", "actrange": "-6.28319 6.28319"}
     return ET.tostring(root), meshes
+
+
+def part_of(root: ET.Element, path: str) -> ET.Element:
+    found = root.find(path)
+    if found is None:
+        raise ValueError(f"it has no {path}")
+    return found
 
 
 class Physics(mujoco.Physics):
