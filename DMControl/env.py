@@ -1,4 +1,4 @@
-"""A control-suite task with camera pictures as observations."""
+"""A task of the control suite, or the robot arm, with camera pictures as observations."""
 
 import logging
 import os
@@ -11,7 +11,7 @@ import torch
 from .core.errors import UserError, crashing, nearest
 from .core.method.frames import Frames
 from .renderer import choose_renderer
-from .tasks import TASKS
+from .tasks import ARM, TASKS
 from .worlds.scene import World
 
 choose_renderer()  # dm_control reads MUJOCO_GL once, when it is imported
@@ -19,6 +19,8 @@ os.environ.setdefault("DISABLE_RENDER_THREAD_OFFLOADING", "1")  # an environment
 
 from dm_control import suite  # noqa: E402
 from dm_control.mujoco import engine  # noqa: E402
+
+from . import ur5e  # noqa: E402
 
 # mujoco's advice to the authors of the suite's models would stand before the one line of an error
 logging.getLogger("absl").addFilter(lambda record: "is deprecated and will be removed" not in record.getMessage())
@@ -44,10 +46,13 @@ class Env:
 
     lost = False  # `load_state_dict` never gives up an episode
 
-    def __init__(self, task: str, action_repeat: int, size: int, shadows: bool, seed: int, stream: int, world: World | None = None) -> None:
-        if task not in TASKS:
+    def __init__(
+        self, task: str, action_repeat: int, size: int, shadows: bool, seed: int, stream: int, world: World | None = None, model: str = ""
+    ) -> None:
+        """model: a folder with the arm's model, in place of the package's."""
+        if task not in TASKS and task != ARM:
             raise UserError(f"task={task} is not in the control suite: {nearest(task, TASKS)}")
-        self.inner = suite.load(*TASKS[task], task_kwargs={"random": 0})
+        self.inner = ur5e.load(model) if task == ARM else suite.load(*TASKS[task], task_kwargs={"random": 0})
         self.action_repeat, self.size, self.seed, self.stream = action_repeat, size, seed, stream
         spec = self.inner.action_spec()
         self.low, self.high = spec.minimum.astype(np.float64), spec.maximum.astype(np.float64)

@@ -26,6 +26,7 @@ from .logger import Logger, columns
 from .methods import make_agent
 from .renderer import choose_renderer
 from .settings import CONFIGS, GYM, RANGES, worlds_of
+from .tasks import ARM
 from .worlds.catalogue import INTENSITIES, WorldName, check_data, label, world_names
 from .worlds.make import make as make_world
 
@@ -88,7 +89,8 @@ def new_env(config: Config, seed: int, stream: int, world: WorldName) -> Env:
             raise UserError(f"world {world} is for tasks of the suite: task={config.task} has only the clean one")
         return GymEnv(config, seed, stream)
     image, scene = config.image, make_world(world, config.data, training=stream == TRAIN)
-    return Env(config.task, config.action_repeat, image.size, image.shadows, seed, stream, scene)
+    model = config.ur5e.model if config.task == ARM else ""
+    return Env(config.task, config.action_repeat, image.size, image.shadows, seed, stream, scene, model)
 
 
 def load_agent(path: Path, config: Config, action_dim: int, precision: machine.Precision) -> tuple[Agent, int]:

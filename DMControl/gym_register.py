@@ -13,9 +13,10 @@ from typing import Any, ClassVar
 import gymnasium
 import numpy as np
 
-from .env import EVALUATE, TASKS, TRAIN
+from .env import EVALUATE, TRAIN
 from .evaluate import VIDEO_SIZE, new_env
 from .settings import read_config, worlds_of
+from .tasks import ARM, TASKS
 from .worlds.catalogue import WORLDS
 
 
@@ -62,7 +63,7 @@ class Task(gymnasium.Env):
         self.env.close()
 
 
-for task in TASKS:
+for task in (*TASKS, ARM):
     for world in WORLDS:
-        name = task if world == "clean" else f"{task}-{world}"
+        name = task.replace(":", "_") + ("" if world == "clean" else f"-{world}")
         gymnasium.register(f"DMControl/{name}-v0", entry_point=Task, kwargs={"task": task, "world": world})

@@ -9,7 +9,8 @@ from .core.method import geometry
 from .core.run import conditions, paths
 from .core.run import config as configuration
 from .core.run.config import Config
-from .tasks import TASKS
+from .tasks import ARM, TASKS
+from .ur5e_model import find
 from .worlds.catalogue import WorldName, check_data, world_names
 
 GYM = "gym:"  # before the id of an environment of Gymnasium
@@ -103,7 +104,7 @@ def read_config(arguments: list[str]) -> Config:
     pairs = [(ALIASES.get(key, key), equals + text) for key, equals, text in (a.partition("=") for a in arguments)]
     typed = {key.lstrip("+") for key, text in pairs if text}
     chosen = [text[1:] for key, text in pairs if key == "task" and text.startswith(f"={GYM}")]
-    stand_ins = {("task", name): file for name in (*TASKS, f"{GYM}ID", *chosen) if (file := file_of(name)) != name}
+    stand_ins = {("task", name): file for name in (*TASKS, ARM, f"{GYM}ID", *chosen) if (file := file_of(name)) != name}
     config = configuration.load(CONFIGS, [key + text for key, text in pairs], ("task", "method", "preset"), stand_ins, MOVED)
     _follow_task(config, typed)
     configuration.check_ranges(config, RANGES)
@@ -129,6 +130,14 @@ def read_config(arguments: list[str]) -> Config:
     return config
 
 
+def check_run(arguments: list[str]) -> Config:
+    """Read the settings, and see whether what their run needs is on this machine."""
+    config = read_config(arguments)
+    if config.task == ARM:
+        find(config.ur5e.model)
+    return config
+
+
 def _check_effects(config: Config, typed: set[str]) -> None:
     """Each typed key has an effect."""
     conditions.check_conditions(config, CONDITIONAL, typed)
@@ -142,8 +151,8 @@ def _check_effects(config: Config, typed: set[str]) -> None:
 
 def file_of(task: str) -> str:
     """The YAML file with a task's settings: its own, that of its domain, or other; gym of an environment of Gymnasium."""
-    if task.startswith(GYM):
-        return "gym"
+    if task == ARM or task.startswith(GYM):
+        return task.partition(":")[0]
     own = configuration.choices(CONFIGS, "task")
     if task in own or task not in TASKS:
         return task
@@ -152,15 +161,19 @@ def file_of(task: str) -> str:
 
 
 def _follow_task(config: Config, typed: set[str]) -> None:
-    """The block gym is for environments of Gymnasium, worlds and shadows for tasks of the suite."""
+    """The block gym is for environments of Gymnasium, ur5e for the arm, worlds and shadows for the arm and tasks of the suite."""
     task = config["task"]
-    gym = task.startswith(GYM)
-    for key in sorted(typed):
-        if key in OF_SUITE if gym else key.startswith("gym."):
-            raise UserError(f"key {key} has no effect with task={task}: it is for {'tasks of the suite' if gym else f'task={GYM}ID'}")
+    gym, arm = task.startswith(GYM), task == ARM
+    for block, has, whose in (("gym", gym, f"{GYM}ID"), ("ur5e", arm, ARM)):
+        for key in sorted(typed):
+            if key.startswith(f"{block}.") and not has:
+                raise UserError(f"key {key} has no effect with task={task}: it is for task={whose}")
+        if not has:
+            del config[block]
     if not gym:
-        del config["gym"]
         return
+    if useless := sorted(set(OF_SUITE) & typed):
+        raise UserError(f"key {useless[0]} has no effect with task={task}: it is for tasks of the suite")
     if not re.fullmatch(GYM_ID, task):
         raise UserError(f"task={task} must look like {GYM}CarRacing-v3 or {GYM}ALE/Pong-v5; gym.import=PACKAGE imports what registers it")
     if config["world"] != "clean":

@@ -1,4 +1,4 @@
-"""The tasks of the control suite. A list of their names, so that a mistyped one is answered before dm_control is imported."""
+"""The tasks of the control suite, and the robot arm. With a list of names, a mistyped one is answered before dm_control is imported."""
 
 DOMAINS = {
     "acrobot": "swingup swingup_sparse",
@@ -22,3 +22,4 @@ DOMAINS = {
     "walker": "stand walk run",
 }
 TASKS = {f"{domain}_{task}": (domain, task) for domain, tasks in DOMAINS.items() for task in tasks.split()}
+ARM = "ur5e:visual_reach"  # not of the suite

@@ -13,10 +13,10 @@ from typing import Any
 
 from .core.errors import UserError, check_first, run_main
 from .core.run import multirun
-from .settings import CONFIGS, GYM, read_config, run_path, unit_of, window_keys, worlds_of
+from .settings import CONFIGS, GYM, check_run, read_config, run_path, unit_of, window_keys, worlds_of
 
 if __name__ == "__main__":  # the imports below take seconds
-    check_first(lambda arguments: multirun.check(CONFIGS.parent, arguments, read_config))
+    check_first(lambda arguments: multirun.check(CONFIGS.parent, arguments, check_run))
 
 import numpy as np
 

@@ -1,8 +1,9 @@
 """The camera of distracting_cs: a random walk around the suite's own camera 0, within ranges that grow with the intensity.
 
 A fixed camera walks in world coordinates and keeps looking at the point that it looked at when the episode began. A tracking camera
-walks in coordinates around the agent's centre of mass and looks at the same point as the suite's own camera. At intensity 0 both
-are the suite's own camera.
+walks in coordinates around the agent's centre of mass and looks at the same point as the suite's own camera. A camera that the agent
+carries, as the arm's does, is moved aside by the walk and looks at the same point as its own pose. At intensity 0 each is the suite's
+own camera.
 """
 
 from typing import Any
@@ -27,9 +28,11 @@ class Camera:
 
     def start(self, physics: Any, rng: np.random.Generator) -> None:
         """Begin an episode with a random pose and velocity, then one step of the walk."""
-        self.fixed = physics.model.cam_mode[0] == FIXED
+        self.carried = physics.model.cam_mode[0] == FIXED and physics.model.cam_bodyid[0] != 0
+        self.fixed = physics.model.cam_mode[0] == FIXED and not self.carried
         self.aim = viewed(physics)
-        self.home = home = spherical(physics.data.cam_xpos[0] - self.origin(physics))
+        origin = self.aim if self.carried else self.origin(physics)
+        self.home = home = spherical(physics.data.cam_xpos[0] - origin)
         self.low = np.array([home[0] * self.nearer, home[1] - self.angle, home[2] - self.angle])
         self.high = np.array([home[0] * self.farther, home[1] + self.angle, home[2] + self.angle])
         if self.upper_only:
@@ -56,6 +59,8 @@ class Camera:
 
     def origin(self, physics: Any) -> np.ndarray:
         """The origin of the coordinates in which the camera walks."""
+        if self.carried:
+            return physics.data.cam_xpos[0] - cartesian(self.home)
         return np.zeros(3) if self.fixed else physics.data.subtree_com[AGENT]
 
     def pose(self, physics: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -63,7 +68,12 @@ class Camera:
         position = self.origin(physics) + cartesian(self.at)
         back = position - (self.aim if self.fixed else viewed(physics))
         back /= np.linalg.norm(back)
-        axes = upright(back) if self.upper_only else turned(back)
+        if self.carried:
+            axes = leaning(physics.data.cam_xmat[0].reshape(3, 3), back)
+        elif self.upper_only:
+            axes = upright(back)
+        else:
+            axes = turned(back)
         cos, sin = np.cos(self.roll), np.sin(self.roll)
         return position, (axes @ [[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]]).flatten()
 
@@ -86,6 +96,11 @@ def turned(back: np.ndarray) -> np.ndarray:
     x, y, z = back
     cross = np.array([[0, 0, x], [0, 0, y], [-x, -y, 0]])  # times a vector: the cross product with (0, 0, 1) x back
     return np.eye(3) + cross + cross @ cross / (1 + z)
+
+
+def leaning(own: np.ndarray, back: np.ndarray) -> np.ndarray:
+    """The axes `own`, turned by the smallest angle until the camera looks along -back."""
+    return own @ turned(own.T @ back)
 
 
 def spherical(offset: np.ndarray, near: float = 0.0) -> np.ndarray:

@@ -28,7 +28,7 @@ from Atari.core.errors import UserError as AtariError
 from DMControl.core import machine
 from DMControl.core.errors import UserError, nearest, run_main
 from DMControl.core.run.recorder import WARMUP
-from DMControl.tasks import TASKS
+from DMControl.tasks import ARM, TASKS
 from scripts.runs.options import take
 from scripts.runs.queue import known_sets, methods_of, seeds_of, tasks_of
 from scripts.trees import ATARI, DMCONTROL, Tree
@@ -138,7 +138,7 @@ def names(words: str) -> tuple[Tree, list[str]]:
         raise UserError("say which set: scripts/plan.sh all6, all26, or names of tasks or of games")
     if any(w.startswith("gym:") for w in parts):
         raise UserError("scripts/plan.sh measures tasks of the suite and games of ALE; a gym: environment is measured by a run of it")
-    if all(w in TASKS or w in known_sets(DMCONTROL) for w in parts):
+    if all(w in (*TASKS, ARM) or w in known_sets(DMCONTROL) for w in parts):
         return DMCONTROL, tasks_of(DMCONTROL, words)
     try:
         return ATARI, list(dict.fromkeys(games.parse(w) for w in tasks_of(ATARI, words)))

