@@ -13,7 +13,7 @@ import pytest
 import yaml
 from PIL import Image
 
-FIRST_PAGE = 14_000  # bytes
+FIRST_PAGE = 12_500  # bytes, without the table of results, which a script writes
 
 
 def documents(root: Path) -> list[Path]:
@@ -71,8 +71,9 @@ def test_no_link_is_dead(root):
 
 
 def test_the_first_page_is_short(root):
-    size = len((root / "README.md").read_bytes())
-    assert size <= FIRST_PAGE, f"README.md has {size:,} bytes: move something to the README of its folder"
+    written = re.sub(r"<!-- results:.*<!-- end of results -->", "", (root / "README.md").read_text(), flags=re.DOTALL)
+    size = len(written.encode())
+    assert size <= FIRST_PAGE, f"README.md has {size:,} bytes beside its table: move something to the README of its folder"
 
 
 def test_what_is_named_as_a_script_is_there(root):
