@@ -26,7 +26,7 @@ RANGES = {
     "rainbow.clip": (0, None), "rainbow.discount": (0, 1), "rainbow.n_step": (1, 100), "rainbow.atoms": (2, 1001),
     "rainbow.hidden": (1, None), "rainbow.noisy_std": (0, 10), "eval.every": (1, None), "eval.episodes": (1, 1000),
     "eval.final_episodes": (1, 1000), "eval.epsilon": (0, 1), "checkpoint.every": (1, None), "mlr.weight": (0, None),
-    "mlr.chunk": (0, None), "mlr.lr": (0, None), "mlr.window": (1, 256), "mlr.tau": (0, 1), "mlr.mask.patch": (1, None),
+    "mlr.chunk": (0, None), "mlr.lr": (0, 1), "mlr.window": (1, 256), "mlr.tau": (0, 1), "mlr.mask.patch": (1, None),
     "mlr.mask.block": (1, None), "mlr.decoder.depth": (0, 64), "mlr.decoder.width": (0, None),
     "mlr.decoder.heads": (1, None), "mlr.decoder.mlp_ratio": (0.1, 64), "baseline.window": (1, 256), "curl.weight": (0, None),
     "curl.hidden": (1, None), "curl.size": (1, None), "curl.tau": (0, 1), "curl.cut": (0, 255), "curl.pad": (0, 64),

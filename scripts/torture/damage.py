@@ -185,16 +185,16 @@ def crash(setup: Setup, runs: Path, count: int, dice: random.Random) -> list[Res
     few, hangs, many = Result("environment or renderer crash"), Result("an environment that hangs"), Result("more crashes than allowed")
     for number in range(count):
         for result, fault in ((few, vanish), (hangs, hang)):
-            folder, calls = runs / f"{fault.__name__}{number}", sorted(dice.sample(range(2, 400), 3))
+            folder, calls = runs / f"{fault.__name__}{number}", sorted(dice.sample(range(2, 400), 1 if fault is hang else 3))
             prepare = lambda calls=calls, fault=fault: crash_at(setup, calls, fault)  # noqa: E731
             training = TrainingProcess(setup, folder, ("env_timeout=5",) if fault is hang else (), prepare=prepare)
             training.wait()
             problems = check_exit(training, 0)
             if not problems:
                 reported = training.output.count("the environment crashed at step")
-                if reported != 3 or "restart 3 of at most 10" not in training.output:
-                    problems.append(f"{reported} crashes were reported, 3 happened")
-                if (training.run / "crash.log").read_text().count("Traceback") < 3:
+                if reported != len(calls) or f"restart {reported} of at most 10" not in training.output:
+                    problems.append(f"{reported} crashes were reported, {len(calls)} happened")
+                if (training.run / "crash.log").read_text().count("Traceback") < len(calls):
                     problems.append("crash.log lacks a traceback")
                 problems += differences(training.run, setup.reference)
             result.record(problems)

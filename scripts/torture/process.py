@@ -196,7 +196,7 @@ def check_error(training: TrainingProcess, code: int, pattern: str) -> list[str]
     errors = [line for line in lines if line.startswith("error: ")]
     problems = check_exit(training, code)
     if "Traceback" in training.output:
-        problems.append(f"a traceback: {lines[-1]}")
+        problems.append("a traceback: " + training.output[training.output.index("Traceback") - 300 :][:1500])
     if not (len(errors) == 1 and re.search(pattern, errors[0])):
         problems.append(f"no clear line ({pattern}): {lines[-1:]}")
     return problems

@@ -21,7 +21,7 @@ from scripts.media import masks
 def train(tmp_path, *arguments, stop_at=None):
     base = ["preset=debug", "method=madi", f"runs={tmp_path}", "eval.video=false", "env_steps=3600", "eval.every=3600", "eval.episodes=1"]
     config = read_config(
-        [*base, "world=color_hard", "eval.worlds=[distracting_cs]", "eval.intensities=[0.1,0.5]", "action_repeat=40", *arguments]
+        [*base, "world=color_hard", "eval.worlds=[distracting_cs]", "action_repeat=40", *(arguments or ["eval.intensities=[0.1,0.5]"])]
     )
     trainer = make_trainer(config, "test")
     if stop_at is not None:

@@ -98,7 +98,7 @@ def edit(file: Path, change) -> None:
     ],
 )
 def test_ledger_refuses_a_folder_with_files_of_two_runs(ledger, day, tmp_path, benchmark, name, change, says):
-    folder = next((day[0] / benchmark.name).glob("*/*/*"))
+    folder = next((day[0] / benchmark.name).rglob("result.json")).parent
     copy = tmp_path / "runs" / folder.relative_to(day[0])
     shutil.copytree(folder, copy)
     edit(copy / name, change)

@@ -1,12 +1,22 @@
 """An environment that may hang: its calls have a time limit, and a thread of their own that can be given up."""
 
+import atexit
 import contextlib
 import threading
+import weakref
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from ..errors import Crash
+
+ALIVE: "weakref.WeakSet[TimedEnv]" = weakref.WeakSet()
+
+
+@atexit.register
+def close_all() -> None:
+    for env in list(ALIVE):
+        env.close()
 
 
 class TimedEnv:
@@ -22,6 +32,7 @@ class TimedEnv:
         self._answers: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
         threading.Thread(target=serve, args=(self._calls, self._answers), name="environment", daemon=True).start()
         self._env = self._ask("start", make)
+        ALIVE.add(self)
 
     def close(self) -> None:
         """Free what the environment draws with, in its thread. Renderers left to the garbage collector may wait for ever."""
@@ -30,6 +41,9 @@ class TimedEnv:
                 self._ask("close", self._env.close)
 
     def __del__(self) -> None:
+        env = self.__dict__.pop("_env", None)
+        if env is not None and not self._hangs:
+            self._calls.put(env.close)
         self._calls.put(None)
 
     def __getattr__(self, name: str) -> Any:
