@@ -13,10 +13,15 @@ from ..errors import Crash
 ALIVE: "weakref.WeakSet[TimedEnv]" = weakref.WeakSet()
 
 
-@atexit.register
 def close_all() -> None:
     for env in list(ALIVE):
         env.close()
+
+
+def close_all_first() -> None:
+    """At the end of the process, before what has registered itself by now: a renderer would free itself in the wrong thread."""
+    atexit.unregister(close_all)
+    atexit.register(close_all)
 
 
 class TimedEnv:
@@ -27,23 +32,25 @@ class TimedEnv:
     """
 
     def __init__(self, make: Callable[[], Any], limit: float) -> None:
-        self._limit, self._hangs = limit, False
+        self._limit, self._hangs, self._closed = limit, False, False
         self._calls: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
         self._answers: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
-        threading.Thread(target=serve, args=(self._calls, self._answers), name="environment", daemon=True).start()
+        self._thread = threading.Thread(target=serve, args=(self._calls, self._answers), name="environment", daemon=True)
+        self._thread.start()
+        self._called: set[str] = set()
         self._env = self._ask("start", make)
         ALIVE.add(self)
 
     def close(self) -> None:
         """Free what the environment draws with, in its thread. Renderers left to the garbage collector may wait for ever."""
-        if not self._hangs:
-            with contextlib.suppress(Crash):
+        if not self._hangs and not self._closed:
+            self._closed = True
+            with contextlib.suppress(Exception):
                 self._ask("close", self._env.close)
 
     def __del__(self) -> None:
-        env = self.__dict__.pop("_env", None)
-        if env is not None and not self._hangs:
-            self._calls.put(env.close)
+        if "_env" in self.__dict__ and threading.current_thread() is not self._thread:
+            self.close()
         self._calls.put(None)
 
     def __getattr__(self, name: str) -> Any:
@@ -59,6 +66,9 @@ class TimedEnv:
         except Empty:
             self._hangs = True
             raise Crash(f"no answer from the environment's {name} for {self._limit:g} seconds (env_timeout)") from None
+        if name not in self._called:  # it may have made a renderer
+            self._called.add(name)
+            close_all_first()
         if error is not None:
             raise error
         return answer
