@@ -1,9 +1,10 @@
 """Rainbow + MLR on Atari-100k."""
 
 import os
-import signal
 import sys
 from typing import TYPE_CHECKING
+
+from .core.errors import leave_on_interrupt
 
 if TYPE_CHECKING:
     from .player import Player
@@ -12,14 +13,8 @@ if TYPE_CHECKING:
 # when another process shares the machine, and costs nothing measurable when none does. A value set by the user wins.
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")
 
-
-def _interrupted(*_: object) -> None:
-    os.write(2, b"interrupted before the run started\n")
-    os._exit(130)
-
-
-if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, _interrupted)  # while `python -m` loads libraries; later core.run.folder.Stop handles it
+if sys.argv[:1] == ["-m"]:  # python -m loads libraries next
+    leave_on_interrupt()
 
 
 def load_agent(run: str, device: str = "auto") -> "Player":

@@ -3,9 +3,7 @@
 This file imports Gymnasium, so nothing imports it before a run needs it.
 """
 
-import importlib
 import os
-import warnings
 from typing import Any
 
 import cv2
@@ -13,7 +11,7 @@ import numpy as np
 
 from .core.errors import UserError, crashing
 from .core.run.config import Config
-from .core.run.repeatable import Repeatable, coloured, grey
+from .core.run.repeatable import Repeatable, coloured, grey, open_env
 from .distraction import Background
 from .env import EVALUATE, INTERPOLATION, Step
 
@@ -31,7 +29,7 @@ class GymEnv(Repeatable):
 
     def __init__(self, config: Config, seed: int, stream: int, background: Background | None) -> None:
         env = config.env
-        inner = open_env(config.game, getattr(config.gym, "import"))
+        inner = open_env(gymnasium, f"game={config.game}", getattr(config.gym, "import"))
         self.first, self.n_actions = action_numbers(inner.action_space, config.game)
         self.interpolation = INTERPOLATION[env.resize]
         self.clip_reward, self.background = env.clip_reward and stream != EVALUATE, background
@@ -79,31 +77,3 @@ def action_numbers(space: Any, game: str) -> tuple[int, int]:
     if not isinstance(space, gymnasium.spaces.Discrete):
         raise UserError(f"game={game} has the actions {space}: this agent needs Discrete ones")
     return int(space.start), int(space.n)
-
-
-def open_env(game: str, package: str) -> Any:
-    """Make the environment that game=gym:ID names, with pictures. package: what to import first, since it registers the environment."""
-    name, word = game.removeprefix("gym:"), f"game={game}"
-    import_package(package)
-    warnings.filterwarnings("ignore", ".*possible render_modes")  # what follows from that is said in one line
-    for mode in ({"render_mode": "rgb_array"}, {}):  # without one, its observations may still be pictures
-        try:
-            return gymnasium.make(name, **mode, disable_env_checker=True)
-        except gymnasium.error.UnregisteredEnv as error:
-            raise UserError(f"{word} is not registered: {error} gym.import=PACKAGE imports the package that registers it") from error
-        except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
-            raise UserError(f"{word} needs a package that is not installed here: {error}") from error
-        except Exception as error:
-            reason = error
-    raise UserError(f"{word} cannot be made ({type(reason).__name__}: {reason})") from reason
-
-
-def import_package(name: str) -> None:
-    if not name:
-        return
-    try:
-        gymnasium.register_envs(importlib.import_module(name))
-    except ImportError as error:
-        raise UserError(f"gym.import={name} cannot be imported ({error}): install it, or put its folder into PYTHONPATH") from error
-    except Exception as error:
-        raise UserError(f"gym.import={name} fails while it is imported ({type(error).__name__}: {error})") from error

@@ -119,7 +119,7 @@ class Env:
 
     def close(self) -> None:
         self.cameras.clear()
-        self.inner.close()
+        self.inner.physics.free()  # the close of dm_control does nothing
 
     def _start(self, episode: int) -> None:
         self.over = False

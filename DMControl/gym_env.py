@@ -3,16 +3,14 @@
 This file imports Gymnasium, so nothing imports it before a run needs it.
 """
 
-import importlib
 import os
-import warnings
 from typing import Any
 
 import numpy as np
 
 from .core.errors import UserError, crashing
 from .core.run.config import Config
-from .core.run.repeatable import Repeatable, coloured, resized
+from .core.run.repeatable import Repeatable, coloured, open_env, resized
 from .env import Step
 
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # many environments draw with pygame, which greets when it is imported
@@ -28,7 +26,7 @@ class GymEnv(Repeatable):
     ACTION = np.float32
 
     def __init__(self, config: Config, seed: int, stream: int) -> None:
-        inner = open_env(config.task, getattr(config.gym, "import"))
+        inner = open_env(gymnasium, f"task={config.task}", getattr(config.gym, "import"))
         self.low, self.high = bounds(inner.action_space, config.task)
         self.action_dim = self.low.size
         limit = inner.spec.max_episode_steps or config.gym.max_steps
@@ -78,31 +76,3 @@ def bounds(space: Any, task: str) -> tuple[np.ndarray, np.ndarray]:
     if not space.is_bounded():
         raise UserError(f"task={task} has actions without bounds, {space}: register it with bounds, or with a wrapper that sets them")
     return space.low.astype(np.float64), space.high.astype(np.float64)
-
-
-def open_env(task: str, package: str) -> Any:
-    """Make the environment that task=gym:ID names, with pictures. package: what to import first, since it registers the environment."""
-    name, word = task.removeprefix("gym:"), f"task={task}"
-    import_package(package)
-    warnings.filterwarnings("ignore", ".*possible render_modes")  # what follows from that is said in one line
-    for mode in ({"render_mode": "rgb_array"}, {}):  # without one, its observations may still be pictures
-        try:
-            return gymnasium.make(name, **mode, disable_env_checker=True)
-        except gymnasium.error.UnregisteredEnv as error:
-            raise UserError(f"{word} is not registered: {error} gym.import=PACKAGE imports the package that registers it") from error
-        except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
-            raise UserError(f"{word} needs a package that is not installed here: {error}") from error
-        except Exception as error:
-            reason = error
-    raise UserError(f"{word} cannot be made ({type(reason).__name__}: {reason})") from reason
-
-
-def import_package(name: str) -> None:
-    if not name:
-        return
-    try:
-        gymnasium.register_envs(importlib.import_module(name))
-    except ImportError as error:
-        raise UserError(f"gym.import={name} cannot be imported ({error}): install it, or put its folder into PYTHONPATH") from error
-    except Exception as error:
-        raise UserError(f"gym.import={name} fails while it is imported ({type(error).__name__}: {error})") from error

@@ -72,8 +72,7 @@ class Silent(Dot):
             raise ValueError(f"render_mode={render_mode}")
         super().__init__()
 
-    def render(self):
-        raise NotImplementedError
+    render = gymnasium.Env.render
 
 
 class Quiet(Silent):

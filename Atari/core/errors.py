@@ -82,6 +82,11 @@ def check_first(check: Callable[[list[str]], Any]) -> None:
     code = answer(checked)
     if code:
         sys.exit(code)
+    leave_on_interrupt()
+
+
+def leave_on_interrupt() -> None:
+    """While libraries load, Ctrl-C ends the process in one line; later core.run.folder.Stop handles it."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _leave)
 

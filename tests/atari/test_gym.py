@@ -22,6 +22,7 @@ from Atari.settings import read_config
 from Atari.train import make_trainer
 from scripts.ledger.runs import row_of
 from scripts.trees import ATARI
+from tests import stopped
 
 assert Atari.gym_register
 
@@ -158,18 +159,7 @@ def test_what_cannot_be_trained_is_one_line(game, more, says, tmp_path):
 
 
 def train(config, stop_at=None):
-    made = make_trainer(config, "test")
-    choose = made.choose
-
-    def stopping(random):
-        if made.step == stop_at:
-            made.stop.signal = signal.SIGTERM
-        return choose(random)
-
-    made.choose = stopping
-    code = made.train()
-    made.folder.lock.close()
-    return made, code
+    return stopped.train(make_trainer(config, "test"), stop_at)
 
 
 def rows(run):
@@ -219,9 +209,10 @@ def test_pong_of_gymnasium_is_a_game():
 
 
 def test_a_game_passes_gymnasiums_check():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
         check_env(gymnasium.make("Atari/pong-100k-v0").unwrapped)
+    assert [str(warning.message) for warning in said] == []
 
 
 def test_a_registered_game_is_ours():

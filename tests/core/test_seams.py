@@ -23,6 +23,7 @@ from DMControl.core.machine import Precision
 from DMControl.core.method.objective import Objective
 from DMControl.core.method.optim import Adam
 from DMControl.core.run.agent import Update
+from tests import stopped
 from tests.dmcontrol.test_train import drawn_frames
 
 __all__ = ["drawn_frames"]  # a fixture
@@ -200,18 +201,7 @@ def test_an_agent_with_a_memory_trains_saves_and_resumes(tmp_path, monkeypatch, 
 
     def run(folder, stop_at=None):
         arguments = ["preset=debug", "method=baseline", f"runs={tmp_path / folder}", "eval.video=false", "env_steps=1600", "eval.every=800"]
-        made = DMControl.train.make_trainer(DMControl.settings.read_config(arguments), "test")
-        choose = made.choose
-
-        def stopping(random):
-            if made.step == stop_at:
-                made.stop.signal = signal.SIGTERM
-            return choose(random)
-
-        made.choose = stopping
-        code = made.train()
-        made.folder.lock.close()
-        return made, code
+        return stopped.train(DMControl.train.make_trainer(DMControl.settings.read_config(arguments), "test"), stop_at)
 
     whole, code = run("whole")
     assert code == 0 and whole.acting.shape == (1, 4)

@@ -3,8 +3,11 @@
 A few steps at the start of a run show whether that works. Where it does not, a stop or a crash costs the episode under way.
 """
 
+import importlib
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import cv2
@@ -185,3 +188,31 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, np.ndarray):
         return np.array_equal(one, other)
     return all(np.array_equal(a, b) for a, b in zip(vars(one).values(), vars(other).values(), strict=True))
+
+
+def open_env(gymnasium: ModuleType, word: str, package: str) -> Any:
+    """Make the environment that task=gym:ID or game=gym:ID names, with pictures. package: what registers it, imported first."""
+    name = word.partition("gym:")[2]
+    import_package(gymnasium, package)
+    warnings.filterwarnings("ignore", ".*possible render_modes")  # what follows from that is said in one line
+    for mode in ({"render_mode": "rgb_array"}, {}):  # without one, its observations may still be pictures
+        try:
+            return gymnasium.make(name, **mode, disable_env_checker=True)
+        except gymnasium.error.UnregisteredEnv as error:
+            raise UserError(f"{word} is not registered: {error} gym.import=PACKAGE imports the package that registers it") from error
+        except (gymnasium.error.DependencyNotInstalled, ImportError) as error:
+            raise UserError(f"{word} needs a package that is not installed here: {error}") from error
+        except Exception as error:
+            reason = error
+    raise UserError(f"{word} cannot be made ({type(reason).__name__}: {reason})") from reason
+
+
+def import_package(gymnasium: ModuleType, name: str) -> None:
+    if not name:
+        return
+    try:
+        gymnasium.register_envs(importlib.import_module(name))
+    except ImportError as error:
+        raise UserError(f"gym.import={name} cannot be imported ({error}): install it, or put its folder into PYTHONPATH") from error
+    except Exception as error:
+        raise UserError(f"gym.import={name} fails while it is imported ({type(error).__name__}: {error})") from error
