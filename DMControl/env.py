@@ -59,6 +59,7 @@ class Env:
         if np.abs([self.low, self.high]).max() > 1e6 or not np.isfinite(self.inner._step_limit):
             raise UserError(f"task={task} has no bounds or no time limit, which this agent needs: choose another task")
         self.action_dim = int(spec.shape[0])
+        self.fps = 1 / (self.inner.control_timestep() * action_repeat)  # agent steps per second of simulated time
         self.flags = {} if shadows else {"shadow": False, "reflection": False}
         self.cameras: dict[int, engine.Camera] = {}
         self.episode = -1
@@ -71,11 +72,6 @@ class Env:
     def episode_length(self) -> int:
         """Agent steps of a full episode."""
         return int(np.ceil(self.inner._step_limit / self.action_repeat))
-
-    @property
-    def fps(self) -> float:
-        """Agent steps per second of simulated time."""
-        return 1 / (self.inner.control_timestep() * self.action_repeat)
 
     @crashing
     def reset(self, episode: int | None = None) -> np.ndarray:

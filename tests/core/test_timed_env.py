@@ -7,6 +7,9 @@ import pytest
 
 from DMControl.core.errors import Crash
 from DMControl.core.run.timed_env import TimedEnv
+from DMControl.env import EVALUATE
+from DMControl.evaluate import make_env
+from DMControl.settings import read_config, worlds_of
 
 
 class Env:
@@ -60,6 +63,18 @@ def test_an_environment_that_cannot_be_made():
         TimedEnv(lambda: 1 / 0, 60)
     with pytest.raises(Crash, match="environment's start"):
         TimedEnv(lambda: time.sleep(3600), 0.1)
+
+
+def test_a_closed_task_has_freed_its_renderer():
+    """dm_control's own close does nothing; what it leaves is freed in the wrong thread when the process ends, with a traceback."""
+    config = read_config(["preset=debug"])
+    env = make_env(config, 1, EVALUATE, worlds_of(config)[0])
+    env.reset(0)
+    drawing = env.inner.physics.contexts.gl
+    assert isinstance(env, TimedEnv) and not drawing.terminated
+    env.close()
+    env.close()
+    assert drawing.terminated and env.fps == 12.5
 
 
 def test_its_thread_ends_with_it():
