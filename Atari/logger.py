@@ -56,10 +56,10 @@ class Logger(Base):
         group = f"eval_{tag(distraction, self.data)}" if elsewhere else "eval"
         scalars = {f"{group}/episode_return": float(np.mean(scores)), f"{group}/episode_return_std": float(np.std(scores))}
         normalized = games.human_normalized(self.game, scalars[f"{group}/episode_return"])
-        self.board.scalars(scalars if normalized is None else scalars | {f"{group}/human_normalized": normalized}, frame)
+        self.tracker.scalars(scalars if normalized is None else scalars | {f"{group}/human_normalized": normalized}, frame)
 
     def masks(self, frame: int, distraction: Distraction, pictures: dict[str, Tensor]) -> None:
         """Frame, mask and masked frame side by side."""
         if pictures:
             picture = np.concatenate([strip([p.permute(0, 2, 3, 1).cpu().numpy()]) for p in pictures.values()], 1)
-            self.board.image(f"masks/{tag(distraction, self.data)}", picture, frame)
+            self.tracker.image(f"masks/{tag(distraction, self.data)}", picture, frame)

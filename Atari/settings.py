@@ -36,7 +36,7 @@ RANGES = {
     "playvirtual.weight": (0, None), "playvirtual.ramp": (0, None),
 }  # fmt: skip
 CHOICES = {
-    "precision": ("auto", "fp32", "bf16"),
+    "precision": ("auto", "fp32", "bf16"), "tracker": ("tensorboard", "wandb", "none"),
     "encoder.padding": ("valid", "same"), "encoder.init": ("torch", "xavier"), "replay.priority": ("kl", "loss"),
     "replay.enter_at": ("one", "largest"), "rainbow.head": ("streams", "dueling", "plain"),
     "rainbow.value": ("distribution", "scalar"), "env.resize": ("linear", "area"), "rainbow.target_noise": ("last", "own", "shared"),
@@ -112,6 +112,7 @@ def read_config(arguments: list[str]) -> Config:
     if config["rainbow"]["head"] != "streams" and any(block in config for block in PROJECTING):
         raise UserError(f"method={config['method']} projects through both streams of the head: leave rainbow.head=streams")
     conditions.check_device(config["device"])
+    conditions.check_tracker(config["tracker"])
     _check_sizes(config)
     return config
 

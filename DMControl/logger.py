@@ -44,10 +44,10 @@ class Logger(Base):
         returns = [e["episode_return"] for e in episodes]
         group = f"eval_{tag(world, self.data)}" if elsewhere else "eval"
         scalars = {f"{group}/episode_return": float(np.mean(returns)), f"{group}/episode_return_std": float(np.std(returns))}
-        self.board.scalars(scalars, env_step)
+        self.tracker.scalars(scalars, env_step)
 
     def masks(self, env_step: int, world: WorldName, pictures: dict[str, Tensor]) -> None:
         """Frame, mask and masked frame side by side."""
         if pictures:
             picture = np.concatenate([strip([p.permute(0, 2, 3, 1).cpu().numpy()]) for p in pictures.values()], 1)
-            self.board.image(f"masks/{tag(world, self.data)}", picture, env_step)
+            self.tracker.image(f"masks/{tag(world, self.data)}", picture, env_step)

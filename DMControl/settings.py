@@ -56,7 +56,7 @@ RANGES = {
     "dreamer.discount": (0, 1), "dreamer.return_lambda": (0, 1), "dreamer.exploration": (0, 10),
 }  # fmt: skip
 CHOICES = {
-    "precision": ("auto", "fp32", "bf16"),
+    "precision": ("auto", "fp32", "bf16"), "tracker": ("tensorboard", "wandb", "none"),
     "encoder.init": ("delta_orthogonal", "orthogonal", "kaiming"),
     "mlr.target": ("latent", "pixels"), "mlr.decay": ("inverse_sqrt", "constant"),
     "protocol": ("mlr", "dmcgb"), "strong_augmentation.kind": ("overlay", "conv", "none"), "masker.type": ("soft", "hard", "mixed"),
@@ -120,6 +120,7 @@ def read_config(arguments: list[str]) -> Config:
     flat = dict(configuration.flatten(config))
     _check_random_steps(config, flat)
     conditions.check_device(config["device"])
+    conditions.check_tracker(config["tracker"])
     if "sac" in config:
         _check_sac(config)
         _check_sizes(config)

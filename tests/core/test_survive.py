@@ -19,11 +19,13 @@ from DMControl.core.run import writers
 from DMControl.core.run.checkpoint import Checkpoints, _manifest_checksum, checksum
 from DMControl.core.run.config import Config
 from DMControl.core.run.folder import RunFolder, Stop
+from DMControl.core.run.trackers import Header, TensorBoard
 from DMControl.core.run.watch import Watch, plain, write_inspection
-from DMControl.core.run.writers import Csv, TensorBoard, append_rows
+from DMControl.core.run.writers import Csv, append_rows
 
 CPU = torch.device("cpu")
 COLUMNS = ("env_step", "seed", "value", "hours")
+HEADER = Header({}, "", {}, (), ())
 
 
 def values(path) -> list[str]:
@@ -33,7 +35,7 @@ def values(path) -> list[str]:
 
 def test_records_are_cut_back_to_the_save(tmp_path):
     """Own rows after the mark go, even those of the same step; rows that an evaluation added stay; half a line goes."""
-    table, board = Csv(tmp_path / "eval.csv", COLUMNS, None, "env_step"), TensorBoard(tmp_path, None)
+    table, board = Csv(tmp_path / "eval.csv", COLUMNS, None, "env_step"), TensorBoard(tmp_path, HEADER, None)
     table.write({"env_step": 100, "seed": 1, "value": "kept", "hours": 0.1})
     board.scalars({"x": 1.0}, 100)
     board.flush()
@@ -46,7 +48,7 @@ def test_records_are_cut_back_to_the_save(tmp_path):
         file.write("10")  # a kill in the middle of a row: 100 or 1000 or 10?
     board.scalars({"x": 2.0}, 100)
     board.close()
-    TensorBoard(tmp_path / "other", None).close()
+    TensorBoard(tmp_path / "other", HEADER, None).close()
     later = next((tmp_path / "other").iterdir())
     later.rename(tmp_path / later.name.replace("tfevents.", "tfevents.9"))
     writers.cut_back(tmp_path, marks)

@@ -2,10 +2,13 @@
 
 import re
 from collections.abc import Iterable
+from importlib.util import find_spec
 from typing import Any
 
 from ..errors import UserError
 from .config import Config, flatten
+
+WANDB = "wandb==0.31.0"  # as in requirements-wandb.txt
 
 
 def check_conditions(config: Config, conditions: Iterable[tuple], typed: set[str]) -> None:
@@ -41,6 +44,12 @@ def check_device(name: str) -> None:
     """Whether the machine has it is asked when a run starts."""
     if not re.fullmatch(r"auto|(cpu|cuda)(:\d{1,3})?", name):
         raise UserError(f"device={name} is unknown: use auto, cpu, cuda or cuda:1")
+
+
+def check_tracker(name: str) -> None:
+    """Whether its package is installed."""
+    if name == "wandb" and find_spec("wandb") is None:
+        raise UserError(f"tracker=wandb needs a package: pip install {WANDB}")
 
 
 def as_typed(value: Any) -> str:

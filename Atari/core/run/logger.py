@@ -1,20 +1,17 @@
-"""The records of a run: CSV files and TensorBoard."""
+"""The records of a run: CSV files, videos, and what its tracker shows."""
 
 from pathlib import Path
-from textwrap import indent
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-import yaml
 from torch import Tensor
 
 from .agent import Agent
-from .config import flatten
-from .writers import Csv, TensorBoard, strip, video
+from .trackers import Header, make
+from .writers import Csv, strip, video
 
 TIMES = ("time/act", "time/env", "time/update", "time/eval", "time/save")
-UNLISTED = ("device", "compile", "threads", "runs", "checkpoint", "eval.video")  # settings without a column in the HParams tab
 
 
 class Logger:
@@ -22,9 +19,9 @@ class Logger:
 
     AXIS: str  # the column of simulator steps
     EVAL_COLUMNS: tuple[str, ...]
-    RETURNS: ClassVar[dict[str, list[str]]]  # {chart: scalars} of the returns in the Custom Scalars tab
-    FIRST: tuple[str, ...]  # the first settings in the HParams tab
-    SCORES: tuple[str, ...]  # scalars in the HParams tab
+    RETURNS: ClassVar[dict[str, list[str]]]  # {chart: scalars} of the returns
+    FIRST: tuple[str, ...]  # the first settings in a table of runs
+    SCORES: tuple[str, ...]  # the scalars by which runs are compared
 
     def __init__(self, folder: Path, config: dict[str, Any], command: str, agent: Agent, fps: float) -> None:
         self.folder, self.config, self.command, self.fps, self.seed = folder, config, command, fps, config["seed"]
@@ -37,16 +34,11 @@ class Logger:
     def open(self, resumed_at: int | None) -> None:
         self.train_csv = Csv(self.folder / "train.csv", self.columns, resumed_at, self.AXIS)
         self.eval_csv = Csv(self.folder / "eval.csv", self.EVAL_COLUMNS, resumed_at, self.AXIS)
-        self.board = TensorBoard(self.folder, resumed_at)
-        if resumed_at is None:
-            self.board.text("run/command", f"    {self.command}")
-            self.board.text("run/config", indent(yaml.safe_dump(self.config, sort_keys=False), "    "))  # four spaces: a code block
-            self.board.layout(self.charts())
-            settings = {k: v for k, v in flatten(self.config) if not k.startswith(UNLISTED)}
-            self.board.hparams(settings, self.FIRST, self.SCORES)
+        header = Header(self.config, self.command, self.charts(), self.FIRST, self.SCORES)
+        self.tracker = make(self.config["tracker"], self.folder, header, self.AXIS, resumed_at)
 
     def charts(self) -> dict[str, dict[str, list[str]]]:
-        """Groups of charts in the Custom Scalars tab."""
+        """Groups of charts, as in TensorBoard's Custom Scalars tab."""
         losses = {name.removeprefix("loss/"): [name] for name in self.columns if name.startswith("loss/")}
         gradients = {"gradients": [name for name in self.columns if name.startswith("grad/")]}
         own = [name for name in self.columns if name.startswith(f"{self.config['method']}/")]
@@ -60,25 +52,25 @@ class Logger:
         self.train_csv.write({self.AXIS: at, **row})
         names = {"episode_return": "train/episode_return", "episode_length": "train/episode_length"}
         skip = ("step", "episode", "hours")
-        self.board.scalars({names.get(k, k): v for k, v in row.items() if k not in skip}, at)
+        self.tracker.scalars({names.get(k, k): v for k, v in row.items() if k not in skip}, at)
 
     def diagnosis(self, at: int, numbers: dict[str, float], pictures: dict[str, Tensor]) -> None:
         """Log the agent's diagnostics at an evaluation. Pictures (N, C, H, W) become rows of one image."""
         unknown = set(numbers) - set(self.diagnostics)
         if unknown:
             raise ValueError(f"{', '.join(sorted(unknown))}: add the names from `diagnose` to `diagnostics`")
-        self.board.scalars(numbers, at)
+        self.tracker.scalars(numbers, at)
         if pictures:
             rows = [p.permute(0, 2, 3, 1).to("cpu", torch.uint8).numpy() for p in pictures.values()]
-            self.board.image(f"{self.config['method']}/{'_and_'.join(pictures)}", strip(rows), at)
+            self.tracker.image(f"{self.config['method']}/{'_and_'.join(pictures)}", strip(rows), at)
 
     def final(self, at: int, scores: dict[str, float | None]) -> None:
         """Log the scores of the finished run, which the HParams tab compares."""
-        self.board.scalars({f"final/{k}": v for k, v in scores.items() if v is not None}, at)
+        self.tracker.scalars({f"final/{k}": v for k, v in scores.items() if v is not None}, at)
 
     def animation(self, at: int, frames: list[np.ndarray]) -> None:
         every = -(-len(frames) // 100)  # at most 100 frames keep the event files small
-        self.board.animation("eval/episode", frames[::every], at, max(1, round(self.fps / every)))
+        self.tracker.animation("eval/episode", frames[::every], at, max(1, round(self.fps / every)))
 
     def video(self, name: str, frames: list[np.ndarray]) -> Path:
         path = self.folder / "video" / f"{name}.mp4"
@@ -86,9 +78,9 @@ class Logger:
         return path
 
     def flush(self) -> None:
-        self.board.flush()
+        self.tracker.flush()
 
     def close(self) -> None:
         self.train_csv.close()
         self.eval_csv.close()
-        self.board.close()
+        self.tracker.close()

@@ -1,4 +1,4 @@
-"""CSV files, TensorBoard events and videos."""
+"""CSV files and videos, and the sizes of a run's records."""
 
 import contextlib
 import csv
@@ -9,15 +9,11 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from tensorboard.compat.proto.summary_pb2 import Summary
-from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
-from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams
 
 from .files import write_whole
 
 RECORDS = ("train.csv", "eval.csv")
-EVENTS = "events.out.tfevents.*"
+EVENTS = "events.out.tfevents.*"  # of TensorBoard
 
 
 class Csv:
@@ -56,54 +52,6 @@ def append_rows(path: Path, columns: tuple[str, ...], rows: list[dict[str, Any]]
         if fresh:
             writer.writeheader()
         writer.writerows({k: round(v, 6) if isinstance(v, float) else v for k, v in row.items()} for row in rows)
-
-
-class TensorBoard:
-    """Scalars, pictures and animations, over env steps or frames."""
-
-    def __init__(self, folder: Path, resumed_at: int | None) -> None:
-        self.writer = SummaryWriter(str(folder), purge_step=None if resumed_at is None else resumed_at + 1)
-
-    def scalars(self, values: dict[str, float], step: int) -> None:
-        for name, value in values.items():
-            self.writer.add_scalar(name, value, step)
-
-    def text(self, name: str, text: str, step: int = 0) -> None:
-        self.writer.add_text(name, text, step)
-
-    def layout(self, charts: dict[str, dict[str, list[str]]]) -> None:
-        """Define the charts of the Custom Scalars tab: {group: {chart: [scalars]}}."""
-        exact = {g: {c: ["Multiline", [f"^{tag}$" for tag in tags]] for c, tags in own.items()} for g, own in charts.items()}
-        self.writer.add_custom_scalars(exact)  # tags are regular expressions here
-
-    def hparams(self, settings: dict[str, Any], first: tuple[str, ...], scores: tuple[str, ...]) -> None:
-        """Fill the HParams tab: the settings as columns, with `first` in front, and the last values of the scalars `scores`."""
-        plain = {k: v if isinstance(v, (int, float)) and not isinstance(v, bool) else str(v) for k, v in settings.items()}
-        columns, start, _ = hparams(plain, dict.fromkeys(scores, 0.0))
-        plugin = columns.value[0].metadata.plugin_data
-        content = HParamsPluginData.FromString(plugin.content)
-        for info in content.experiment.hparam_infos:
-            info.differs = info.name in first  # TensorBoard shows these columns first
-        plugin.content = content.SerializeToString()
-        for summary in (columns, start):
-            self.writer._get_file_writer().add_summary(summary)
-
-    def image(self, name: str, image: np.ndarray, step: int) -> None:  # (H, W, 3) uint8
-        self.writer.add_image(name, image, step, dataformats="HWC")
-
-    def animation(self, name: str, frames: list[np.ndarray], step: int, fps: int) -> None:
-        """Add a GIF, which the Images tab plays."""
-        height, width = frames[0].shape[:2]
-        encoded = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=gif(frames, fps))
-        summary = Summary(value=[Summary.Value(tag=name, image=encoded)])
-        self.writer._get_file_writer().add_summary(summary, step)
-
-    def flush(self) -> None:
-        """Write the points that are still in memory."""
-        self.writer.flush()
-
-    def close(self) -> None:
-        self.writer.close()
 
 
 def gif(frames: list[np.ndarray], fps: int) -> bytes:

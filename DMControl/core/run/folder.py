@@ -22,7 +22,7 @@ from .config import Config, differences, digest, plain
 from .files import write_whole
 
 # settings that a resume may change
-CHANGEABLE = ("device", "compile", "threads", "runs", "checkpoint", "eval.video", "env_restarts", "env_timeout")
+CHANGEABLE = ("device", "compile", "threads", "runs", "checkpoint", "eval.video", "env_restarts", "env_timeout", "tracker")
 
 
 class RunFolder:
