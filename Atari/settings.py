@@ -113,6 +113,7 @@ def read_config(arguments: list[str]) -> Config:
         raise UserError(f"method={config['method']} projects through both streams of the head: leave rainbow.head=streams")
     conditions.check_device(config["device"])
     conditions.check_tracker(config["tracker"])
+    conditions.check_transfer(config, typed)
     _check_sizes(config)
     return config
 

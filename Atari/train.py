@@ -34,6 +34,7 @@ from .evaluate import Outcome, evaluate, make_env
 from .logger import Logger
 from .memory import capacity, memory, new_replay
 from .methods import make_agent
+from .player import load
 from .replay import Replay
 
 WINDOWS = {"mlr": "mlr.window", "baseline": "baseline.window", "spr": "spr.steps + 1"}  # block: its observations per sequence
@@ -76,6 +77,9 @@ class Trainer(Base):
             self.bar.advance(self.repeat)
         self.save()
         return self.end(not until(self.step) and self.evaluated_at == self.step, "frame")
+
+    def source(self, run: str) -> Agent:
+        return load(run, str(self.device)).agent
 
     def make_env(self) -> Env:
         return make_env(self.config, self.config.seed, TRAIN)

@@ -2,7 +2,7 @@
 
 import copy
 
-from .agents.sac import images_at_once
+from .agents.chunks import images_at_once
 from .core.machine import Precision
 from .core.method import footage
 from .core.run.agent import Agent

@@ -121,6 +121,7 @@ def read_config(arguments: list[str]) -> Config:
     _check_random_steps(config, flat)
     conditions.check_device(config["device"])
     conditions.check_tracker(config["tracker"])
+    conditions.check_transfer(config, typed)
     if "sac" in config:
         _check_sac(config)
         _check_sizes(config)

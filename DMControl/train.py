@@ -33,6 +33,7 @@ from .evaluate import VIDEO_SIZE, evaluate, make_env
 from .logger import Logger
 from .memory import capacity, memory
 from .methods import make_agent
+from .player import load
 from .renderer import choose_renderer
 from .replay import Replay
 from .worlds.catalogue import WorldName, label
@@ -107,6 +108,9 @@ class Trainer(Base):
 
     def pause(self) -> bool:
         return self.stop.asked() or self.save_in_updates()
+
+    def source(self, run: str) -> Agent:
+        return load(run, str(self.device)).agent
 
     def make_env(self) -> Env:
         return make_env(self.config, self.config.seed, TRAIN, self.world)

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..core.method.encoder import Trunk, renormalise
+from .settings import Settings
 from .values import Distribution, Scalar
 
 
@@ -121,3 +122,17 @@ def xavier(network: Network) -> None:
     for layer in [*network.trunk.convs, *plain]:
         nn.init.xavier_uniform_(layer.weight)
         nn.init.zeros_(layer.bias)
+
+
+def make_network(settings: Settings, trunk: Trunk, n_actions: int, device: torch.device) -> Network:
+    s = settings
+    value = Distribution(s.v_min, s.v_max, s.atoms, device) if s.value == "distribution" else Scalar()
+    std = s.noisy_std if s.noisy else None
+    if s.head == "streams":
+        head: Dueling | OneHidden = Dueling(trunk.features, s.hidden, n_actions, value.outputs, std, s.scale_head_gradient)
+    else:
+        head = OneHidden(trunk.features, s.hidden, n_actions, value.outputs, std, dueling=s.head == "dueling")
+    network = Network(Encoder(trunk, s.scale_features), head, value)
+    if s.xavier:
+        xavier(network)
+    return network.to(device)

@@ -21,46 +21,12 @@ from ..core.method.pixel_path import PixelPath
 from ..core.run.agent import Update
 from ..core.run.recorder import Recorder
 from ..replay import Batch, Replay
-from .networks import Dueling, Encoder, Network, OneHidden, xavier
-from .values import Distribution, Scalar, chosen
+from .networks import Dueling, make_network
+from .settings import Settings
+from .values import chosen
 from .views import Views
 
 DIAGNOSED = 16  # sequences for `diagnose`
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The settings of Rainbow."""
-
-    batch_size: int
-    lr: float
-    adam_eps: float
-    clip: float
-    discount: float
-    n_step: int
-    atoms: int
-    v_min: float
-    v_max: float
-    hidden: int
-    noisy_std: float
-    beta: tuple[float, float]  # exponent of the importance weights, at the first update and at the last step
-    learning_steps: tuple[int, int]  # agent steps before the first update, and of the whole run
-    eval_epsilon: float = 0.001  # in evaluations
-    lagged_targets: bool = True  # move the objective's targets before the optimiser's step, one update behind
-    # the rest is as in configs/atari/config.yaml
-    scale_features: bool = True
-    xavier: bool = False
-    head: str = "streams"
-    scale_head_gradient: bool = True
-    value: str = "distribution"
-    noisy: bool = True
-    target_noise: str = "last"
-    double: bool = True
-    next_views: int = 2
-    target_every: int = 0
-    priority: str = "kl"
-    epsilon: tuple[float, float] = (1.0, 0.0)
-    epsilon_decay: int = 0
 
 
 @dataclass(frozen=True)
@@ -294,6 +260,16 @@ class Rainbow:
     def seen(self, obs: Frames, elsewhere: bool = False) -> dict[str, Tensor]:
         return self.pixels.pictures(obs.whole(), elsewhere)
 
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        found = {"encoder": self.network.encoder, "head": self.network.head}
+        return found if self.pixels.optimizer is None else found | {"masker": self.pixels}
+
+    def reset_targets(self) -> None:
+        self.copy_to_target()
+        if self.objective is not None and self.objective.targets is not None:
+            self.objective.targets.copy()
+
     def networks(self) -> dict[str, Any]:
         return {name: module.state_dict() for name, module in self.modules.items()}
 
@@ -331,17 +307,3 @@ class Rainbow:
 
     def _view(self, frames: Frames) -> Tensor:
         return self.augment.view(frames, self.augment.draw(len(frames), frames.channels, self.generator))
-
-
-def make_network(settings: Settings, trunk: Trunk, n_actions: int, device: torch.device) -> Network:
-    s = settings
-    value = Distribution(s.v_min, s.v_max, s.atoms, device) if s.value == "distribution" else Scalar()
-    std = s.noisy_std if s.noisy else None
-    if s.head == "streams":
-        head: Dueling | OneHidden = Dueling(trunk.features, s.hidden, n_actions, value.outputs, std, s.scale_head_gradient)
-    else:
-        head = OneHidden(trunk.features, s.hidden, n_actions, value.outputs, std, dueling=s.head == "dueling")
-    network = Network(Encoder(trunk, s.scale_features), head, value)
-    if s.xavier:
-        xavier(network)
-    return network.to(device)

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import torch
 
-from ..agents.rainbow import Rainbow, Settings
+from ..agents.rainbow import Rainbow
+from ..agents.settings import Settings
 from ..core import machine
 from ..core.errors import UserError, nearest
 from ..core.machine import Precision

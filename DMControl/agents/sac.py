@@ -25,6 +25,7 @@ from ..core.run.agent import Update
 from ..core.run.config import Config
 from ..core.run.recorder import Recorder
 from ..replay import Batch, Replay
+from .chunks import images_at_once, rows_of
 from .critic_loss import CriticLoss, Transitions
 from .networks import Actor, Critic
 
@@ -289,6 +290,16 @@ class SAC:
     def seen(self, obs: Frames, elsewhere: bool = False) -> dict[str, Tensor]:
         return self.pixels.pictures(obs.centre_crop(self.crop), elsewhere)
 
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        found = {"encoder": self.critic.encoder, "critic": nn.ModuleList([self.critic.q1, self.critic.q2]), "actor": self.actor}
+        return found if self.pixels.optimizer is None else found | {"masker": self.pixels}
+
+    def reset_targets(self) -> None:
+        self.momentum.copy()
+        if self.objective is not None and self.objective.targets is not None:
+            self.objective.targets.copy()
+
     def networks(self) -> dict[str, Any]:
         return {"log_alpha": self.log_alpha.detach()} | {name: module.state_dict() for name, module in self.modules.items()}
 
@@ -322,19 +333,6 @@ class SAC:
 
     def _normal(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         return torch.randn(n, self.action_dim, generator=generator or self.generator, device=self.device)
-
-
-def rows_of(n: int, chunk: int) -> Iterator[slice]:
-    """Split n images into parts of `chunk`. Summed over the parts, the gradient is the same and needs less memory."""
-    for start in range(0, n, chunk):
-        yield slice(start, min(n, start + chunk))
-
-
-def images_at_once(images: int, device: torch.device) -> int:
-    """The setting `chunk`; 0 stands for the default of the device."""
-    if images:
-        return images
-    return 128 if device.type == "cpu" else 1 << 30
 
 
 @contextmanager

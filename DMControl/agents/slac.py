@@ -86,6 +86,9 @@ class SLAC(WorldAgent):
         self.optimizers = {name: Adam(trained[name].parameters(), rate) for name, rate in rates.items()}
         self.momentum = Momentum((self.critic, self.target, own.tau))
 
+    def reset_targets(self) -> None:
+        self.momentum.copy()
+
     @property
     def log_alpha(self) -> Tensor:
         return self.temperature["log_alpha"]

@@ -99,6 +99,13 @@ class WorldAgent(ABC):
     def seen(self, obs: Frames, elsewhere: bool = False) -> dict[str, Tensor]:
         return {}
 
+    @property
+    def parts(self) -> dict[str, nn.Module]:
+        return self.modules
+
+    def reset_targets(self) -> None:
+        return  # most have no target network
+
     def networks(self) -> dict[str, Any]:
         return {name: module.state_dict() for name, module in self.modules.items()}
 

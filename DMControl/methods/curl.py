@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..agents.sac import SAC, SACHandles, rows_of
+from ..agents.chunks import rows_of
+from ..agents.sac import SAC, SACHandles
 from ..core.method.augment import View
 from ..core.method.encoder import Encoder
 from ..core.method.frames import Frames

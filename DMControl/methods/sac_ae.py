@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..agents.sac import SAC, SACHandles, rows_of
+from ..agents.chunks import rows_of
+from ..agents.sac import SAC, SACHandles
 from ..core.method.augment import View
 from ..core.method.encoder import Trunk, initialise
 from ..core.method.objective import Metrics, Objective

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..agents.chunks import rows_of
 from ..agents.critic_loss import CriticLoss, Transitions, squared
 from ..agents.networks import Critic
-from ..agents.sac import SAC, SACHandles, rows_of
+from ..agents.sac import SAC, SACHandles
 from ..core.method.augment import Augmentation, View
 from ..core.method.objective import Metrics, Objective
 from ..core.method.optim import Adam

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ..agents.sac import SAC, SACHandles, rows_of
+from ..agents.chunks import rows_of
+from ..agents.sac import SAC, SACHandles
 from ..core.method.augment import Augmentation, View
 from ..core.method.frames import Frames
 from ..core.method.momentum import Momentum

@@ -11,6 +11,7 @@ from DMControl.core.errors import UserError
 from DMControl.core.run.config import digest as config_digest
 from DMControl.core.run.config import flatten, plain
 from DMControl.core.run.folder import CHANGEABLE, read_config
+from DMControl.core.run.paths import short_name
 from scripts.ledger.rows import Row, digest
 from scripts.trees import DMCONTROL, Tree
 
@@ -98,7 +99,8 @@ def changed(tree: Tree, config: dict[str, Any]) -> str:
     old, new = dict(flatten(preset)), dict(flatten(config))
     hidden = ("seed", "name", "gym.import", "ur5e.model", *CHANGEABLE)  # these two say where the task comes from
     keys = [k for k in sorted(new) if k not in hidden and not k.startswith(tuple(f"{h}." for h in hidden)) and old.get(k) != new[k]]
-    return " ".join(f"{k}={str(new[k]).replace(' ', '')}" for k in keys)
+    told = new | ({"transfer.run": short_name(new["transfer.run"])} if "transfer.run" in new else {})
+    return " ".join(f"{k}={str(told[k]).replace(' ', '')}" for k in keys)
 
 
 def config_hash(config: dict[str, Any]) -> str:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from Atari.agents.rainbow import Rainbow, Settings
+from Atari.agents.rainbow import Rainbow
+from Atari.agents.settings import Settings
 from Atari.core.machine import Precision
 from Atari.core.method.augment import Augmentation
 from Atari.core.method.encoder import Trunk

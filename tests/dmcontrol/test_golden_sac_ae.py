@@ -15,7 +15,7 @@ from official_sac import (
     theirs,
 )
 
-from DMControl.agents.sac import rows_of
+from DMControl.agents.chunks import rows_of
 from DMControl.methods.sac_ae import Part, target
 
 pytestmark = pytest.mark.golden

@@ -52,5 +52,17 @@ def check_tracker(name: str) -> None:
         raise UserError(f"tracker=wandb needs a package: pip install {WANDB}")
 
 
+def check_transfer(config: Config, typed: set[str]) -> None:
+    """Remove the block of a run that begins by itself, so that its settings are as they were before there was such a block."""
+    transfer = config["transfer"]
+    if not transfer["run"]:
+        for key in sorted(typed & {"transfer.parts", "transfer.freeze"}):
+            raise UserError(f"key {key} has no effect without transfer.run=RUN_DIR")
+        del config["transfer"]
+        return
+    if not transfer["parts"]:
+        raise UserError("transfer.parts=[] takes nothing from transfer.run: name parts, such as transfer.parts=[encoder]")
+
+
 def as_typed(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)

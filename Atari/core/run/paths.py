@@ -37,6 +37,16 @@ def parse_path(path: Path) -> RunPath:
     return RunPath(str(path.parents[3]), **{**said, "seed": int(said["seed"])})
 
 
+def short_name(run: str) -> str:
+    """A run's folder without the one that all runs lie in: dmcontrol/walker_walk/madi-small/seed1."""
+    path = Path(run).resolve()
+    try:
+        parse_path(path)
+    except UserError:
+        return path.name
+    return "/".join(path.parts[-4:])
+
+
 def safe_folder(root: str, *parts: str) -> Path:
     """root/part/part/...; each part must be a plain name, so that the path stays below root."""
     if not root.strip():

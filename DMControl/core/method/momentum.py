@@ -22,6 +22,12 @@ class Momentum:
                 torch._foreach_lerp_(target, online, tau)
 
     @torch.no_grad()
+    def copy(self) -> None:
+        """target <- online"""
+        for online, target, _ in self.groups:
+            torch._foreach_copy_(target, online)
+
+    @torch.no_grad()
     def distance(self) -> float:
         """The relative distance between the targets and the online networks: |target - online| / |online|."""
         apart = sum((o - t).square().sum() for online, target, _ in self.groups for o, t in zip(online, target, strict=True))

@@ -69,6 +69,12 @@ class Adam:
     def zero_grad(self) -> None:
         self.inner.zero_grad(set_to_none=True)
 
+    def leave_out(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Leave these parameters as they are."""
+        out = {id(p) for p in parameters}
+        for group in self.inner.param_groups:
+            group["params"] = [p for p in group["params"] if id(p) not in out]
+
     def step(self) -> Tensor | None:
         """Take a step. Returns the gradient norm before clipping, or None without a clip."""
         norm = None

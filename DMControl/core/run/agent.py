@@ -4,9 +4,10 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..method.frames import Frames
+from ..method.optim import Adam
 
 
 class Update(NamedTuple):
@@ -27,6 +28,8 @@ class Agent(Protocol):
     columns: tuple[str, ...]  # names of the metrics of an update
     diagnostics: tuple[str, ...]  # names of the numbers from `diagnose`
     generator: torch.Generator
+    parts: dict[str, nn.Module]  # the networks that another run may begin with, by the names that transfer.parts takes
+    optimizers: dict[str, Adam]
 
     def begin(self, n: int) -> Tensor: ...  # the acting state of n environments at the start of an episode
 
@@ -45,6 +48,8 @@ class Agent(Protocol):
         """Pictures: the newest frame of an observation and what the networks see of it; {} if they see all of it."""
 
     def networks(self) -> dict[str, Any]: ...  # all parameters
+
+    def reset_targets(self) -> None: ...  # make each target network a copy of the network that it follows
 
     def load_networks(self, state: dict[str, Any]) -> None: ...
 

@@ -16,7 +16,7 @@ import torch
 from .. import machine
 from ..errors import Crash, Failure, UserError, file_trouble
 from ..machine import Precision
-from . import hours, writers
+from . import hours, transfer, writers
 from .agent import Agent, Update
 from .checkpoint import Checkpoints
 from .config import Config
@@ -57,6 +57,10 @@ class Trainer(ABC):
     def make_env(self) -> Any:
         """Make the training environment."""
 
+    @abstractmethod
+    def source(self, run: str) -> Agent:
+        """The agent of another run."""
+
     @property
     def at(self) -> int:
         """Simulator steps so far (env steps or frames): the x axis of all records."""
@@ -68,6 +72,8 @@ class Trainer(ABC):
 
     def open(self, precision: Precision, total: int, unit: str) -> None:
         """Resume from the newest intact checkpoint, if there is one, and open the records."""
+        if "transfer" in self.config and self.config.transfer.freeze:
+            transfer.freeze(self.agent, self.config)
         saved = self.checkpoints.load(("agent", "state"), self.device)
         if saved is not None:
             try:
@@ -80,6 +86,8 @@ class Trainer(ABC):
                     f"the save of step {saved[0]['step']:,} in {self.folder.path} does not fit ({type(error).__name__}: {error}): another "
                     "version of this code wrote it; take that version, or move the run folder away to start anew"
                 ) from error
+        elif "transfer" in self.config:
+            print(transfer.adopt(self.agent, self.source(self.config.transfer.run), self.config))
         self.started = time.perf_counter()
         self.folder.begin(precision, self.step)
         self.logger.open(None if saved is None else self.at)
