@@ -40,7 +40,7 @@ CHOICES = {
     "encoder.padding": ("valid", "same"), "encoder.init": ("torch", "xavier"), "replay.priority": ("kl", "loss"),
     "replay.enter_at": ("one", "largest"), "rainbow.head": ("streams", "dueling", "plain"),
     "rainbow.value": ("distribution", "scalar"), "env.resize": ("linear", "area"), "rainbow.target_noise": ("last", "own", "shared"),
-    "mlr.target": ("latent", "pixels"),
+    "mlr.target": ("latent", "pixels"), "mlr.mask.fill": ("black", "mean"),
     "masker.type": ("soft", "hard", "mixed"), "strong_augmentation.kind": ("overlay", "none"),
     "env.distraction": distraction.DISTRACTIONS, "env.distraction_behind": distraction.BEHIND,
 }  # fmt: skip

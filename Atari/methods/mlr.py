@@ -10,6 +10,7 @@ from ..agents.networks import Dueling, Encoder
 from ..agents.rainbow import Rainbow, RainbowHandles
 from ..core.method.augment import Augmentation
 from ..core.method.decoder import Decoder
+from ..core.method.frames import Frames
 from ..core.method.masks import Masks
 from ..core.method.momentum import Momentum
 from ..core.method.reconstruction import Reconstruction
@@ -57,6 +58,7 @@ def make(
     clip_heads: bool = False,
     pixel_targets: bool = False,
     chunk: int | None = None,
+    fill: Callable[[Frames], Tensor] | None = None,
 ) -> Reconstruction:
     """Build the objective. width: of the decoder. 0: that of the latent, as published; else linear layers surround the blocks."""
     encoder, head, latent = handles.encoder, handles.head, handles.latent
@@ -84,7 +86,16 @@ def make(
         pixels=handles.pixels,
         pixel_targets=pixel_targets,
         chunk=chunk,
+        fill=fill,
     ).to(handles.device)
+
+
+def mean_grey(frames: Frames) -> Tensor:
+    """Of the newest frames in every fourth row, (1,) uint8."""
+    newest = Frames(frames.store, frames.index[:, -1:])
+    _, _, height, width = frames.store.shape
+    rows = torch.arange(0, height, 4, device=frames.device)[None]
+    return newest.crop(rows, rows.new_zeros((1, 1)), width).float().mean().round().to(torch.uint8)[None]
 
 
 def build(config: Config, agent: Rainbow) -> None:
@@ -106,6 +117,7 @@ def build(config: Config, agent: Rainbow) -> None:
         clip_heads=not quirks.unclipped_heads,
         pixel_targets=m.target == "pixels",
         chunk=m.chunk or None,
+        fill=mean_grey if m.mask.fill == "mean" else None,
     )
     agent.attach(objective, m.weight, m.lr or None)
 

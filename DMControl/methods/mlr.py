@@ -48,6 +48,7 @@ def build(config: Config, agent: SAC) -> None:
         for module in (encoder.head, target_encoder.head, target_projection):
             _truncated_normal(module)
     tau = mlr.tau if mlr.momentum else 1.0
+    colour = torch.tensor(config.encoder.centre, device=handles.device).to(torch.uint8)
     for module in (projection, prediction, decoder, target_projection, *([embed_action] if embed_action else [])):
         module.to(handles.device)
     objective = Reconstruction(
@@ -66,7 +67,7 @@ def build(config: Config, agent: SAC) -> None:
         one_mask=quirks.one_mask_per_batch,
         pixel_targets=pixels,
         chunk=max(1, handles.chunk // mlr.window),
-        fill=torch.tensor(config.encoder.centre, device=handles.device) if mlr.mask.fill == "mean" else None,
+        fill=(lambda _: colour) if mlr.mask.fill == "mean" else None,
     )
     lr = mlr.lr * (0.5 if quirks.half_mlr_lr else 1.0)
     agent.attach(objective, Adam(objective.trained(), lr, clip=mlr.clip, warmup=mlr.warmup, decay=mlr.decay))

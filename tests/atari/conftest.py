@@ -22,7 +22,7 @@ SETTINGS = dict(
     noisy_std=0.1, beta=(0.4, 1.0), learning_steps=(2_000, 100_000),
 )  # fmt: skip
 SMALL = dict(size=24, stack=2, layers=((6, 4, 4), (8, 3, 1)), batch_size=8, n_step=3, hidden=12, atoms=7)
-OBJECTIVE = ("weight", "objective_lr", "width", "tau", "chunk")  # what `setup` hands on to MLR
+OBJECTIVE = ("weight", "objective_lr", "width", "tau", "chunk", "fill")  # what `setup` hands on to MLR
 MLR = dict(
     depth=2, width=0, heads=1, mlp_ratio=2.0, final_norm=False, tau=1.0, action_tokens=True, one_mask=True, masked_input_0_255=True
 )  # fmt: skip

@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from Atari.agents.networks import NoisyLinear
+from Atari.core.method.augment import Gather, View
 from Atari.core.method.encoder import renormalise
+from Atari.methods.mlr import mean_grey
 
 WINDOW = dict(window=4, patch=8, block=2)
 
@@ -291,3 +293,25 @@ def test_three_views_of_their_own(setup):
     assert len(views) == 3
     rows = [view.stages[0].rows for view in views]
     assert not torch.equal(rows[0], rows[1]) and not torch.equal(rows[1], rows[2])
+
+
+@pytest.mark.parametrize("chunk", [None, 3])
+def test_hidden_pixels_are_black_or_the_mean_grey_of_the_updates_frames(setup, chunk):
+    """One grey for all windows of an update, whatever their chunk; the frames here have a mean near 127."""
+    for fill in (None, mean_grey):
+        agent, replay = setup(fill=fill, chunk=chunk)
+        sequence = replay.sample(8, 1.0).sequence
+        newest = sequence.obs.store[sequence.obs.index[:, -1]].float()
+        expected = 0 if fill is None else round(newest[:, :, ::4].mean().item())
+        for part in agent.objective.parts(sequence, torch.Generator().manual_seed(1)):
+            side = agent.augment.size
+            rows = torch.arange(side).expand(len(part.hidden), side)
+            still = View((Gather(rows, rows, None),))
+            masked = agent.augment.view(part.sequence.obs, still, part.hidden, part.fill)
+            covered = part.hidden[:, None].expand_as(masked)
+            assert (masked[covered] == expected).all() and torch.equal(masked[~covered], part.sequence.obs.whole().float()[~covered])
+        pictures = agent.objective.pictures(sequence, torch.Generator().manual_seed(1))
+        own = 0 if fill is None else int(mean_grey(sequence[0:1].obs))
+        assert (
+            set(pictures["masked"][pictures["masked"] != pictures["frames"]].tolist()) <= {own} and 120 < expected + 127 * (not fill) < 135
+        )

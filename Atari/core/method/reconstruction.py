@@ -26,6 +26,7 @@ class MaskedSequence:
     hidden: Tensor  # (B * K, size, size) bool: 1 where a pixel is hidden
     masked_view: View
     target_view: View
+    fill: Tensor | None  # the colour of hidden pixels, a uint8 value per colour of a frame; None: black
 
 
 class Reconstruction(Objective):
@@ -53,9 +54,9 @@ class Reconstruction(Objective):
         pixel_targets: bool = False,
         batch_size: int | None = None,
         chunk: int | None = None,
-        fill: Tensor | None = None,
+        fill: Callable[[Frames], Tensor] | None = None,
     ) -> None:
-        """fill: the colour of hidden pixels, a value per colour of a frame, 0..255; None: black."""
+        """fill: the frames of an update -> the colour of hidden pixels, a uint8 value per colour of a frame; None: black."""
         super().__init__()
         self.window, self.batch_size, self.chunk = masks.window, batch_size, chunk
         self.masks, self.augment, self.one_mask, self.pixel_targets = masks, augment, one_mask, pixel_targets
@@ -63,7 +64,7 @@ class Reconstruction(Objective):
         self.projection, self.prediction = projection, prediction
         self.target_encoder, self.target_projection = target_encoder, target_projection
         self.targets, self.pixels, self.clip_heads = targets, pixels, clip_heads
-        self.register_buffer("fill", None if fill is None else fill.to(torch.uint8), persistent=False)
+        self.fill = fill
 
     def parts(self, sequence: Sequence, generator: torch.Generator, view: View | None = None) -> Iterator[MaskedSequence]:
         b, k = sequence.action.shape[:2]
@@ -72,12 +73,13 @@ class Reconstruction(Objective):
         assert hidden.shape[:2] == (len(cells), k) and len(sequence.obs) == b * k, f"mask {hidden.shape} of sequences {b} x {k}"
         masked_view = self.augment.draw(b * k, sequence.obs.channels, generator)
         target_view = self.augment.draw(b * k, sequence.obs.channels, generator)
+        fill = None if self.fill is None else self.fill(sequence.obs)
         chunk = self.chunk or b
         for start in range(0, b, chunk):
             stop = min(b, start + chunk)
             rows = slice(start * k, stop * k)
             own = hidden.expand(stop - start, -1, -1, -1) if self.one_mask else hidden[start:stop]
-            yield MaskedSequence(sequence[start:stop], own.flatten(0, 1), masked_view[rows], target_view[rows])
+            yield MaskedSequence(sequence[start:stop], own.flatten(0, 1), masked_view[rows], target_view[rows], fill)
 
     def loss(self, part: MaskedSequence) -> tuple[Tensor, Metrics]:
         states, actions, targets = self.encode(part)
@@ -88,7 +90,7 @@ class Reconstruction(Objective):
     def encode(self, part: MaskedSequence) -> tuple[Tensor, Tensor | None, Tensor]:
         """Masked states (B, K, d), action tokens (B, K, d), targets (B, K, p)."""
         b, k = part.sequence.action.shape[:2]
-        masked = self.augment.view(part.sequence.obs, part.masked_view, part.hidden, self.fill)  # mask, then augment: (B*K, C, h, w)
+        masked = self.augment.view(part.sequence.obs, part.masked_view, part.hidden, part.fill)  # mask, then augment: (B*K, C, h, w)
         clear = self.augment.view(part.sequence.obs, part.target_view)
         states = self.encoder(self.pixels(masked)).view(b, k, -1)
         actions = None if self.embed_action is None else self.embed_action(part.sequence.action)
@@ -128,7 +130,7 @@ class Reconstruction(Objective):
         one = sequence[0:1]
         hidden = self.masks.pixels(self.masks.draw(1, generator))[0]  # (K, size, size)
         frames = Frames(one.obs.store, one.obs.index[:, -1:]).whole()
-        fill = torch.zeros_like(frames) if self.fill is None else self.fill[:, None, None]
+        fill = torch.zeros_like(frames) if self.fill is None else self.fill(one.obs)[:, None, None]
         return {"frames": frames, "masked": torch.where(hidden[:, None], fill, frames)}
 
     def dependence(self, sequence: Sequence, generator: torch.Generator) -> dict[str, float]:
