@@ -194,7 +194,7 @@ def films(name: str) -> tuple[Path, ...]:
     if not found:
         raise UserError(f"{root} holds no videos ({', '.join(footage.VIDEO_ENDINGS)}) and no folders of images")
     for path in found[:FILMS]:
-        footage.check_image(footage.pictures_in(path)[0]) if path.is_dir() else footage.check_video(path)
+        footage.check(path)
     return tuple(found[:FILMS])
 
 

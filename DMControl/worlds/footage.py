@@ -1,7 +1,7 @@
 """The user's videos, in the folder layout of the published benchmarks."""
 
 from ..core.errors import UserError
-from ..core.method.footage import VIDEO_ENDINGS, Film, check_image, check_video, folder, pictures_in, video_files
+from ..core.method.footage import VIDEO_ENDINGS, Film, check, folder, pictures_in, video_files
 
 # the training videos of DAVIS 2017, in the order of distracting_cs
 DAVIS = [
@@ -23,7 +23,7 @@ def videos(name: str, world: str, count: int) -> list[Film]:
     if len(found) < count:
         raise UserError(f"{world} takes {count} videos, but {root} holds {len(found)} ({', '.join(VIDEO_ENDINGS)})")
     for path in found[:count]:
-        check_video(path)
+        check(path)
     return [Film(path) for path in found[:count]]
 
 
@@ -38,5 +38,5 @@ def davis(name: str, count: int) -> list[Film]:
     if len(chosen) < count:
         raise UserError(f"distracting_cs takes {count} videos at this intensity, but {root} holds {len(chosen)} folders of images")
     for path in chosen[:count]:
-        check_image(pictures_in(path)[0])
+        check(path)
     return [Film(path) for path in chosen[:count]]

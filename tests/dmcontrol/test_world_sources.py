@@ -6,6 +6,7 @@ import pytest
 from world_envs import DISTRACTING, NO_FOOTAGE
 
 from DMControl.core.errors import UserError
+from DMControl.core.method.footage import check
 from DMControl.core.run.config import Config
 from DMControl.env import EVALUATE, Env
 from DMControl.settings import read_config
@@ -122,6 +123,33 @@ def test_mistakes_with_footage_are_named(tmp_path):
         (tmp_path / f"video{n}.mp4").write_bytes(b"no video")
     with pytest.raises(UserError, match="cannot be read as a video"):
         make(WorldName("video_easy"), data(video=tmp_path))
+
+
+@pytest.mark.parametrize("codec", ["mp4v.mp4", "MJPG.avi", "XVID.mkv"])
+def test_damaged_footage_is_named_before_the_run_begins(tmp_path, codec):
+    """A video that was cut off or has a hole, and an image that was cut off; whole ones pass."""
+    rng, (name, _, ending) = np.random.default_rng(0), codec.partition(".")
+    path = tmp_path / f"video.{ending}"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*name), 25, (160, 120))
+    for _ in range(60):
+        writer.write(rng.integers(0, 255, (120, 160, 3)).astype(np.uint8))
+    writer.release()
+    check(path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(0.7 * len(whole))])
+    with pytest.raises(UserError, match=f"video.{ending} (is damaged|cannot be read)"):
+        check(path)
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    for n, form in enumerate(("jpg", "png", "jpg")):
+        cv2.imwrite(str(frames / f"{n}.{form}"), rng.integers(0, 255, (120, 160, 3)).astype(np.uint8))
+    check(frames)
+    for picture in sorted(frames.iterdir()):
+        whole = picture.read_bytes()
+        picture.write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(UserError, match=f"{picture.name} (is damaged|cannot be read)"):
+            check(frames)
+        picture.write_bytes(whole)
 
 
 @pytest.mark.parametrize(

@@ -76,11 +76,28 @@ def video_files(root: Path) -> list[Path]:
     return sorted((p for p in root.iterdir() if p.suffix.lower() in VIDEO_ENDINGS), key=lambda p: (len(p.stem), p.stem))
 
 
-def check_video(path: Path) -> None:
+def check(path: Path) -> None:
+    """Raise a UserError if a video, or a folder of images, is damaged. This is quick: not all of it is decoded."""
+    if not path.is_dir():
+        _check_video(path)
+        return
+    first, *others = pictures_in(path)
+    check_image(first)
+    for picture in others:
+        _check_end(picture)
+
+
+def _check_video(path: Path) -> None:
     capture = cv2.VideoCapture(str(path))
     sides = [int(capture.get(k)) for k in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)]
-    capture.release()
     _check_size(path, *sides)
+    length, first = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.read()[0]
+    capture.set(cv2.CAP_PROP_POS_FRAMES, int(0.9 * length))
+    reached = capture.get(cv2.CAP_PROP_POS_FRAMES) >= 0.8 * length  # of a video that was cut off, the last frame that it has
+    late = capture.read()[0]
+    capture.release()
+    if not (first and reached and late):
+        raise UserError(f"{path} is damaged: it cannot be read to its end")
 
 
 def pictures_in(path: Path) -> list[Path]:
@@ -98,8 +115,18 @@ def check_image(path: Path) -> np.ndarray:
     picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if picture is None:
         raise UserError(f"{path} cannot be read as an image")
+    _check_end(path)
     _check_size(path, picture.shape[1], picture.shape[0])
     return picture[..., ::-1]
+
+
+def _check_end(path: Path) -> None:
+    """Of an image that was cut off, OpenCV decodes what is left."""
+    with open(path, "rb") as file:
+        file.seek(-min(64, path.stat().st_size), os.SEEK_END)
+        end = file.read()
+    if (b"IEND" if path.suffix.lower() == ".png" else b"\xff\xd9") not in end:
+        raise UserError(f"{path} is damaged: its end is missing")
 
 
 def _read_folder(path: Path) -> list[np.ndarray]:
