@@ -31,11 +31,11 @@ class Logger:
             raise ValueError(f"{self.columns}: a column is named twice")
         self.diagnostics = agent.diagnostics
 
-    def open(self, resumed_at: int | None) -> None:
+    def open(self, tracker: str, resumed_at: int | None) -> None:
         self.train_csv = Csv(self.folder / "train.csv", self.columns, resumed_at, self.AXIS)
         self.eval_csv = Csv(self.folder / "eval.csv", self.EVAL_COLUMNS, resumed_at, self.AXIS)
         header = Header(self.config, self.command, self.charts(), self.FIRST, self.SCORES)
-        self.tracker = make(self.config["tracker"], self.folder, header, self.AXIS, resumed_at)
+        self.tracker = make(tracker, self.folder, header, self.AXIS, resumed_at)
 
     def charts(self) -> dict[str, dict[str, list[str]]]:
         """Groups of charts, as in TensorBoard's Custom Scalars tab."""

@@ -90,7 +90,7 @@ class Trainer(ABC):
             print(transfer.adopt(self.agent, self.source(self.config.transfer.run), self.config))
         self.started = time.perf_counter()
         self.folder.begin(precision, self.step)
-        self.logger.open(None if saved is None else self.at)
+        self.logger.open(self.config.tracker, None if saved is None else self.at)
         self.total, self.unit = total, unit
         print(f"run: {self.folder.path}" + (f" (resumed at {self.at:,} {unit}s)" if saved is not None else ""))
         if self.env.lost:
