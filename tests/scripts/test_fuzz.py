@@ -33,6 +33,7 @@ from Atari.core import errors as atari_errors
 from DMControl.core import errors as dmcontrol_errors
 from DMControl.core import machine
 from DMControl.core.run import config as configuration
+from DMControl.core.run import multirun
 from scripts.trees import tree_named
 
 CPU = torch.device("cpu")
@@ -48,6 +49,12 @@ ODD = [
     "${oc.env:HOME}", "${", "0x10", "1_000", "0b1", "9" * 25, "'", '"', "[", "]", "{", "}", "(", "\\", "=", "a=b", "=1", "@x", "é",
     "\u202e", "🙂", "x" * 300, "glob(*)", "range(1,3)", "choice(1,2)", "cuda:99", "cpu", "meta", "cpu:7", "bf16", "spatial", "temporal",
     "pixels", "baseline", "mlr", "shadow",
+]  # fmt: skip
+
+
+FORMS = [  # of tasks and games, and what looks like them
+    "gym:CarRacing-v3", "gym:ALE/Pong-v5", "gym:", "gym:/", "gym:a/b/c", "gym:../x", "gym:é", "gym:a:b", "gym", "Gym:A-v0",
+    "ur5e:visual_reach", "ur5e:", "ur5e:visual_raech", "ur5e", "ur5e+visual_reach", "gym+ALE+Pong-v5", "nope:x",
 ]  # fmt: skip
 
 
@@ -104,6 +111,7 @@ def arguments(tree: str) -> st.SearchStrategy[list[str]]:
         "task=walker_walk",
         "game=Pong",
         "game=tetris",
+        *(f"{key}={name}" for key in ("task", "game") for name in FORMS),
     ]
     key = st.sampled_from([*sorted(known), "task", "game", "method", "preset"])
     misspelt = st.builds(
@@ -181,6 +189,41 @@ class TestFuzz:
 
         run()
         assert len(outcomes) >= COMMAND_LINES[tree] and 20 < sum(outcomes) < len(outcomes) - 20  # both kinds were met
+
+    def test_multirun(self, tree, tmp_path):
+        """Lists, ranges and choices of values; every combination is checked before one is launched."""
+        package, outcomes = TREES[tree], []
+        known = declared(tree)
+        value = st.one_of(st.sampled_from([*ODD, *FORMS]), st.integers(-3, 40).map(str), st.text(max_size=5))
+        listed = st.one_of(
+            st.lists(value, min_size=1, max_size=3).map(",".join),
+            st.lists(st.integers(0, 9).map(str), min_size=1, max_size=3).map(",".join),
+            st.builds("range({},{})".format, st.integers(-2, 9), st.integers(0, 10**9)),
+            st.builds("choice({})".format, st.lists(value, max_size=3).map(",".join)),
+            st.builds("glob({})".format, value),
+        )
+        key = st.sampled_from(
+            ["seed", "seed", "seed", "task", "game", "method", "preset", "hydra/launcher", "hydra.sweep.dir", *sorted(known)]
+        )
+        typed = st.lists(st.builds("{}={}".format, key, listed), min_size=1, max_size=3)
+
+        @settings(max_examples=150, **OPTIONS)
+        @given(typed)
+        def run(typed):
+            try:
+                multirun.check(
+                    package.settings.CONFIGS.parent,
+                    ["--multirun", "preset=debug", f"runs={tmp_path}", *typed],
+                    package.settings.read_config,
+                )
+            except MISTAKE as error:
+                assert len(str(error)) > 10
+                outcomes.append(False)
+            else:
+                outcomes.append(True)
+
+        run()
+        assert len(outcomes) >= 150 and 5 < sum(outcomes) < len(outcomes) - 5
 
     def test_yaml(self, tree, tmp_path, monkeypatch):
         """A preset of the user's own: odd values under good keys, or another file with its text damaged."""

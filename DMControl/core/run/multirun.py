@@ -7,6 +7,7 @@ saves, returns to the queue and resumes.
 
 import importlib
 import itertools
+import math
 import os
 import signal
 import sys
@@ -27,6 +28,7 @@ from omegaconf import DictConfig
 from ..errors import Failure, UserError, nearest
 
 FLAGS = ("--multirun", "-m")
+MOST = 10_000  # runs of one command
 
 
 def asked(arguments: list[str]) -> bool:
@@ -110,10 +112,14 @@ def combinations(typed: list[str]) -> list[list[str]]:
             key = override.get_key_element()
             values = [argument]
             if override.is_sweep_override():
-                values = [without_escape(f"{key}={v}") for v in override.sweep_string_iterator()]
+                listed = itertools.islice(override.sweep_string_iterator(), MOST + 1)  # a range may have no end in sight
+                values = [without_escape(f"{key}={v}") for v in listed]
         except HydraException as error:
             raise UserError(f"argument {argument} cannot be read: write key=value or key=value,value") from error
         options.append(values)
+    count = math.prod(map(len, options))
+    if count > MOST:
+        raise UserError(f"these lists make {count:,} runs: at most {MOST:,} at once")
     return [list(run) for run in itertools.product(*options)]
 
 
