@@ -37,7 +37,7 @@ RANGES = {
 }  # fmt: skip
 CHOICES = {
     "precision": ("auto", "fp32", "bf16"), "tracker": ("tensorboard", "wandb", "none"),
-    "encoder.padding": ("valid", "same"), "encoder.init": ("torch", "xavier"), "replay.priority": ("kl", "loss"),
+    "encoder.padding": ("valid", "same"), "encoder.init": ("torch", "kaiming", "xavier"), "replay.priority": ("kl", "loss"),
     "replay.enter_at": ("one", "largest"), "rainbow.head": ("streams", "dueling", "plain"),
     "rainbow.value": ("distribution", "scalar"), "env.resize": ("linear", "area"), "rainbow.target_noise": ("last", "own", "shared"),
     "mlr.target": ("latent", "pixels"), "mlr.mask.fill": ("black", "mean"),
@@ -122,6 +122,10 @@ def _check_sizes(config: Config) -> None:
     """Frames, augmentations, convolutions and masks fit together."""
     encoder, size = config["encoder"], config["env"]["size"]
     layers = geometry.convolved(size, encoder["filters"], encoder["kernels"], encoder["strides"], encoder["padding"] == "same")
+    if encoder["centre"] and encoder["padding"] == "same":
+        raise UserError(
+            "encoder.centre=true and encoder.padding=same exclude each other: zeros around an image are no longer its mean grey"
+        )
     geometry.check_order(config["augment"]["order"], size, size, resample=False)
     if "curl" in config and (config["curl"]["cut"] >= size or config["curl"]["cut"] > 2 * config["curl"]["pad"]):
         cut, pad = config["curl"]["cut"], config["curl"]["pad"]

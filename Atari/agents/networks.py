@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..core.method.encoder import Trunk, renormalise
+from ..core.method.encoder import Trunk, initialise, renormalise
 from .settings import Settings
 from .values import Distribution, Scalar
 
@@ -133,6 +133,8 @@ def make_network(settings: Settings, trunk: Trunk, n_actions: int, device: torch
     else:
         head = OneHidden(trunk.features, s.hidden, n_actions, value.outputs, std, dueling=s.head == "dueling")
     network = Network(Encoder(trunk, s.scale_features), head, value)
-    if s.xavier:
+    if s.init == "xavier":
         xavier(network)
+    elif s.init == "kaiming":
+        initialise(network.trunk, "kaiming")
     return network.to(device)

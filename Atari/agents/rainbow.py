@@ -143,6 +143,8 @@ class Rainbow:
         return max(low, high + (low - high) * (step - first) / decay) if decay else low
 
     def update(self, replay: Replay, step: int) -> Update:
+        if self.settings.centre and not self.updates:
+            self.take_centre(replay)
         self.copy_if_due(step)
         self.exponent.fill_(self.beta(step))
         if self.objective is not None:
@@ -176,6 +178,14 @@ class Rainbow:
         if not self.settings.target_every:
             self.copy_to_target()
         return Update(metrics, {"batch": batch})
+
+    def take_centre(self, replay: Replay) -> None:
+        """Before the first update: the encoders' centre is the mean grey so far, unless it came with the weights of another run."""
+        trunk, frames = self.network.trunk, replay.store.frames[: min(replay.frames_added, replay.slots)]
+        grey = trunk.centre.clone() if trunk.centre.any() else frames.sum(dtype=torch.float64) / frames.numel()
+        for module in (part for whole in self.modules.values() for part in whole.modules()):
+            if isinstance(module, Trunk):
+                module.centre.copy_(grey)
 
     def encode(self, batch: Batch) -> Tensor:
         """The latents of all views of batch.obs, (M * B, d)."""

@@ -22,7 +22,8 @@ class Settings:
     lagged_targets: bool = True  # move the objective's targets before the optimiser's step, one update behind
     # the rest is as in configs/atari/config.yaml
     scale_features: bool = True
-    xavier: bool = False
+    init: str = "torch"
+    centre: bool = False
     head: str = "streams"
     scale_head_gradient: bool = True
     value: str = "distribution"

@@ -37,7 +37,8 @@ def make_rainbow(config: Config, n_actions: int, precision: Precision, generator
         eval_epsilon=config.eval.epsilon,
         lagged_targets=quirks.targets_lag if "targets_lag" in quirks else True,
         scale_features=encoder.scaled,
-        xavier=encoder.init == "xavier",
+        init=encoder.init,
+        centre=encoder.centre,
         head=r.head,
         scale_head_gradient=r.scale_head_gradient,
         value=r.value,
@@ -50,11 +51,13 @@ def make_rainbow(config: Config, n_actions: int, precision: Precision, generator
         epsilon=tuple(config.train.epsilon),
         epsilon_decay=config.train.epsilon_decay,
     )
-    same = encoder.padding == "same"
     return Rainbow(
         settings,
         n_actions=n_actions,
-        trunk=Trunk(env.stack, env.size, encoder.filters, encoder.kernels, encoder.strides, precision, same=same),
+        trunk=Trunk(
+            env.stack, env.size, encoder.filters, encoder.kernels, encoder.strides, precision,
+            same=encoder.padding == "same", measured=encoder.centre,
+        ),
         augment=Augmentation(
             augment.order, env.size, env.size, augment.pad, augment.intensity,
             last_shift=not quirks.short_shift, together=quirks.one_shift_per_batch, dtype=precision.dtype,

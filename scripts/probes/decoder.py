@@ -166,6 +166,8 @@ def main(arguments: list[str]) -> int:
     machine.set_threads(options.whole("threads", 0, 1024))
     agent, generator = prepare(run, saved, config, untrained, precision), torch.Generator(precision.device).manual_seed(SEED)
     replay = play(agent, config, SEED, steps)
+    if config.encoder.centre:
+        agent.take_centre(replay)
     fresh = play(agent, config, SEED + 1, steps).sample(WINDOWS, 1.0).sequence
     print(f"{saved.game}, {'an untrained encoder' if untrained else run}:")
     share = f"{share_of_frames(agent.objective, fresh, generator):.2f}"

@@ -26,14 +26,17 @@ class Trunk(nn.Module):
         centre: Sequence[float] = (),
         last_relu: bool = True,
         same: bool = False,
+        measured: bool = False,
     ) -> None:
-        """same: zeros around each convolution's input, as TensorFlow's SAME puts them: ceil(side / stride) rows come out."""
+        """centre: the mean colour of a frame, which is taken off; measured: the agent finds it, and it is saved with the weights.
+
+        same: zeros around each convolution's input, as TensorFlow's SAME puts them: ceil(side / stride) rows come out.
+        """
         super().__init__()
         self.precision, self.last_relu = precision, last_relu
-        self.centred = any(centre)
-        self.register_buffer(
-            "centre", torch.tensor([*centre] or [0.0], dtype=torch.float32).repeat(channels // max(1, len(centre))), persistent=False
-        )
+        self.centred = measured or any(centre)
+        mean = torch.tensor([*centre] or [0.0], dtype=torch.float32).repeat(channels // max(1, len(centre)))
+        self.register_buffer("centre", mean, persistent=measured)
         layers, sizes = [], convolved(size, filters, kernels, strides, same)
         if self.centred and same:
             raise UserError(
