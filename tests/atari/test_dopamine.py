@@ -263,6 +263,7 @@ def test_saved_and_loaded(method):
         (["method=der", "augment.pad=3"], "no effect with augment.order=[]"),
         (["method=baseline", "baseline.window=0"], "between 1 and 256"),
         (["method=der", "preset=small", "dopamine_2021=true"], "do not suit preset=small"),
+        (["method=der", "encoder.centre=true"], "encoder.centre=true and encoder.padding=same exclude each other"),
         (["method=madi", "masker.enabled=false", "masker.width=4"], "no effect with masker.enabled=false"),
         (["train.epsilon=[0.1,0.9]"], "must not rise"),
         (["augment.next_views=0"], "between 1 and 2"),

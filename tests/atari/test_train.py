@@ -11,6 +11,7 @@ import torch
 
 from Atari import evaluate as evaluation
 from Atari.core.errors import UserError
+from Atari.core.method.encoder import Trunk
 from Atari.settings import read_config, run_path
 from Atari.train import main, make_trainer
 
@@ -57,6 +58,25 @@ def whole_run(tmp_path_factory):
         return made[arguments]
 
     return whole
+
+
+def centres(agent):
+    return [m.centre.tolist() for whole in agent.modules.values() for m in whole.modules() if isinstance(m, Trunk)]
+
+
+@pytest.mark.parametrize("method", ["mlr", "curl"])  # whose objectives have target encoders
+def test_every_encoder_takes_the_mean_grey_before_the_first_update_off_and_keeps_it(tmp_path, whole_run, method):
+    arguments = (f"method={method}", "game=pong", "encoder.centre=true")
+    whole, first = whole_run(*arguments), train(tmp_path, *arguments, stop_at=15)
+    assert first.agent.updates == 0 and {c for trunk in centres(first.agent) for c in trunk} == {0.0}
+    second = train(tmp_path, *arguments)
+    frames = whole.replay.store.frames[:32]  # the first, and one after each of 30 random steps and the first chosen one
+    for agent in (whole.agent, second.agent):
+        found = centres(agent)
+        assert len(found) >= 3 and all(trunk == pytest.approx([frames.float().mean().item()] * 4) for trunk in found)
+    assert torch.equal(parameters(whole), parameters(second))
+    other = train(tmp_path / "other", *arguments, f"transfer.run={second.folder.path}", "game=breakout")
+    assert centres(other.agent) == centres(whole.agent)  # as those weights were trained
 
 
 @pytest.mark.parametrize("method", ["mlr", "baseline"])
