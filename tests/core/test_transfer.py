@@ -64,17 +64,16 @@ def agent_of(tree: str, method: str):
 
 
 @pytest.mark.parametrize(
-    ("tree", "method", "parts"),
+    ("tree", "method", "parts", "freeze"),
     [
-        ("dmcontrol", "madi", ("encoder", "masker")),
-        ("dmcontrol", "mlr", ("encoder", "actor", "critic")),
-        ("dmcontrol", "sac_ae", ("encoder",)),  # with weight decay
-        ("dmcontrol", "slac", ("model",)),
-        ("atari", "mlr", ("encoder", "head")),
-        ("atari", "madi", ("masker",)),
+        ("dmcontrol", "madi", ("encoder", "masker"), True),
+        ("dmcontrol", "mlr", ("encoder", "actor", "critic"), False),
+        ("dmcontrol", "sac_ae", ("encoder",), True),  # with weight decay
+        ("dmcontrol", "slac", ("model",), True),
+        ("atari", "mlr", ("encoder", "head"), True),
+        ("atari", "madi", ("masker",), False),
     ],
 )
-@pytest.mark.parametrize("freeze", [False, True])
 def test_a_run_begins_with_the_parts_and_trains_or_keeps_them(tmp_path, sources, capsys, tree, method, parts, freeze):
     run = sources(tree, method)
     source = TREES[tree].player.load(run, "cpu").agent
@@ -104,8 +103,7 @@ def test_every_target_network_begins_anew_from_the_network_that_it_follows(tree,
     assert followers or method in ("dreamer", "planet")
 
 
-@pytest.mark.parametrize("freeze", [False, True])
-@pytest.mark.parametrize("tree", TREES)
+@pytest.mark.parametrize(("tree", "freeze"), [("dmcontrol", True), ("atari", False)])
 def test_a_stop_changes_nothing_and_a_resume_needs_no_source(tmp_path, sources, tree, freeze):
     copy = tmp_path / "copy" / sources(tree, "madi").relative_to(sources(tree, "madi").parents[3])
     shutil.copytree(sources(tree, "madi"), copy)
