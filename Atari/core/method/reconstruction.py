@@ -26,7 +26,7 @@ class MaskedSequence:
     hidden: Tensor  # (B * K, size, size) bool: 1 where a pixel is hidden
     masked_view: View
     target_view: View
-    fill: Tensor | None  # the colour of hidden pixels, a uint8 value per colour of a frame; None: black
+    fill: Tensor | None = None  # the colour of hidden pixels, a uint8 value per colour of a frame; None: black
 
 
 class Reconstruction(Objective):
