@@ -115,6 +115,7 @@ def read_config(arguments: list[str]) -> Config:
     conditions.check_tracker(config["tracker"])
     conditions.check_transfer(config, typed)
     _check_sizes(config)
+    conditions.check_source(config, run_path(config))
     return config
 
 

@@ -129,6 +129,7 @@ def read_config(arguments: list[str]) -> Config:
     for large, small in (("planet.candidates", "planet.elites"), ("slac.batch_size", "slac.model_batch")):
         if large in flat and flat[large] < flat[small]:
             raise UserError(f"{large}={flat[large]} must be at least {small}={flat[small]}")
+    conditions.check_source(config, run_path(config))
     return config
 
 

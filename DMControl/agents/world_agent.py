@@ -101,7 +101,7 @@ class WorldAgent(ABC):
 
     @property
     def parts(self) -> dict[str, nn.Module]:
-        return self.modules
+        return {name: module for name, module in self.modules.items() if name != "target"}
 
     def reset_targets(self) -> None:
         return  # most have no target network

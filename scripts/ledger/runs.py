@@ -10,7 +10,7 @@ from typing import Any
 from DMControl.core.errors import UserError
 from DMControl.core.run.config import digest as config_digest
 from DMControl.core.run.config import flatten, plain
-from DMControl.core.run.folder import CHANGEABLE, read_config
+from DMControl.core.run.folder import CHANGEABLE, UNHASHED, read_config
 from DMControl.core.run.paths import short_name
 from scripts.ledger.rows import Row, digest
 from scripts.trees import DMCONTROL, Tree
@@ -104,7 +104,7 @@ def changed(tree: Tree, config: dict[str, Any]) -> str:
 
 
 def config_hash(config: dict[str, Any]) -> str:
-    return config_digest(config, (*CHANGEABLE, "seed", "name"))
+    return config_digest(config, UNHASHED)
 
 
 def planned(tree: Tree, config: dict[str, Any]) -> int:

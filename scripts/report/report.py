@@ -221,7 +221,8 @@ def ablation_section(page: Page, found: list[comparisons.Ablation]) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    folders, readme = {"--results": ledger.HOME / "results", "--figs": ledger.HOME / "figs"}, None
+    folders: dict[str, Path] = {}
+    readme = None
     text = everything = False
     rest = iter(arguments)
     for argument in rest:
@@ -233,13 +234,14 @@ def main(arguments: list[str]) -> int:
             readme = Path(value)
         elif argument == "--resamples" and value.isdecimal() and int(value) > 0:
             aggregates.RESAMPLES = int(value)
-        elif argument in folders and value:
+        elif argument in ("--results", "--figs") and value:
             folders[argument] = Path(value)
         else:
             raise UserError(
                 f"{argument} {value} is unknown: write --results DIR, --figs DIR, --resamples N, --text, --all or --readme FILE"
             )
-    results = folders["--results"]
+    results = folders.get("--results", ledger.HOME / "results")
+    figs = folders.get("--figs", results / "figs" if "--results" in folders else ledger.HOME / "figs")
     if not results.is_dir():
         raise UserError(f"--results {results} is not a folder: scripts/ledger.sh --results {results} makes it")
     if readme is not None and not readme.is_file():
@@ -247,7 +249,7 @@ def main(arguments: list[str]) -> int:
     ledger.check_published(ledger.PUBLISHED)
     runs = {tree: data.load_runs(results, tree) for tree in TREES}
     published = {tree: data.load_published(ledger.PUBLISHED, tree) for tree in TREES}
-    page = Page(results, folders["--figs"], not text, everything)
+    page = Page(results, figs, not text, everything)
     page.say(
         "# Report",
         "",

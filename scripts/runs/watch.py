@@ -58,7 +58,7 @@ def describe(folder: Path, tree: Tree, held: set[tuple[int, int, int]]) -> Line:
     said, config = parse_path(folder), Config(yaml.safe_load((folder / "config.yaml").read_text()))
     total, trained, judged = tree.simulator_steps(config), read(folder / "train.csv"), read(folder / "eval.csv")
     state = "done" if (folder / "result.json").exists() else "running" if is_held(folder / ".lock", held) else "stopped"
-    at = int(trained[-1][tree.step]) if trained else 0
+    at = total if state == "done" else int(trained[-1][tree.step]) if trained else 0
     returns = [float(row["episode_return"]) for row in judged if row[tree.step] == judged[-1][tree.step] and row["hours"]]
     speed = trained[-1]["perf/updates_per_second"] if trained else ""
     left = ""

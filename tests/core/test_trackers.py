@@ -86,4 +86,21 @@ def test_wandb_without_a_login_is_one_line(tmp_path):
     pytest.importorskip("wandb", reason="needs wandb (requirements-wandb.txt)")
     refused = start(tmp_path, "wandb", HOME=str(tmp_path))
     assert "UserError: tracker=wandb cannot begin" in refused.stderr.splitlines()[-1]
-    assert "`wandb login`, or set WANDB_MODE=offline" in refused.stderr.splitlines()[-1]
+    assert "WANDB_MODE=offline needs neither" in refused.stderr.splitlines()[-1]
+
+
+def test_a_run_goes_on_without_a_wandb_that_fails(tmp_path, monkeypatch, capsys):
+    wandb = pytest.importorskip("wandb", reason="needs wandb (requirements-wandb.txt)")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    made = make_trainer(read_config([*SHORT, "eval.video=false", "tracker=wandb", f"runs={tmp_path}"]), "test")
+    calls = []
+
+    def fail(self, values):
+        calls.append(values)
+        raise ConnectionResetError("gone")
+
+    monkeypatch.setattr(wandb.Run, "log", fail)
+    _, code = train(made)
+    made.logger.close()
+    said = capsys.readouterr().out
+    assert code == 0 and len(calls) == 1 and said.count("tracker=wandb has stopped (gone): the run goes on") == 1

@@ -16,7 +16,8 @@ import DMControl.train
 from DMControl.core import machine
 from DMControl.core.errors import UserError
 from DMControl.core.method.momentum import Momentum
-from scripts.ledger.runs import changed
+from scripts.ledger.runs import changed, config_hash
+from scripts.runs.export import main as export
 from scripts.trees import ATARI, DMCONTROL
 from tests import stopped
 
@@ -101,6 +102,8 @@ def test_every_target_network_begins_anew_from_the_network_that_it_follows(tree,
     agent.reset_targets()
     assert all(follower.distance() == 0 for follower in followers)
     assert followers or method in ("dreamer", "planet")
+    targets = {id(p) for follower in followers for _, target, _ in follower.groups for p in target}
+    assert not targets & {id(p) for part in agent.parts.values() for p in part.parameters()}
 
 
 @pytest.mark.parametrize(("tree", "freeze"), [("dmcontrol", True), ("atari", False)])
@@ -119,6 +122,7 @@ def test_the_ledger_names_the_source_and_a_run_without_one_is_no_variant(sources
     for tree, runs in ((DMCONTROL, sources("dmcontrol", "madi")), (ATARI, sources("atari", "madi"))):
         config = tree.read_config(["preset=debug", "method=madi", f"transfer.run={runs}", "transfer.freeze=true"])
         assert "transfer.freeze=True transfer.parts=['encoder'] " + f"transfer.run={'/'.join(runs.parts[-4:])}" in changed(tree, config)
+        assert config_hash(config) == config_hash(config | {"transfer": config["transfer"] | {"run": "elsewhere"}})
         assert "transfer" not in tree.read_config(["preset=debug", "method=madi"])
 
 
@@ -126,8 +130,12 @@ def test_the_ledger_names_the_source_and_a_run_without_one_is_no_variant(sources
     ("arguments", "message"),
     [
         (["transfer.parts=[encoder]"], "key transfer.parts has no effect without transfer.run=RUN_DIR"),
-        (["transfer.run=RUN", "transfer.parts=[]"], r"transfer.parts=\[\] takes nothing"),
-        (["transfer.run=nowhere"], "nowhere is not a run folder"),
+        (["transfer.run=RUN", "transfer.parts=[]"], r"transfer.parts=\[\] must name parts, each once"),
+        (["transfer.run=RUN", "transfer.parts=[encoder,encoder]"], "must name parts, each once"),
+        (["transfer.run=nowhere"], "transfer.run=.*nowhere is not the folder of a run or an export"),
+        (["transfer.run=ATARI"], "transfer.run=.* is no run of this tree: its config.yaml names no task"),
+        (["transfer.run=RUN", "encoder.tanh=true"], "mean the same in both runs, but encoder.tanh=false there and true here"),
+        (["transfer.run=EXPORT", "transfer.parts=[encoder,critic]"], "transfer.parts=critic: .* holds only what acts"),
         (["transfer.run=RUN", "transfer.parts=[encodr]"], "transfer.parts=encodr is unknown for method=mlr: did you mean encoder"),
         (["transfer.run=RUN", "transfer.parts=[masker]"], "transfer.parts=masker is unknown for method=mlr"),
         (["method=madi", "transfer.run=MLR", "transfer.parts=[masker]"], "transfer.parts=masker: .* has only encoder, critic, actor"),
@@ -136,7 +144,10 @@ def test_the_ledger_names_the_source_and_a_run_without_one_is_no_variant(sources
     ],
 )
 def test_what_does_not_fit_is_one_line(tmp_path, sources, arguments, message):
-    where = {"RUN": sources("dmcontrol", "madi"), "MLR": sources("dmcontrol", "mlr")}
-    typed = [a.replace("RUN", str(where["RUN"])).replace("MLR", str(where["MLR"])) if "transfer.run" in a else a for a in arguments]
+    where = {"RUN": ("dmcontrol", "madi"), "MLR": ("dmcontrol", "mlr"), "ATARI": ("atari", "mlr")}
+    typed = [f"transfer.run={sources(*where[a[13:]])}" if a[13:] in where else a for a in arguments]
+    if "transfer.run=EXPORT" in typed:
+        export([str(sources("dmcontrol", "madi")), f"to={tmp_path / 'export'}"])
+        typed = [a.replace("EXPORT", str(tmp_path / "export")) for a in typed]
     with pytest.raises(UserError, match=message):
         make("dmcontrol", tmp_path, *typed)

@@ -127,14 +127,15 @@ def test_mistakes_with_footage_are_named(tmp_path):
 
 @pytest.mark.parametrize("codec", ["mp4v.mp4", "MJPG.avi", "XVID.mkv"])
 def test_damaged_footage_is_named_before_the_run_begins(tmp_path, codec):
-    """A video that was cut off or has a hole, and an image that was cut off; whole ones pass."""
+    """A video or an image that was cut off. Whole ones pass, even of one frame, and a picture with more behind its end."""
     rng, (name, _, ending) = np.random.default_rng(0), codec.partition(".")
     path = tmp_path / f"video.{ending}"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*name), 25, (160, 120))
-    for _ in range(60):
-        writer.write(rng.integers(0, 255, (120, 160, 3)).astype(np.uint8))
-    writer.release()
-    check(path)
+    for length in (1, 2, 4, 60):
+        writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*name), 25, (160, 120))
+        for _ in range(length):
+            writer.write(rng.integers(0, 255, (120, 160, 3)).astype(np.uint8))
+        writer.release()
+        check(path)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(0.7 * len(whole))])
     with pytest.raises(UserError, match=f"video.{ending} (is damaged|cannot be read)"):
@@ -143,8 +144,10 @@ def test_damaged_footage_is_named_before_the_run_begins(tmp_path, codec):
     frames.mkdir()
     for n, form in enumerate(("jpg", "png", "jpg")):
         cv2.imwrite(str(frames / f"{n}.{form}"), rng.integers(0, 255, (120, 160, 3)).astype(np.uint8))
+    (frames / "2.jpg").write_bytes((frames / "2.jpg").read_bytes() + bytes(200))
+    (frames / "folder.jpg").mkdir()
     check(frames)
-    for picture in sorted(frames.iterdir()):
+    for picture in sorted(frames.glob("[0-9]*")):
         whole = picture.read_bytes()
         picture.write_bytes(whole[: len(whole) // 2])
         with pytest.raises(UserError, match=f"{picture.name} (is damaged|cannot be read)"):

@@ -25,6 +25,9 @@ from .files import write_whole
 CHANGEABLE = ("device", "compile", "threads", "runs", "checkpoint", "eval.video", "env_restarts", "env_timeout", "tracker")
 
 
+UNHASHED = (*CHANGEABLE, "seed", "name", "transfer.run")  # settings in which seeds of one experiment may differ
+
+
 class RunFolder:
     """runs/<benchmark>/<task>/<method>-<preset>/seed<k>/, owned by one process at a time."""
 
@@ -93,7 +96,7 @@ class RunFolder:
     def _provenance(self) -> dict[str, Any]:
         hardware = machine.describe(self.precision.device) + (", bf16" if self.precision.dtype == torch.bfloat16 else "")
         return {
-            "config_hash": digest(self.config, (*CHANGEABLE, "seed", "name")),
+            "config_hash": digest(self.config, UNHASHED),
             "commit": commit(),
             "hardware": hardware,
             "python": sys.version.split()[0],

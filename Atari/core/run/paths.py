@@ -39,7 +39,7 @@ def parse_path(path: Path) -> RunPath:
 
 def short_name(run: str) -> str:
     """A run's folder without the one that all runs lie in: dmcontrol/walker_walk/madi-small/seed1."""
-    path = Path(run).resolve()
+    path = Path(run)
     try:
         parse_path(path)
     except UserError:

@@ -3,8 +3,10 @@
 A tracker's packages are imported with the tracker, so that a run needs and loads only those of its own.
 """
 
+import contextlib
 import io
 import os
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import indent
 from typing import Any, NamedTuple
@@ -105,7 +107,7 @@ class TensorBoard(Tracker):
 
 
 class Wandb(Tracker):
-    """Weights & Biases, with its own environment variables: WANDB_MODE=offline keeps all in the run folder until `wandb sync`."""
+    """Weights & Biases, with its own environment variables. Its files lie in the run folder, under wandb/."""
 
     def __init__(self, folder: Path, header: Header, axis: str, resumed_at: int | None) -> None:
         import wandb
@@ -124,22 +126,36 @@ class Wandb(Tracker):
                 config={**header.settings, "command": header.command},
                 settings=wandb.Settings(silent=True, console="off"),
             )
-        except wandb.errors.Error as error:
-            advice = "log in with `wandb login`, or set WANDB_MODE=offline and send the run later with `wandb sync`"
-            raise UserError(f"tracker=wandb cannot begin ({str(error).splitlines()[0]}): {advice}") from error
+        except Exception as error:  # of many kinds: its own, pydantic's, the network's
+            said = next(iter(str(error).splitlines()), type(error).__name__)
+            advice = "`wandb login` logs in, and WANDB_MODE=offline needs neither login nor network"
+            raise UserError(f"tracker=wandb cannot begin ({said}): {advice}") from error
         self.run.define_metric("*", step_metric=axis)
+        self.lost = False
+        print(f"wandb: {self.run.url or f'offline; send it with: wandb sync {folder}/wandb/offline-run-*'}")
+
+    def _log(self, values: Callable[[], dict[str, Any]], step: int) -> None:
+        """A tracker that fails does not stop the run."""
+        if self.lost:
+            return
+        try:
+            self.run.log({**values(), self.axis: step})
+        except Exception as error:
+            self.lost = True
+            print(f"\ntracker=wandb has stopped ({error}): the run goes on, and train.csv and eval.csv have all numbers")
 
     def scalars(self, values: dict[str, float], step: int) -> None:
-        self.run.log({**values, self.axis: step})
+        self._log(lambda: values, step)
 
     def image(self, name: str, image: np.ndarray, step: int) -> None:
-        self.run.log({name: self.wandb.Image(image), self.axis: step})
+        self._log(lambda: {name: self.wandb.Image(image)}, step)
 
     def animation(self, name: str, frames: list[np.ndarray], step: int, fps: int) -> None:
-        self.run.log({name: self.wandb.Video(io.BytesIO(gif(frames, fps)), format="gif"), self.axis: step})
+        self._log(lambda: {name: self.wandb.Video(io.BytesIO(gif(frames, fps)), format="gif")}, step)
 
     def close(self) -> None:
-        self.run.finish()
+        with contextlib.suppress(Exception):
+            self.run.finish()
 
 
 def make(name: str, folder: Path, header: Header, axis: str, resumed_at: int | None) -> Tracker:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from ..errors import UserError
 
@@ -77,31 +78,30 @@ def video_files(root: Path) -> list[Path]:
 
 
 def check(path: Path) -> None:
-    """Raise a UserError if a video, or a folder of images, is damaged. This is quick: not all of it is decoded."""
+    """Raise a UserError if a video or an image of a folder cannot be read or was cut off. Not all of it is decoded: a hole is not seen."""
     if not path.is_dir():
         _check_video(path)
         return
-    first, *others = pictures_in(path)
-    check_image(first)
-    for picture in others:
-        _check_end(picture)
+    for picture in pictures_in(path):
+        _check_picture(picture)
 
 
 def _check_video(path: Path) -> None:
     capture = cv2.VideoCapture(str(path))
     sides = [int(capture.get(k)) for k in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)]
     _check_size(path, *sides)
-    length, first = capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.read()[0]
-    capture.set(cv2.CAP_PROP_POS_FRAMES, int(0.9 * length))
-    reached = capture.get(cv2.CAP_PROP_POS_FRAMES) >= 0.8 * length  # of a video that was cut off, the last frame that it has
-    late = capture.read()[0]
+    length, whole = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), capture.read()[0]
+    if length > 1:  # a stream does not say how long it is
+        capture.set(cv2.CAP_PROP_POS_FRAMES, int(0.9 * length))
+        reached = capture.get(cv2.CAP_PROP_POS_FRAMES)  # of a video that was cut off, the last frame that it has
+        whole = whole and reached >= int(0.8 * length) and capture.read()[0]
     capture.release()
-    if not (first and reached and late):
+    if not whole:
         raise UserError(f"{path} is damaged: it cannot be read to its end")
 
 
 def pictures_in(path: Path) -> list[Path]:
-    return sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_ENDINGS)
+    return sorted(p for p in path.iterdir() if p.suffix.lower() in IMAGE_ENDINGS and p.is_file())
 
 
 def _check_size(path: Path, width: int, height: int) -> None:
@@ -115,18 +115,22 @@ def check_image(path: Path) -> np.ndarray:
     picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if picture is None:
         raise UserError(f"{path} cannot be read as an image")
-    _check_end(path)
-    _check_size(path, picture.shape[1], picture.shape[0])
+    _check_picture(path)
     return picture[..., ::-1]
 
 
-def _check_end(path: Path) -> None:
+def _check_picture(path: Path) -> None:
     """Of an image that was cut off, OpenCV decodes what is left."""
     with open(path, "rb") as file:
         file.seek(-min(64, path.stat().st_size), os.SEEK_END)
-        end = file.read()
-    if (b"IEND" if path.suffix.lower() == ".png" else b"\xff\xd9") not in end:
-        raise UserError(f"{path} is damaged: its end is missing")
+        ended = (b"IEND" if path.suffix.lower() == ".png" else b"\xff\xd9") in file.read()
+    try:
+        with Image.open(path) as picture:
+            _check_size(path, *picture.size)
+            if not ended:  # or something follows its end
+                picture.load()
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UserError(f"{path} is damaged or cannot be read as an image ({error})") from error
 
 
 def _read_folder(path: Path) -> list[np.ndarray]:
@@ -138,7 +142,8 @@ def _read_folder(path: Path) -> list[np.ndarray]:
 
 def _read_video(path: Path) -> list[np.ndarray]:
     capture, out = cv2.VideoCapture(str(path)), []
-    length = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) or 500
+    length = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+    length = length if length > 0 else 500
     while True:
         good, picture = capture.read()
         if not good:

@@ -3,7 +3,10 @@
 import re
 from collections.abc import Iterable
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from ..errors import UserError
 from .config import Config, flatten
@@ -60,8 +63,30 @@ def check_transfer(config: Config, typed: set[str]) -> None:
             raise UserError(f"key {key} has no effect without transfer.run=RUN_DIR")
         del config["transfer"]
         return
-    if not transfer["parts"]:
-        raise UserError("transfer.parts=[] takes nothing from transfer.run: name parts, such as transfer.parts=[encoder]")
+    transfer["run"] = str(Path(transfer["run"]).resolve())
+    if not transfer["parts"] or len(set(transfer["parts"])) < len(transfer["parts"]):
+        raise UserError(f"transfer.parts={as_typed(transfer['parts'])} must name parts, each once, such as transfer.parts=[encoder]")
+
+
+def check_source(config: Config, run: Path) -> None:
+    """Whether the other run is there and reads images alike. run: the folder of this one, which needs no source once it has saved."""
+    if "transfer" not in config or any((run / "checkpoint").glob("step_*")):
+        return
+    source = Path(config["transfer"]["run"])
+    try:
+        saved = yaml.safe_load((source / "config.yaml").read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"transfer.run={source} is not the folder of a run or an export: it has no config.yaml that can be read") from error
+    tree = "task" if "task" in config else "game"
+    if not isinstance(saved, dict) or tree not in saved:
+        raise UserError(f"transfer.run={source} is no run of this tree: its config.yaml names no {tree}")
+    own, other = dict(flatten(config)), dict(flatten(saved))
+    for part in config["transfer"]["parts"]:
+        keys = [key for key in own if key.startswith(("encoder.", "masker.")) and key.startswith(part) and key in other]
+        apart = [key for key in keys if own[key] != other[key] and key != "masker.lr"]
+        if apart:
+            said = ", ".join(f"{key}={as_typed(other[key])} there and {as_typed(own[key])} here" for key in apart)
+            raise UserError(f"transfer.parts={part} must mean the same in both runs, but {said}")
 
 
 def as_typed(value: Any) -> str:

@@ -115,6 +115,8 @@ def load_acting(agent: Agent, parts: dict[str, dict[str, Any]]) -> None:
     networks = agent.networks()
     agent.load_networks(networks | {name: networks[name] | part for name, part in parts.items()})
     agent.objective = None
+    loaded = {id(p) for name, part in parts.items() for key, p in agent.modules[name].named_parameters() if key in part}
+    agent.lacking = [name for name, part in agent.parts.items() if not loaded.issuperset(map(id, part.parameters()))]
 
 
 def actions_of(path: Path) -> int | None:

@@ -119,7 +119,7 @@ def combinations(typed: list[str]) -> list[list[str]]:
         options.append(values)
     count = math.prod(map(len, options))
     if count > MOST:
-        raise UserError(f"these lists make {count:,} runs: at most {MOST:,} at once")
+        raise UserError(f"these lists make more than {MOST:,} runs: split them")
     return [list(run) for run in itertools.product(*options)]
 
 

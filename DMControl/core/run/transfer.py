@@ -18,6 +18,8 @@ def adopt(agent: Agent, source: Agent, config: Config) -> str:
         own, other = _part(agent, name, config.method), source.parts.get(name)
         if other is None:
             raise UserError(f"transfer.parts={name}: {transfer.run} has only {', '.join(source.parts)}")
+        if name in getattr(source, "lacking", ()):
+            raise UserError(f"transfer.parts={name}: {transfer.run} holds only what acts: name the run that it was made of")
         _check_shapes(name, own, other)
         own.load_state_dict(other.state_dict())
     agent.reset_targets()
