@@ -86,8 +86,11 @@ def test_what_is_named_as_a_script_is_there(root):
             assert (root / name.replace(".", "/")).with_suffix(".py").exists(), (page.name, name)
 
 
-def test_shown_training_commands_are_accepted(root):
+def test_shown_training_commands_are_accepted(root, tmp_path, monkeypatch):
     """Their settings alone: nothing is trained."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "RUN_DIR").mkdir()
+    (tmp_path / "RUN_DIR/config.yaml").write_text("task: walker_walk")
     for page in documents(root):
         for tree, line in re.findall(r"^python -m (DMControl|Atari)\.train (?!--multirun)(.+)$", page.read_text(), re.MULTILINE):
             config = importlib.import_module(f"{tree}.settings").read_config(shlex.split(line, comments=True))
