@@ -36,8 +36,11 @@ FILMED = 4500  # steps of a game that a video holds at most: five minutes
 
 def make_env(config: Config, seed: int, stream: int, distraction: Distraction | None = None) -> Env:
     """The game as a run plays it, by default in its own distraction. Its calls have a time limit, in a thread; env_timeout=0: none."""
-    limit = config.env_timeout if "env_timeout" in config else 0  # older runs have none
-    return TimedEnv(lambda: new_env(config, seed, stream, distraction), limit) if limit else new_env(config, seed, stream, distraction)
+    return (
+        TimedEnv(lambda: new_env(config, seed, stream, distraction), config.env_timeout)
+        if config.env_timeout
+        else new_env(config, seed, stream, distraction)
+    )
 
 
 def new_env(config: Config, seed: int, stream: int, distraction: Distraction | None = None) -> Env:

@@ -77,8 +77,11 @@ def evaluate(
 
 def make_env(config: Config, seed: int, stream: int, world: WorldName) -> Env:
     """With a time limit on each of its calls, in a thread of its own; env_timeout=0: without."""
-    limit = config.env_timeout if "env_timeout" in config else 0  # older runs have none
-    return TimedEnv(lambda: new_env(config, seed, stream, world), limit) if limit else new_env(config, seed, stream, world)
+    return (
+        TimedEnv(lambda: new_env(config, seed, stream, world), config.env_timeout)
+        if config.env_timeout
+        else new_env(config, seed, stream, world)
+    )
 
 
 def new_env(config: Config, seed: int, stream: int, world: WorldName) -> Env:

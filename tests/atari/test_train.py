@@ -2,16 +2,20 @@
 
 import csv
 import json
+import re
 import signal
 import subprocess
 import sys
 
 import pytest
 import torch
+import yaml
 
 from Atari import evaluate as evaluation
 from Atari.core.errors import UserError
 from Atari.core.method.encoder import Trunk
+from Atari.core.run.config import digest
+from Atari.core.run.folder import UNHASHED
 from Atari.settings import read_config, run_path
 from Atari.train import main, make_trainer
 
@@ -77,6 +81,20 @@ def test_every_encoder_takes_the_mean_grey_before_the_first_update_off_and_keeps
     assert torch.equal(parameters(whole), parameters(second))
     other = train(tmp_path / "other", *arguments, f"transfer.run={second.folder.path}", "game=breakout")
     assert centres(other.agent) == centres(whole.agent)  # as those weights were trained
+
+
+def test_a_run_from_before_a_key_existed_goes_on_and_is_judged(tmp_path, whole_run):
+    """As if it had the key with the value of that time; its hash of the settings stays what it was."""
+    arguments = ("method=mlr", "game=pong")
+    path = train(tmp_path, *arguments, stop_at=80).folder.path
+    saved = (path / "config.yaml").read_text()
+    older = "".join(line for line in saved.splitlines(keepends=True) if not re.match(r" *(env_timeout|tracker|centre|fill):", line))
+    assert len(older.splitlines()) == len(saved.splitlines()) - 4
+    (path / "config.yaml").write_text(older)
+    config = yaml.safe_load(older)
+    assert digest(config, UNHASHED) == json.loads((path / "origin.json").read_text())[0]["config_hash"]
+    assert torch.equal(parameters(train(tmp_path, *arguments)), parameters(whole_run(*arguments)))
+    assert evaluation.main([f"run={path}", "episodes=1", "threads=1"]) == 0
 
 
 @pytest.mark.parametrize("method", ["mlr", "baseline"])

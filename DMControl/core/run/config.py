@@ -23,6 +23,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import UserError, nearest
 
+# Keys that the saved settings of an older run lack, and what it did. Who adds a key that such runs would have had adds it here.
+ADDED = {"env_timeout": 0.0, "tracker": "tensorboard", "encoder.centre": False, "mlr.mask.fill": "black"}
+
 
 class Config(dict):
     """Nested settings with attribute access. Records which keys were read, so that a test can find dead keys."""
@@ -167,9 +170,19 @@ def plain(config: Config) -> dict[str, Any]:
     return {k: plain(v) if isinstance(v, Config) else v for k, v in config.items()}
 
 
+def complete(values: dict[str, Any]) -> dict[str, Any]:
+    """The saved settings of a run, with the keys that are newer than it, in the blocks that it has."""
+    for key, value in ADDED.items():
+        outer, _, last = key.rpartition(".")
+        block = _value_at(values, outer) if outer else values
+        if isinstance(block, dict):
+            block.setdefault(last, value)
+    return values
+
+
 def digest(config: dict[str, Any], without: tuple[str, ...] = ()) -> str:
     """A hash of the settings, without the keys under `without`."""
-    kept = {k: v for k, v in flatten(config) if not _under(k, without)}
+    kept = {k: v for k, v in flatten(config) if not _under(k, without) and not (k in ADDED and v == ADDED[k])}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -18,7 +18,7 @@ import yaml
 from .. import machine
 from ..errors import UserError, file_trouble
 from ..machine import Precision
-from .config import Config, differences, digest, plain
+from .config import Config, complete, differences, digest, plain
 from .files import write_whole
 
 # settings that a resume may change
@@ -125,7 +125,7 @@ def read_config(path: Path) -> Config:
         raise UserError(f"{file} cannot be read: {error}") from error
     if not isinstance(values, dict):
         raise UserError(f"{file} holds no settings: move the run folder away to start anew")
-    return Config(values)
+    return Config(complete(values))
 
 
 class Stop:
