@@ -68,9 +68,8 @@ def centres(agent):
     return [m.centre.tolist() for whole in agent.modules.values() for m in whole.modules() if isinstance(m, Trunk)]
 
 
-@pytest.mark.parametrize("method", ["mlr", "curl"])  # whose objectives have target encoders
-def test_every_encoder_takes_the_mean_grey_before_the_first_update_off_and_keeps_it(tmp_path, whole_run, method):
-    arguments = (f"method={method}", "game=pong", "encoder.centre=true")
+def test_every_encoder_takes_the_mean_grey_before_the_first_update_off_and_keeps_it(tmp_path, whole_run):
+    arguments = ("method=curl", "game=pong", "encoder.centre=true")  # whose objective has a target encoder too
     whole, first = whole_run(*arguments), train(tmp_path, *arguments, stop_at=15)
     assert first.agent.updates == 0 and {c for trunk in centres(first.agent) for c in trunk} == {0.0}
     second = train(tmp_path, *arguments)
