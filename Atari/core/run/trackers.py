@@ -132,7 +132,7 @@ class Wandb(Tracker):
             raise UserError(f"tracker=wandb cannot begin ({said}): {advice}") from error
         self.run.define_metric("*", step_metric=axis)
         self.lost = False
-        print(f"wandb: {self.run.url or f'offline; send it with: wandb sync {folder}/wandb/offline-run-*'}")
+        print(f"wandb: offline; send it with: wandb sync {folder}/wandb/offline-run-*" if self.run.offline else f"wandb: {self.run.url}")
 
     def _log(self, values: Callable[[], dict[str, Any]], step: int) -> None:
         """A tracker that fails does not stop the run."""

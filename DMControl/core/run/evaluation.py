@@ -111,7 +111,7 @@ def read_exported(path: Path, device: str = "cpu") -> tuple[dict[str, str], dict
 
 
 def load_acting(agent: Agent, parts: dict[str, dict[str, Any]]) -> None:
-    """Load the networks that act. The others keep their first weights, and the objective goes."""
+    """Load the networks that act. The others keep their first weights, and the objective goes. agent.lacking: parts with such weights."""
     networks = agent.networks()
     agent.load_networks(networks | {name: networks[name] | part for name, part in parts.items()})
     agent.objective = None
