@@ -8,6 +8,7 @@ distractions: where to judge it (default: that of its training); strength: of th
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -36,11 +37,8 @@ FILMED = 4500  # steps of a game that a video holds at most: five minutes
 
 def make_env(config: Config, seed: int, stream: int, distraction: Distraction | None = None) -> Env:
     """The game as a run plays it, by default in its own distraction. Its calls have a time limit, in a thread; env_timeout=0: none."""
-    return (
-        TimedEnv(lambda: new_env(config, seed, stream, distraction), config.env_timeout)
-        if config.env_timeout
-        else new_env(config, seed, stream, distraction)
-    )
+    make = partial(new_env, config, seed, stream, distraction)
+    return TimedEnv(make, config.env_timeout) if config.env_timeout else make()
 
 
 def new_env(config: Config, seed: int, stream: int, distraction: Distraction | None = None) -> Env:

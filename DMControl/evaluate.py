@@ -9,6 +9,7 @@ Each episode is a row of eval.csv; of several worlds, a table and a bar plot are
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -77,11 +78,8 @@ def evaluate(
 
 def make_env(config: Config, seed: int, stream: int, world: WorldName) -> Env:
     """With a time limit on each of its calls, in a thread of its own; env_timeout=0: without."""
-    return (
-        TimedEnv(lambda: new_env(config, seed, stream, world), config.env_timeout)
-        if config.env_timeout
-        else new_env(config, seed, stream, world)
-    )
+    make = partial(new_env, config, seed, stream, world)
+    return TimedEnv(make, config.env_timeout) if config.env_timeout else make()
 
 
 def new_env(config: Config, seed: int, stream: int, world: WorldName) -> Env:

@@ -277,8 +277,8 @@ class Rainbow:
 
     def reset_targets(self) -> None:
         self.copy_to_target()
-        if self.objective is not None and self.objective.targets is not None:
-            self.objective.targets.copy()
+        if self.objective is not None:
+            self.objective.reset_targets()
 
     def networks(self) -> dict[str, Any]:
         return {name: module.state_dict() for name, module in self.modules.items()}

@@ -297,8 +297,8 @@ class SAC:
 
     def reset_targets(self) -> None:
         self.momentum.copy()
-        if self.objective is not None and self.objective.targets is not None:
-            self.objective.targets.copy()
+        if self.objective is not None:
+            self.objective.reset_targets()
 
     def networks(self) -> dict[str, Any]:
         return {"log_alpha": self.log_alpha.detach()} | {name: module.state_dict() for name, module in self.modules.items()}

@@ -87,25 +87,18 @@ def test_a_program_that_hangs_is_killed_with_its_children(tmp_path):
     assert processes.run([sys.executable, "-c", "print('a\\rb\\n\\n')"], tmp_path / "c.log", 20).lines() == ["a", "b"]
 
 
-CASES = """
-import os, time, pytest
-def test_good(): pass
-@pytest.mark.skip
-def test_skipped(): pass
-def test_bad(): assert 1 == 2
-def test_crash(): os.abort()
-@pytest.fixture
-def broken(): raise ValueError
-def test_error(broken): pass
-def test_hang(): time.sleep(60)
-def test_late(): pass
-"""
+ENDINGS = {  # how a test of the file below ends, and what it does
+    "good": "assert 1 == 1", "skipped": "pytest.skip()", "bad": "assert 1 == 2", "crash": "os.abort()", "error": "assert 1 == 1",
+    "hang": "time.sleep(60)", "late": "assert 1 == 1",
+}  # fmt: skip
 
 
 def test_each_test_has_a_process_and_a_word_of_its_own(tmp_path):
     """A crash and a hang keep no other test from running."""
-    (tmp_path / "test_cases.py").write_text(CASES)
-    names = [f"{tmp_path}/test_cases.py::{name}" for name in re.findall(r"def (test_\w+)", CASES)]
+    cases = [f"def test_{name}({'broken' * (name == 'error')}): {body}" for name, body in ENDINGS.items()]
+    head = ["import os, time, pytest", "@pytest.fixture", "def broken(): raise ValueError"]
+    (tmp_path / "test_cases.py").write_text("\n".join([*head, *cases]))
+    names = [f"{tmp_path}/test_cases.py::test_{name}" for name in ENDINGS]
     told = []
     found = gpu_tests.run(names[:5], tmp_path, 60.0, 3, told.append)
     assert told == found and not list(tmp_path.glob("*.log"))

@@ -76,6 +76,10 @@ class Objective(nn.Module):
         if self.targets is not None:
             self.targets.step()
 
+    def reset_targets(self) -> None:
+        if self.targets is not None:
+            self.targets.copy()
+
     def diagnose(self, sequence: Sequence, generator: torch.Generator) -> tuple[dict[str, float], dict[str, Tensor]]:
         """Numbers and pictures for TensorBoard at an evaluation; pictures: (N, C, H, W) uint8."""
         return {}, {}

@@ -82,8 +82,8 @@ def check_source(config: Config, run: Path) -> None:
         raise UserError(f"transfer.run={source} is no run of this tree: its config.yaml names no {tree}")
     own, other = dict(flatten(config)), dict(flatten(saved))
     for part in config["transfer"]["parts"]:
-        keys = [key for key in own if key.startswith(("encoder.", "masker.")) and key.startswith(part) and key in other]
-        apart = [key for key in keys if own[key] != other[key] and key != "masker.lr"]
+        keys = [key for key in own if key.startswith(f"{part}.") and key in other and key != "masker.lr"]
+        apart = [key for key in keys if own[key] != other[key]]
         if apart:
             said = ", ".join(f"{key}={as_typed(other[key])} there and {as_typed(own[key])} here" for key in apart)
             raise UserError(f"transfer.parts={part} must mean the same in both runs, but {said}")

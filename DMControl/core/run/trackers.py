@@ -72,8 +72,7 @@ class TensorBoard(Tracker):
         from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
         from torch.utils.tensorboard.summary import hparams
 
-        number = lambda v: isinstance(v, (int, float)) and not isinstance(v, bool)  # noqa: E731
-        plain = {k: v if number(v) else str(v) for k, v in header.settings.items()}
+        plain = {k: v if type(v) in (int, float) else str(v) for k, v in header.settings.items()}
         columns, start, _ = hparams(plain, dict.fromkeys(header.scores, 0.0))
         plugin = columns.value[0].metadata.plugin_data
         content = HParamsPluginData.FromString(plugin.content)
