@@ -271,7 +271,7 @@ class Rainbow:
         return self.pixels.pictures(obs.whole(), elsewhere)
 
     @property
-    def parts(self) -> dict[str, nn.Module]:
+    def transferable(self) -> dict[str, nn.Module]:
         found = {"encoder": self.network.encoder, "head": self.network.head}
         return found if self.pixels.optimizer is None else found | {"masker": self.pixels}
 

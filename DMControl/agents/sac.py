@@ -291,7 +291,7 @@ class SAC:
         return self.pixels.pictures(obs.centre_crop(self.crop), elsewhere)
 
     @property
-    def parts(self) -> dict[str, nn.Module]:
+    def transferable(self) -> dict[str, nn.Module]:
         found = {"encoder": self.critic.encoder, "critic": nn.ModuleList([self.critic.q1, self.critic.q2]), "actor": self.actor}
         return found if self.pixels.optimizer is None else found | {"masker": self.pixels}
 

@@ -100,7 +100,7 @@ class WorldAgent(ABC):
         return {}
 
     @property
-    def parts(self) -> dict[str, nn.Module]:
+    def transferable(self) -> dict[str, nn.Module]:
         return {name: module for name, module in self.modules.items() if name != "target"}
 
     def reset_targets(self) -> None:

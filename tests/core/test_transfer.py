@@ -55,7 +55,7 @@ def sources(runs):
 
 
 def state_of(agent, part: str) -> torch.Tensor:
-    return torch.cat([value.detach().double().reshape(-1) for value in agent.parts[part].parameters()])
+    return torch.cat([value.detach().double().reshape(-1) for value in agent.transferable[part].parameters()])
 
 
 def agent_of(tree: str, method: str):
@@ -80,12 +80,12 @@ def test_a_run_begins_with_the_parts_and_trains_or_keeps_them(tmp_path, sources,
     source = TREES[tree].player.load(run, "cpu").agent
     arguments = (f"method={method}", f"transfer.run={run}", f"transfer.parts=[{','.join(parts)}]", f"transfer.freeze={freeze}")
     trainer = make(tree, tmp_path, *arguments)
-    begun = {part: state_of(trainer.agent, part) for part in trainer.agent.parts}
+    begun = {part: state_of(trainer.agent, part) for part in trainer.agent.transferable}
     assert all(torch.equal(begun[part], state_of(source, part)) for part in parts)
     assert not any(torch.equal(begun[part], state_of(source, part)) for part in begun if part not in parts)
     assert f"transfer: {', '.join(parts)} from {tree}/" in capsys.readouterr().out
     stopped.train(trainer)
-    for part in trainer.agent.parts:
+    for part in trainer.agent.transferable:
         assert torch.equal(begun[part], state_of(trainer.agent, part)) == (freeze and part in parts), part
 
 
@@ -96,14 +96,14 @@ def test_every_target_network_begins_anew_from_the_network_that_it_follows(tree,
     if tree == "atari":
         followers.append(Momentum((agent.network, agent.target, 1.0)))
     with torch.no_grad():
-        for part in agent.parts.values():
+        for part in agent.transferable.values():
             for p in part.parameters():
                 p.add_(1.0)
     agent.reset_targets()
     assert all(follower.distance() == 0 for follower in followers)
     assert followers or method in ("dreamer", "planet")
     targets = {id(p) for follower in followers for _, target, _ in follower.groups for p in target}
-    assert not targets & {id(p) for part in agent.parts.values() for p in part.parameters()}
+    assert not targets & {id(p) for part in agent.transferable.values() for p in part.parameters()}
 
 
 @pytest.mark.parametrize(("tree", "freeze"), [("dmcontrol", True), ("atari", False)])
@@ -115,7 +115,7 @@ def test_a_stop_changes_nothing_and_a_resume_needs_no_source(tmp_path, sources, 
     stopped.train(make(tree, tmp_path / "parts", *arguments), stop_at=30)
     shutil.rmtree(copy)
     resumed, code = stopped.train(make(tree, tmp_path / "parts", *arguments))
-    assert code == 0 and all(torch.equal(state_of(whole.agent, part), state_of(resumed.agent, part)) for part in whole.agent.parts)
+    assert code == 0 and all(torch.equal(state_of(whole.agent, part), state_of(resumed.agent, part)) for part in whole.agent.transferable)
 
 
 def test_the_ledger_names_the_source_and_a_run_without_one_is_no_variant(sources):

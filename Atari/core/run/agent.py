@@ -28,7 +28,7 @@ class Agent(Protocol):
     columns: tuple[str, ...]  # names of the metrics of an update
     diagnostics: tuple[str, ...]  # names of the numbers from `diagnose`
     generator: torch.Generator
-    parts: dict[str, nn.Module]  # the networks that another run may begin with, by the names that transfer.parts takes
+    transferable: dict[str, nn.Module]  # the networks that another run may begin with, by the names that transfer.parts takes
     optimizers: dict[str, Adam]
 
     def begin(self, n: int) -> Tensor: ...  # the acting state of n environments at the start of an episode

@@ -111,12 +111,15 @@ def read_exported(path: Path, device: str = "cpu") -> tuple[dict[str, str], dict
 
 
 def load_acting(agent: Agent, parts: dict[str, dict[str, Any]]) -> None:
-    """Load the networks that act. The others keep their first weights, and the objective goes. agent.lacking: parts with such weights."""
+    """Load the networks that act. The others keep their first weights, and the objective goes.
+
+    agent.lacking: the names of what is transferable and has such weights.
+    """
     networks = agent.networks()
     agent.load_networks(networks | {name: networks[name] | part for name, part in parts.items()})
     agent.objective = None
     loaded = {id(p) for name, part in parts.items() for key, p in agent.modules[name].named_parameters() if key in part}
-    agent.lacking = [name for name, part in agent.parts.items() if not loaded.issuperset(map(id, part.parameters()))]
+    agent.lacking = [name for name, part in agent.transferable.items() if not loaded.issuperset(map(id, part.parameters()))]
 
 
 def actions_of(path: Path) -> int | None:

@@ -15,9 +15,9 @@ def adopt(agent: Agent, source: Agent, config: Config) -> str:
     """Copy the parts from the source, and let the target networks begin anew from them. Returns a line that says so."""
     transfer = config.transfer
     for name in transfer.parts:
-        own, other = _part(agent, name, config.method), source.parts.get(name)
+        own, other = _part(agent, name, config.method), source.transferable.get(name)
         if other is None:
-            raise UserError(f"transfer.parts={name}: {transfer.run} has only {', '.join(source.parts)}")
+            raise UserError(f"transfer.parts={name}: {transfer.run} has only {', '.join(source.transferable)}")
         if name in getattr(source, "lacking", ()):
             raise UserError(f"transfer.parts={name}: {transfer.run} holds only what acts: name the run that it was made of")
         _check_shapes(name, own, other)
@@ -37,9 +37,9 @@ def freeze(agent: Agent, config: Config) -> None:
 
 
 def _part(agent: Agent, name: str, method: str) -> nn.Module:
-    if name not in agent.parts:
-        raise UserError(f"transfer.parts={name} is unknown for method={method}: {nearest(name, agent.parts)}")
-    return agent.parts[name]
+    if name not in agent.transferable:
+        raise UserError(f"transfer.parts={name} is unknown for method={method}: {nearest(name, agent.transferable)}")
+    return agent.transferable[name]
 
 
 def _check_shapes(name: str, own: nn.Module, other: nn.Module) -> None:
