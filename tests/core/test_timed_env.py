@@ -1,7 +1,13 @@
 """An environment whose calls have a time limit."""
 
+import os
+import re
+import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -56,6 +62,28 @@ def test_a_call_that_hangs_is_a_crash_and_the_state_before_it_remains():
     assert env.state_dict() == {"steps": 1}
     env.close()  # has nobody to wait for
     assert not env.closed
+
+
+def python(code):
+    code = f"import os, re, signal, time\nfrom DMControl.core.run.timed_env import TimedEnv\n{code}"
+    return subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, text=True)
+
+
+def test_what_computes_for_ever_and_keeps_the_lock_ends_the_process_with_a_traceback():
+    spin = 'class Env:\n  def step(self): re.match("(a+)+$", "a" * 60 + "b")\nTimedEnv(Env, 0.5).step()'
+    process = python(spin)
+    message = process.communicate(timeout=120)[1]
+    assert process.returncode == -signal.SIGPROF
+    assert re.search(r'File "<string>", line \d+ in step\n', message)
+
+
+def test_the_time_for_which_the_process_was_stopped_does_not_count():
+    stop = "class Env:\n  def step(self): os.kill(os.getpid(), signal.SIGSTOP); time.sleep(0.3)\nTimedEnv(Env, 2).step()"
+    process = python(stop)
+    assert os.WIFSTOPPED(os.waitpid(process.pid, os.WUNTRACED)[1])
+    time.sleep(2.5)
+    process.send_signal(signal.SIGCONT)
+    assert process.communicate(timeout=60)[1] == "" and process.returncode == 0
 
 
 def test_an_environment_that_cannot_be_made():

@@ -2,15 +2,19 @@
 
 import atexit
 import contextlib
+import faulthandler
+import os
+import signal
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from ..errors import Crash
 
 ALIVE: "weakref.WeakSet[TimedEnv]" = weakref.WeakSet()
+SLICES = 10
 
 
 def close_all() -> None:
@@ -29,6 +33,9 @@ class TimedEnv:
 
     All methods run in one thread, since some renderers only draw in the thread that made them. After a Crash of this kind that
     thread is left alone, and further methods run in the caller's: they only read what the environment did before.
+
+    A method that computes for ever in C and keeps the interpreter's lock leaves no thread to raise anything. Then the operating
+    system ends the process, once it has computed for `limit` seconds on each core, with a traceback of all threads.
     """
 
     def __init__(self, make: Callable[[], Any], limit: float) -> None:
@@ -61,17 +68,32 @@ class TimedEnv:
 
     def _ask(self, name: str, call: Callable[[], Any]) -> Any:
         self._calls.put(call)
-        try:
-            answer, error = self._answers.get(timeout=self._limit)
-        except Empty:
-            self._hangs = True
-            raise Crash(f"no answer from the environment's {name} for {self._limit:g} seconds (env_timeout)") from None
+        with cpu_limit(self._limit * (os.cpu_count() or 1)):
+            answer, error = self._answer(name)
         if name not in self._called:  # it may have made a renderer
             self._called.add(name)
             close_all_first()
         if error is not None:
             raise error
         return answer
+
+    def _answer(self, name: str) -> tuple[Any, BaseException | None]:
+        for _ in range(SLICES):  # a process that was stopped for an hour has waited for one slice
+            with contextlib.suppress(Empty):
+                return self._answers.get(timeout=self._limit / SLICES)
+        self._hangs = True
+        raise Crash(f"no answer from the environment's {name} for {self._limit:g} seconds (env_timeout)")
+
+
+@contextlib.contextmanager
+def cpu_limit(seconds: float) -> Iterator[None]:
+    """The operating system ends the process if it computes for longer than this in here, on all cores together."""
+    faulthandler.register(signal.SIGPROF, chain=True)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def serve(calls: SimpleQueue, answers: SimpleQueue) -> None:
