@@ -15,6 +15,7 @@ SEED, RESAMPLES = 0, 2000
 FEW = 5  # with fewer seeds a bootstrap gives their range plus noise, so the range is stated
 
 Interval = tuple[float, float]
+Estimate = tuple[float, Interval | None]
 
 
 # ---- the aggregates of the paper
@@ -70,7 +71,7 @@ def seed_range(scores: np.ndarray, func: Callable[[np.ndarray], Any]) -> np.ndar
     return np.sort([func(np.broadcast_to(end, scores.shape)) for end in (scores.min(0), scores.max(0))], axis=0)
 
 
-def interval(scores: np.ndarray, func: Callable[[np.ndarray], float]) -> tuple[float, Interval | None]:  # (runs, tasks)
+def interval(scores: np.ndarray, func: Callable[[np.ndarray], float]) -> Estimate:  # (runs, tasks)
     """A number and its bounds; one run per task has none."""
     if len(scores) < FEW:
         low, high = seed_range(scores, func)
@@ -91,15 +92,21 @@ def profile(scores: np.ndarray, taus: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return points["x"], bounds["x"]
 
 
-def improvement(ours: np.ndarray, other: np.ndarray) -> tuple[float, Interval | None]:  # (runs, tasks) each
-    """P(a run of ours scores above a run of the other), the mean over tasks; of few seeds without an interval."""
+def improvement(ours: np.ndarray, other: np.ndarray) -> Estimate:  # (runs, tasks) each
+    """P(a run of ours scores above a run of the other), the mean over tasks."""
+    return _between(ours, other, lambda a, b: np.mean((a[:, None] > b[None]) + 0.5 * (a[:, None] == b[None])))
 
-    def probability(a: np.ndarray, b: np.ndarray) -> np.ndarray:  # as metrics.probability_of_improvement, without its p-values
-        return np.array([np.mean((a[:, None] > b[None]) + 0.5 * (a[:, None] == b[None]))])
 
+def difference(ours: np.ndarray, other: np.ndarray) -> Estimate:  # (runs, tasks) each
+    """The mean of ours less the mean of the other."""
+    return _between(ours, other, lambda a, b: a.mean() - b.mean())
+
+
+def _between(ours: np.ndarray, other: np.ndarray, func: Callable[[np.ndarray, np.ndarray], float]) -> Estimate:
+    """Of few seeds without an interval."""
     if min(len(ours), len(other)) < FEW:
-        return float(probability(ours, other)[0]), None
-    points, bounds = bootstrap({"x": [ours, other]}, probability)
+        return float(func(ours, other)), None
+    points, bounds = bootstrap({"x": [ours, other]}, lambda a, b: np.array([func(a, b)]))
     return float(points["x"][0]), (float(bounds["x"][0, 0]), float(bounds["x"][1, 0]))
 
 

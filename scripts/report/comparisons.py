@@ -1,39 +1,79 @@
-"""Comparisons at equal steps: MLR with its Baseline seed by seed, and MLR with one setting changed with unchanged MLR."""
+"""Comparisons at equal steps: MLR with every other method, and MLR with one setting changed with unchanged MLR."""
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from scripts.report.aggregates import normalise
-from scripts.report.data import Published, Run, complete, main_runs
+import numpy as np
+
+from scripts.report.aggregates import FEW, Estimate, difference, improvement, normalise
+from scripts.report.data import Published, Run, complete, main_runs, method_name, ordered
 from scripts.trees import Tree
+
+REFERENCES = ("mlr", "madi")  # the first of them that has runs is compared with every other method
 
 
 @dataclass(frozen=True)
-class Lead:
-    """MLR's scores less those of the Baseline with the same seed, which began with the same policy and the same random steps."""
+class Comparison:
+    """A method against another one, on one task or on several."""
 
-    task: str
-    step: int
-    last: list[float]  # per seed, at this step
-    whole: list[float]  # per seed, the mean over all evaluations but the one before the training
+    method: str
+    other: str
+    tasks: tuple[str, ...]
+    seeds: tuple[int, int]  # of the method and of the other
+    last: Estimate  # difference of the mean scores at these steps
+    whole: Estimate | None  # of the means over all evaluations that both have, without the one before the training
+    probability: Estimate  # that a run of the method scores above a run of the other
+
+    @property
+    def verdict(self) -> str:
+        if self.last[1] is None:
+            return f"fewer than {FEW} seeds"
+        low, high = self.last[1]
+        return f"{method_name(self.method)} {'ahead' if low > 0 else 'behind'}" if low > 0 or high < 0 else "not beyond chance"
 
 
-def leads(runs: Iterable[Run]) -> list[Lead]:
-    """Per task, over the finished runs of one preset that have evaluations at the same steps."""
-    finished = {(r.task, r.method, r.seed): r for r in runs if r.finished}
-    found: dict[tuple[str, int], Lead] = {}
-    for (task, method, seed), ours in sorted(finished.items()):
-        other = finished.get((task, "baseline", seed))
-        if method != "mlr" or other is None or other.step != ours.step:
-            continue
-        curves = [{int(p[r.axis]): p["mean"] for p in r.curve} for r in (ours, other)]
-        later = [curves[0][s] - curves[1][s] for s in sorted(set(curves[0]) & set(curves[1])) if s > 0]
-        if later:
-            lead = found.setdefault((task, ours.step), Lead(task, ours.step, [], []))
-            lead.last.append(ours.score - other.score)
-            lead.whole.append(statistics.fmean(later))
-    return list(found.values())
+def compare(tree: Tree, published: Published, runs: Iterable[Run], budget: int) -> list[Comparison]:
+    """Per other method: on each task that both have, and on all of these tasks together, there with normalised scores."""
+    own: dict[tuple[str, str], list[Run]] = {}
+    for run in sorted(runs, key=lambda r: r.seed):
+        if run.at(budget) is not None:
+            own.setdefault((run.task, run.method), []).append(run)
+    methods = ordered(m for _, m in own)
+    method = next((m for m in REFERENCES if m in methods), None)
+    found = []
+    for other in methods if method else ():
+        tasks = [t for t in sorted({t for t, _ in own}) if (t, method) in own and (t, other) in own]
+        known = tuple(t for t in published.tasks if t in tasks)
+        for some in [*((t,) for t in tasks), known] if len(known) > 1 else [(t,) for t in tasks]:
+            if other != method:
+                pairs = [(own[t, method], own[t, other]) for t in some]
+                found.append(Comparison(method, other, some, *_estimates(tree, published, pairs, budget)))
+    return found
+
+
+def _estimates(tree: Tree, published: Published, pairs: list[tuple[list[Run], list[Run]]], budget: int) -> tuple[Any, ...]:
+    """pairs: for each task the runs of both methods. Of each method as many seeds count as each of the tasks has."""
+    seeds = tuple(min(len(pair[side]) for pair in pairs) for side in (0, 1))
+    sides = [[pair[side][: seeds[side]] for pair in pairs] for side in (0, 1)]
+    common = {ours[0].task: set.intersection(*(_steps(r, budget) for r in (*ours, *theirs))) for ours, theirs in zip(*sides, strict=True)}
+
+    def scores(side: list[list[Run]], score: Callable[[Run], float]) -> np.ndarray:  # (runs, tasks)
+        scale = len(pairs) > 1
+        return np.array([[normalise(tree, published, r.task, score(r)) if scale else score(r) for r in runs] for runs in side]).T
+
+    def mean(run: Run) -> float:
+        return statistics.fmean(p["mean"] for p in run.curve if p[run.axis] in common[run.task])
+
+    last = [scores(side, lambda run: run.at(budget)) for side in sides]
+    whole = difference(*(scores(side, mean) for side in sides)) if all(common.values()) else None
+    return seeds, difference(*last), whole, improvement(*last)
+
+
+def _steps(run: Run, budget: int) -> set[float]:
+    """Where it was evaluated, without the evaluation before the training."""
+    return {p[run.axis] for p in run.curve if 0 < p[run.axis] < budget * 1.01}
 
 
 ABLATIONS = {

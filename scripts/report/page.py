@@ -56,16 +56,17 @@ def number(value: float | None, digits: int) -> str:
     return "" if value is None else f"{value:,.{digits}f}"
 
 
-def ours_text(scores: list[float] | None, digits: int, sign: str = "") -> str:
+def ours_text(scores: list[float] | None, digits: int) -> str:
     """mean ± std (seeds)"""
     if not scores:
         return NO_RUN
     mean, std = spread(scores)
-    return f"{mean:{sign},.{digits}f}{'' if std is None else f' ± {number(std, digits)}'} ({counted(len(scores), 'seed')})"
+    return f"{mean:,.{digits}f}{'' if std is None else f' ± {number(std, digits)}'} ({counted(len(scores), 'seed')})"
 
 
-def with_interval(value: float, bounds: tuple[float, float] | None, digits: int) -> str:
-    return f"{value:.{digits}f} " + ("(1 seed)" if bounds is None else f"[{bounds[0]:.{digits}f}, {bounds[1]:.{digits}f}]")
+def with_interval(value: float, bounds: tuple[float, float] | None, digits: int, sign: str = "") -> str:
+    ends = "" if bounds is None else f" [{', '.join(f'{end:{sign},.{digits}f}' for end in bounds)}]"
+    return f"{value:{sign},.{digits}f}{ends}"
 
 
 def published_text(published: Published, budget: int, task: str, method: str, digits: int) -> str:

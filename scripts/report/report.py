@@ -19,7 +19,7 @@ from scripts.report.data import Published, Run, counted, method_name
 from scripts.report.page import NO_RUN, Page, number, with_interval
 from scripts.report.probes import decoder_table, readout_table
 from scripts.report.summary import video_table, write_summary
-from scripts.report.tables import cut_off_table, hardware_table, lead_table, score_table, sources_table, variant_table, worlds_table
+from scripts.report.tables import comparison_table, cut_off_table, hardware_table, score_table, sources_table, variant_table, worlds_table
 from scripts.trees import ATARI, DMCONTROL, TREES, Tree
 
 
@@ -88,7 +88,6 @@ def aggregate_table(page: Page, tree: Tree, published: Published, runs: list[Run
         label = f"{budget:,} {tree.unit}, {counted(len(tasks), tree.task)}"
         caption = "performance profile: the share of runs above a score"
         page.figure(f"{name}_profile_{budget}", caption, figures.profiles, tree, shared, label)
-    improvement(page, tree, present, budget, name)
 
 
 def left_out(page: Page, tree: Tree, runs: list[Run]) -> None:
@@ -99,34 +98,13 @@ def left_out(page: Page, tree: Tree, runs: list[Run]) -> None:
         page.say(f"Not in the figures, for want of a published {tree.task} in common with the others: {named}.")
 
 
-def improvement(page: Page, tree: Tree, present: dict, budget: int, name: str) -> None:
-    found, rows = {}, []
-    for other in [m for m in ("baseline", *present) if m != "mlr"]:
-        if other in found or "mlr" not in present or other not in present:
-            if other == "baseline" and page.everything:
-                rows.append([f"MLR over {method_name(other)}", NO_RUN, ""])
-            continue
-        ours, theirs = present["mlr"], present[other]
-        tasks = [t for t in ours.tasks if t in theirs.tasks]
-        if not tasks:
-            rows.append([f"MLR over {method_name(other)}", f"no {tree.task} in common", ""])
-            continue
-        pair = [m.scores[:, [m.tasks.index(t) for t in tasks]] for m in (ours, theirs)]
-        label = f"MLR over {method_name(other)}"
-        found[label] = aggregates.improvement(*pair)
-        over = f"{counted(len(tasks), tree.task)}, {ours.seeds()} against {theirs.seeds()}"
-        value, bounds = found[label]
-        rows.append([label, over, f"{value:.2f}" if bounds is None else with_interval(value, bounds, 2)])
-    if not rows:
-        return
-    bounded = any(bounds for _, bounds in found.values())
-    page.say(
-        "Probability of improvement: how often a run of MLR scores above a run of the other, 0.5 being even."
-        + (f" From {aggregates.FEW} seeds of both on with its 95% bootstrap interval." if bounded else "")
-    )
-    page.table(["", "over", "probability"], list(dict.fromkeys(map(tuple, rows))))
+def comparison(page: Page, tree: Tree, published: Published, runs: list[Run], budget: int, name: str) -> None:
+    """One method against each of the others: a table, and a figure of how often its runs score higher, on all tasks of a pair."""
+    found = comparisons.compare(tree, published, runs, budget)
     if found:
-        page.figure(f"{name}_improvement_{budget}", "probability of improvement", figures.improvement, found)
+        comparison_table(page, tree, found, budget)
+        over_all = {f"{method_name(c.method)} over {method_name(c.other)}": c.probability for c in found}  # the last row of each pair
+        page.figure(f"{name}_improvement_{budget}", "probability of improvement", figures.improvement, over_all)
 
 
 def curve_figures(page: Page, tree: Tree, published: Published, runs: list[Run], name: str) -> None:
@@ -193,9 +171,9 @@ def section(page: Page, tree: Tree, published: Published, runs: list[Run]) -> No
         for budget in budgets(tree, preset, chosen):
             score_table(page, tree, published, chosen, budget, preset)
             aggregate_table(page, tree, published, chosen, budget, preset)
+            comparison(page, tree, published, chosen, budget, name)
         worlds_table(page, tree, published, chosen, preset)
         curve_figures(page, tree, published, chosen, name)
-    lead_table(page, {tree: runs})
     cut_off_table(page, tree, [r for r in runs if not r.finished])
     variant_table(page, tree, [r for r in runs if r.name or r.own_settings])
     sources_table(page, tree, published)

@@ -3,10 +3,12 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from scripts.report import comparisons, data
+from scripts.report import data
+from scripts.report.aggregates import FEW
+from scripts.report.comparisons import Comparison
 from scripts.report.data import Published, Run, method_name
-from scripts.report.page import NO_RUN, Page, number, ours_text, published_text
-from scripts.trees import Tree
+from scripts.report.page import NO_RUN, Page, number, ours_text, published_text, with_interval
+from scripts.trees import ATARI, Tree
 
 ONE_SEED = "Ours: the last evaluation's mean, of one seed each."
 RERUN = "Agarwal et al. 2021"  # whose runs MLR's table quotes
@@ -79,22 +81,27 @@ def sources_table(page: Page, tree: Tree, published: Published) -> None:
     page.table(head, rows)
 
 
-def lead_table(page: Page, runs_of: dict[Tree, list[Run]]) -> None:
-    """MLR less the Baseline at equal steps, seed by seed."""
-    rows, counts = [], []
-    for tree, runs in runs_of.items():
-        for preset in sorted({r.preset for r in runs}, key=data.preset_order):
-            for lead in comparisons.leads(data.main_runs(runs, preset)):
-                gains = [ours_text(scores, tree.digits, "+") for scores in (lead.last, lead.whole)]
-                rows.append([lead.task, preset, f"{lead.step:,} {tree.unit}", *gains])
-                counts.append(lead.last)
-    if rows:
-        page.say("### MLR less the Baseline, seed by seed")
-        page.table(["task", "preset", "after", "at the end", "averaged over the training"], rows)
-        page.say(
-            ("Mean ± sample standard deviation of the differences" if several(counts) else "The difference")
-            + " between MLR and the Baseline of the same seed, which gives both the same first policy and the same random steps."
+def comparison_table(page: Page, tree: Tree, found: list[Comparison], budget: int) -> None:
+    """One method against each of the others."""
+    name, rows = method_name(found[0].method), []
+    for c in found:
+        normalised = len(c.tasks) > 1 and tree is ATARI
+        over = c.tasks[0] if len(c.tasks) == 1 else f"{len(c.tasks)} {tree.task}s" + (", normalised" if normalised else "")
+        digits = 3 if normalised else tree.digits
+        gains = [with_interval(*gain, digits, "+") if gain else "" for gain in (c.last, c.whole)]
+        probability = with_interval(*c.probability, 2)
+        rows.append([method_name(c.other), over, f"{c.seeds[0]} and {c.seeds[1]}", *gains, probability, c.verdict])
+    text = (
+        f"Difference: the mean of {name} less the mean of the other. Probability: how often a run of {name} scores above one of the other."
+    )
+    if any(c.last[1] for c in found):
+        text += (
+            f" In brackets, from {FEW} seeds of both on: 95% interval of a bootstrap over seeds, stratified by {tree.task}. "
+            "Two methods differ beyond chance if the interval of the difference excludes 0."
         )
+    page.say(f"#### {name} against the others at {budget:,} {tree.unit}", "", text)
+    head = ["against", "on", "seeds", f"difference at {budget:,}", "averaged over the training", "probability", "verdict"]
+    page.table(head, rows)
 
 
 def worlds_table(page: Page, tree: Tree, published: Published, runs: list[Run], preset: str) -> None:

@@ -195,18 +195,50 @@ def test_a_longer_training_of_atari_is_another_experiment(invent, tmp_path):
     assert len(data.main_runs(data.load_runs(tmp_path, DMCONTROL), "paper")) == 1
 
 
-def test_mlr_is_compared_with_the_baseline_of_the_same_seed(invent, tmp_path):
-    scores = {"mlr": {1: 500.0, 2: 700.0, 3: 100.0}, "baseline": {1: 400.0, 2: 650.0, 4: 900.0}}
-    rows = [invent(tmp_path, DMCONTROL, "hopper_hop", m, s, score=v) for m, own in scores.items() for s, v in own.items()]
-    rows += [
-        invent(tmp_path, DMCONTROL, "walker_walk", "mlr", 1),
-        invent(tmp_path, DMCONTROL, "walker_walk", "baseline", 1, planned=500_000),
-    ]
+def test_mlr_is_compared_with_every_other_method(published, invent, tmp_path):
+    ours, theirs = [500.0, 700.0, 600.0, 650.0, 550.0], [400.0, 450.0, 350.0, 300.0, 500.0]
+    scores = {
+        ("hopper_hop", "mlr"): ours,
+        ("hopper_hop", "baseline"): theirs,
+        ("hopper_hop", "curl"): ours[:4],
+        ("hopper_hop", "drq"): ours,
+    }
+    rows = [invent(tmp_path, DMCONTROL, *which, i + 1, score=v) for which, own in scores.items() for i, v in enumerate(own)]
+    rows += [invent(tmp_path, DMCONTROL, "walker_walk", m, 1, score=v) for m, v in (("mlr", 90.0), ("spr", 80.0))]
+    rows += [invent(tmp_path, DMCONTROL, "walker_walk", "baseline", 1, end=50_000, planned=100_000)]  # has not got so far
     ledger.write(tmp_path, DMCONTROL, rows)
-    (lead,) = comparisons.leads(data.load_runs(tmp_path, DMCONTROL))
-    assert (lead.task, lead.step) == ("hopper_hop", 100_000) and lead.last == pytest.approx([100, 50], rel=1e-3)
+    runs = data.load_runs(tmp_path, DMCONTROL)
+    baseline, curl, drq, spr = comparisons.compare(DMCONTROL, published[DMCONTROL], runs, 100_000)
+    assert (baseline.other, baseline.tasks, baseline.seeds) == ("baseline", ("hopper_hop",), (5, 5))
     share = np.mean((1 - np.exp(-4 * np.linspace(0.1, 1, 10))) / (1 - np.exp(-4)))  # of the last score, over ten evaluations
-    assert lead.whole == pytest.approx([100 * share, 50 * share], rel=1e-3)
+    (last, (low, high)), (whole, bounds) = baseline.last, baseline.whole
+    assert last == pytest.approx(200, rel=1e-3) and 50 < low < 200 < high < 350 and baseline.verdict == "MLR ahead"
+    assert whole == pytest.approx(200 * share, rel=1e-3) and bounds[0] < whole < bounds[1]
+    assert baseline.probability[0] == 24.5 / 25  # one pair of 25 is level
+    assert drq.last[0] == 0 and drq.last[1][0] < 0 < drq.last[1][1] and drq.verdict == "not beyond chance"
+    assert curl.seeds == (5, 4) and curl.last[1] is None and curl.verdict == "fewer than 5 seeds"
+    assert (spr.tasks, spr.seeds, spr.last[0]) == (("walker_walk",), (1, 1), pytest.approx(10, rel=1e-3))
+
+
+def test_games_are_compared_together_by_normalised_scores(published, invent, tmp_path):
+    games = {"boxing": (0.1, 12.0), "freeway": (0.0, 29.6)}
+    gains = {"boxing": 0.5, "freeway": -0.1}
+    rows = []
+    for game, (random, span) in games.items():
+        rows += [
+            invent(tmp_path, ATARI, game, m, s, score=random + span * v) for s in (1, 2) for m, v in (("mlr", gains[game]), ("spr", 0.0))
+        ]
+    rows += [invent(tmp_path, ATARI, "freeway", "spr", 3, score=20.0)]  # boxing has two seeds
+    ledger.write(tmp_path, ATARI, rows)
+    found = comparisons.compare(ATARI, published[ATARI], data.load_runs(tmp_path, ATARI), 400_000)
+    assert [(c.tasks, c.seeds) for c in found] == [(("boxing",), (2, 2)), (("freeway",), (2, 3)), (("boxing", "freeway"), (2, 2))]
+    assert [c.last[0] for c in found] == pytest.approx([6.0, -2.96 - 20 / 3, 0.2], abs=0.01)
+
+
+def test_what_madi_is_compared_with_where_mlr_has_no_run(published, invent, tmp_path):
+    ledger.write(tmp_path, DMCONTROL, [invent(tmp_path, DMCONTROL, "walker_walk", m, 1) for m in ("madi", "sac", "svea")])
+    found = comparisons.compare(DMCONTROL, published[DMCONTROL], data.load_runs(tmp_path, DMCONTROL), 100_000)
+    assert [(c.method, c.other) for c in found] == [("madi", "sac"), ("madi", "svea")]
 
 
 def test_ablations_compare_at_a_step_that_all_have(published, invent, tmp_path):
