@@ -158,7 +158,7 @@ def make_trainer(config: Config, command: str) -> Trainer:
             f"{config.method}: Dopamine's agent " + ("of the summer of 2021" if config.dopamine_2021 else "of today (dopamine_2021=false)")
         )
     print(f"machine: {machine.describe(precision.device)}, {str(precision.dtype)[6:]}")
-    if note := trainer.hours_ahead(precision, config.steps):
+    if note := trainer.hours_ahead(precision, trainer.step, config.steps):
         print(note)
     print(replay, flush=True)
     return trainer

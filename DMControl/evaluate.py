@@ -1,4 +1,4 @@
-"""Judge a policy: full episodes, deterministic actions, an environment of its own.
+"""Judge a policy: full episodes, no exploration, an environment of its own.
 
 python -m DMControl.evaluate run=runs/dmcontrol/cartpole_swingup/mlr-small/seed1 episodes=10 video=true
 python -m DMControl.evaluate run=RUN_DIR worlds=clean,color_easy,color_hard,video_easy,video_hard,distracting_cs intensities=0.1,0.5

@@ -29,7 +29,8 @@ def memory(config: Config, action_dim: int, precision: Precision) -> dict[str, i
 
     def replay(agent: Agent) -> Replay:
         empty = Replay(1, 1, image.stack, image.size, action_dim, META, agent.generator)
-        empty.added = empty.longest = max(config.train.random_steps, agent.window + 2)
+        empty.added = max(config.train.random_steps, agent.window + 2)
+        empty.newest_of_age = list(range(empty.added))
         return empty
 
     networks = agent_memory(lambda on_meta: make_agent(small, action_dim, on_meta), replay, precision)

@@ -78,7 +78,7 @@ class Replay:
         self.frames_added = 0  # frames added so far
         self.oldest = 0  # the oldest transition whose frames are all in the ring
         self.current_age = 0
-        self.longest = 0  # transitions of the longest episode so far
+        self.newest_of_age: list[int] = []  # the newest transition of each age
         self.bounds = torch.zeros(2, dtype=torch.int64, device=device)  # a copy of oldest and added on the device, for _draw
 
     def __len__(self) -> int:
@@ -101,9 +101,9 @@ class Replay:
         self.not_done[j] = float(not terminal)
         self.frame[j], self.age[j], self.ends[j] = newest, self.current_age, last
         self.host[j] = newest, self.current_age
+        self.newest_of_age[self.current_age : self.current_age + 1] = [self.added]
         self.added += 1
         self.current_age += 1
-        self.longest = max(self.longest, self.current_age)
         self._put(next_frame)
 
     def cut(self) -> None:
@@ -145,10 +145,15 @@ class Replay:
         assert len(obs) == n * length and sequence.action.shape[:2] == (n, length), f"sequences of {length}: {sequence.action.shape}"
         return sequence
 
+    def holds_chunk(self, length: int) -> bool:
+        """Whether one episode has `length` observations here, and the action that led to the first of them."""
+        last = max(self.newest_of_age[length - 1 :], default=-1)
+        first = last - (length - 1)
+        return first > self.oldest or (first == self.oldest and self.newest_of_age[length - 1] == last)
+
     def sample_chunks(self, n: int, length: int, generator: torch.Generator | None = None) -> Chunk:
         """n runs of `length` observations, uniformly out of all that lie within one episode and begin before its last observation."""
-        if self.longest < length:
-            raise UserError(f"no episode had {length} steps so far, as a chunk has: raise train.random_steps or lower the chunks' length")
+        self.require_chunk(length)
         slot = torch.arange(self.capacity, device=self.device)
         oldest, added = self.bounds.unbind()
         number = oldest + (slot - oldest) % self.capacity  # of the transition in each slot
@@ -197,7 +202,10 @@ class Replay:
         for name, array in state["arrays"].items():
             getattr(self, name)[: len(array)] = array.to(self.device)
         self.host = torch.stack([self.frame, self.age], 1).cpu().numpy()
-        self.longest = int(self.host[:, 1].max()) + 1 if self.added else 0
+        ages = self.host[np.arange(self.oldest, self.added) % self.capacity, 1]
+        self.newest_of_age = [-1] * (int(ages.max(initial=-1)) + 1)
+        for number, age in enumerate(ages, self.oldest):
+            self.newest_of_age[age] = number
         self.store.load(self.frames_added, segments, read)
         self.bounds[0], self.bounds[1] = self.oldest, self.added
 
@@ -221,6 +229,13 @@ class Replay:
 
     def _stacks(self, frame: Tensor, age: Tensor) -> Frames:
         return Frames(self.store.frames, stack_index(frame, age, self.stack, self.slots))
+
+    def require_chunk(self, length: int) -> None:
+        if not self.holds_chunk(length):
+            raise UserError(
+                f"the replay holds no {length} consecutive observations of one episode, as a chunk has: raise train.random_steps or "
+                "replay.capacity, or lower the chunks' length"
+            )
 
     def _require(self, count: int) -> None:
         if len(self) < count:

@@ -46,6 +46,7 @@ RANGES = {
     "dreamer.batch_size": (1, None), "dreamer.length": (2, 1000), "dreamer.filters": (1, 4096), "dreamer.stoch": (1, None),
     "dreamer.deter": (1, None), "dreamer.hidden": (1, None), "dreamer.model_lr": (0, 1), "dreamer.actor_lr": (0, 1),
     "dreamer.value_lr": (0, 1), "dreamer.clip": (1e-8, None), "dreamer.free_nats": (0, None), "dreamer.horizon": (2, 1000),
+    "dreamer.model_updates": (0, 10**9),
     "planet.batch_size": (1, None), "planet.length": (2, 1000), "planet.filters": (1, 4096), "planet.stoch": (1, None),
     "planet.deter": (1, None), "planet.hidden": (1, None), "planet.model_lr": (0, 1), "planet.clip": (1e-8, None),
     "planet.free_nats": (0, None), "planet.reward_scale": (0, None), "planet.horizon": (1, 1000), "planet.iterations": (1, 1000),
@@ -122,6 +123,8 @@ def read_config(arguments: list[str]) -> Config:
     conditions.check_device(config["device"])
     conditions.check_tracker(config["tracker"])
     conditions.check_transfer(config, typed)
+    if "sac" not in config and config["preset"] in ("madi", "madi_small"):
+        raise UserError(f"preset={config['preset']} has no settings for method={config['method']}: take paper, small or debug")
     if "sac" in config:
         _check_sac(config)
         _check_sizes(config)

@@ -106,6 +106,10 @@ class Trainer(Base):
             return self.episode, self.episode + self.env.over
         return (self.at - self.repeat, self.at) if unit == "env_step" else super().counts()
 
+    def counted(self, at: int) -> int:
+        """These env steps as `counts` counts them."""
+        return -(-at // unit_length(self.config, self.env))
+
     def pause(self) -> bool:
         return self.stop.asked() or self.save_in_updates()
 
@@ -163,6 +167,11 @@ class Trainer(Base):
         self.write_result(chosen | {"world": label(self.world, self.config.data), "env_steps": self.at}, {})
 
 
+def unit_length(config: Config, env: Env) -> int:
+    """Env steps in what train.random_steps counts."""
+    return {"step": env.action_repeat, "env_step": 1, "episode": env.action_repeat * env.episode_length}[unit_of(config.train)]
+
+
 def make_trainer(config: Config, command: str) -> Trainer:
     """Build environment, agent, replay and logger, and hand them to a Trainer."""
     precision = machine.prepare(config.device, config.precision, config.threads)
@@ -179,22 +188,21 @@ def make_trainer(config: Config, command: str) -> Trainer:
             f"an episode of {config.task} has {env.episode_length} steps with action_repeat={config.action_repeat}: "
             f"a window of {agent.window} does not fit: lower {' or '.join([*window_keys(config), 'action_repeat'])}"
         )
-    if unit_of(config.train) == "episode":
-        random = config.train.random_steps * env.episode_length * env.action_repeat
-        if config.env_steps <= random:
-            raise UserError(f"env_steps={config.env_steps} must exceed train.random_steps, {random} in env steps: nothing is learnt before")
+    random = config.train.random_steps * unit_length(config, env)
+    if config.env_steps <= random:
+        raise UserError(f"env_steps={config.env_steps} must exceed train.random_steps, {random} in env steps: nothing is learnt before")
     replay = Replay(capacity(config), env.episode_length, image.stack, image.size, env.action_dim, precision.device, agent.generator)
     folder = RunFolder(path, config)
     logger = Logger(folder.path, folder.config, command, agent, env.fps)
     trainer = Trainer(config, env, agent, replay, logger, folder)
     trainer.open(precision, config.env_steps, "env step")
     print(f"machine: {machine.describe(precision.device)}, {str(precision.dtype)[6:]}, renderer {choose_renderer()}")
-    if unit_of(config.train) == "step" and (note := trainer.hours_ahead(precision, -(-config.env_steps // config.action_repeat))):
+    if note := trainer.hours_ahead(precision, trainer.counted(trainer.at), trainer.counted(config.env_steps)):
         print(note)
     if config.method in MADI_METHODS and config.preset in ("paper", "small"):
         own = {"paper": "madi", "small": "madi_small"}[config.preset]
         print(f"note: preset={config.preset} holds the settings of MLR; the preset for {config.method} is {own}")
-    print(f"task: {config.task}, action repeat {config.action_repeat}")
+    print(f"task: {config.task}, action repeat {config.action_repeat}; the first {random:,} env steps are random")
     print(replay, flush=True)
     return trainer
 

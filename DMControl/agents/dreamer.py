@@ -91,16 +91,23 @@ class Dreamer(RSSMAgent):
         }
         self.shared_noise = config.quirks.shared_noise
 
+    @property
+    def phase(self) -> int:
+        return int(self.updates >= self.config.model_updates)
+
     def update_parts(self, replay: Replay) -> Update:
-        """Model, actor and value. All gradients are taken before any step."""
+        """Model, actor and value; the first `model_updates` train the model alone. All gradients are taken before any step."""
         own = self.config
         chunk = replay.sample_chunks(own.batch_size, own.length)
         draw = self.draw()
         for optimizer in self.optimizers.values():
             optimizer.zero_grad()
         metrics, start = self.model_gradient(chunk, draw)
-        metrics |= self.behaviour_gradients(start, draw)
-        return Update({**metrics, "agent/batch_reward": chunk.reward.mean(), **self.take_steps()}, {"batch": chunk})
+        trained = ["model"]
+        if self.updates >= own.model_updates:
+            metrics |= self.behaviour_gradients(start, draw)
+            trained += ["actor", "value"]
+        return Update({**metrics, "agent/batch_reward": chunk.reward.mean(), **self.take_steps(*trained)}, {"batch": chunk})
 
     def draw(self) -> Draw:
         own = self.config

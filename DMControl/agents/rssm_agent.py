@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from ..core.machine import Precision
 from ..core.method.frames import Frames
 from ..core.method.objective import Metrics
+from ..core.run.agent import Update
 from ..core.run.config import Config
-from ..replay import Chunk
+from ..replay import Chunk, Replay
 from .rssm import RSSM, Activation, Decoder, Filtered, State, flat, image_log_prob, initialise, log_prob, make_encoder, mlp
 from .world_agent import WorldAgent
 
@@ -81,6 +82,10 @@ class RSSMAgent(WorldAgent):
         image = image_log_prob(self.decoder(features.flatten(0, 1)), target)
         reward = log_prob(self.reward(features)[..., 0], chunk.reward)
         return Fit(filtered, image.mean(), reward.mean(), filtered.posterior.kl(filtered.prior))
+
+    def update(self, replay: Replay, step: int) -> Update:
+        replay.require_chunk(self.window)  # a recorded update looks for nothing
+        return super().update(replay, step)
 
     @abstractmethod
     def policy(self, state: State, explore: bool, generator: torch.Generator) -> Tensor:

@@ -21,6 +21,7 @@ from .rssm import SIDE
 
 CONTEXT = 5  # observations before a prediction without pictures
 DREAMS = 16  # runs of observations for `diagnose`
+AHEAD = 45  # observations to predict, if an episode is long enough
 SHOWN = 10  # observations of a run in a picture
 
 
@@ -78,8 +79,8 @@ class WorldAgent(ABC):
     @torch.no_grad()
     def diagnose(self, replay: Replay, seed: int) -> tuple[dict[str, float], dict[str, Tensor]]:
         """How far reconstructions and predictions are from the frames, and the frame before the predictions from those after it."""
-        length = self.window
-        if replay.longest < length or len(replay) < 2 * length:
+        length = CONTEXT + AHEAD if replay.holds_chunk(CONTEXT + AHEAD) else self.window
+        if not replay.holds_chunk(length):
             return {}, {}
         generator = torch.Generator(self.device).manual_seed(seed)  # does not advance the random stream of the run
         chunk = replay.sample_chunks(DREAMS, length, generator)

@@ -57,7 +57,10 @@ def drawn(replay, n, length):
 def test_chunks_are_those_of_the_reference(episodes, length, capacity):
     replay, told = fill(capacity, episodes)
     expected = all_chunks(replay, told, length)
+    assert replay.holds_chunk(length) == bool(expected)
     if not expected:
+        with pytest.raises(UserError, match=f"holds no {length} consecutive observations"):
+            replay.sample_chunks(2, length)
         return
     found = drawn(replay, 40 * len(expected), length)
     assert set(found) == expected  # the chance to miss one is below 1e-15
@@ -77,19 +80,13 @@ def test_an_action_stands_beside_the_picture_that_it_led_to():
     assert set(drawn(replay, 50, 3)) == {((1, 2, 3), (0, 1, 2), (0, -1, -2)), ((2, 3, 4), (1, 2, 3), (-1, -2, -3))}
 
 
-def test_episodes_shorter_than_a_chunk_are_named():
-    replay, _ = fill(40, [3, 3, 3])
-    with pytest.raises(UserError, match="no episode had 4 steps"):
-        replay.sample_chunks(2, 4)
-
-
 def test_a_loaded_replay_draws_the_same():
     replay, _ = fill(20, [5, 9, 12])
     other = Replay(20, 5, 1, 2, 1, CPU, torch.Generator().manual_seed(0))
     files = []
     replay.save_frames(lambda first, data, count: files.append(bytes(data)) or {"first": first, "count": count, "file": len(files) - 1})
     other.load_state_dict(replay.state_dict(), replay.store.segments, lambda segment: files[segment["file"]])
-    assert other.longest == replay.longest == 12
+    assert [other.holds_chunk(n) for n in (11, 12, 13)] == [replay.holds_chunk(n) for n in (11, 12, 13)] == [True, True, False]
     for r in (replay, other):
         r.generator.manual_seed(3)
     assert drawn(replay, 30, 4) == drawn(other, 30, 4)

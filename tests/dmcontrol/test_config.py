@@ -126,6 +126,7 @@ MISTAKES = [
     (["env_steps=8000"], "nothing is learnt before"),
     (["intensity=0.5"], "no effect with world=clean"),
     (["dmcgb.agent_steps=7777"], "no effect with protocol=mlr"),
+    (["preset=madi_small", "method=slac"], "no settings for method=slac"),
     (["preset=madi", "env_steps=80000", "dmcgb.agent_steps=7777"], "leave one of them out"),
     (["++intensity=0.5"], "eval.intensities"),
     (["method=madi", "masker.threshold=0.9"], "no effect with masker.type=soft: it takes masker.type=hard or mixed"),

@@ -124,6 +124,17 @@ def test_all_gradients_are_taken_before_any_step():
             torch.testing.assert_close(p.grad, gradient)
 
 
+def test_the_first_updates_train_the_model_alone():
+    agent, config = make("dreamer", "dreamer.model_updates=2")
+    replay = fill(agent, config)
+    for update in range(3):
+        before = {name: copy.deepcopy(module.state_dict()) for name, module in agent.modules.items()}
+        metrics, _ = agent.update(replay, 0)
+        moved = {name for name, module in agent.modules.items() for key, p in module.state_dict().items() if not p.equal(before[name][key])}
+        assert moved == {"encoder", "rssm", "decoder", "reward"} | ({"actor", "value"} if update == 2 else set())
+        assert ("loss/actor" in metrics) == (update == 2)
+
+
 def test_every_state_of_the_batch_starts_an_imagination():
     agent, config = make("dreamer", "dreamer.batch_size=50", "dreamer.length=50", "dreamer.horizon=15")
     paper = read_config(["method=dreamer"]).dreamer

@@ -16,6 +16,7 @@ def test_the_paper_presets_memory_is_what_it_takes():
     """README: 4.2 GB at the peak with 100,000 transitions, libraries included."""
     config = read_config(["task=cheetah_run", "env_steps=400000"])
     assert capacity(config) == 100_000
+    assert capacity(read_config(["task=walker_walk", "method=dreamer", "env_steps=500000"])) == 250_000, "it keeps all of a run"
     assert 3.2 < sum(memory(config, 6, FP32).values()) / 2**30 < 4.4
 
 

@@ -9,6 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from test_train import assert_same_end, drawn_frames, rows, train
 
 from DMControl.core.machine import Precision
+from DMControl.core.run.progress import Bar
 from DMControl.evaluate import load_agent
 from DMControl.settings import read_config
 from DMControl.train import make_trainer
@@ -56,19 +57,31 @@ def test_a_stop_changes_nothing(tmp_path, drawn_frames, method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_every_key_is_read_and_pictures_are_drawn(tmp_path, drawn_frames, method):
+def test_every_key_is_read_and_pictures_are_drawn(tmp_path, drawn_frames, capsys, method):
     later = ["env_steps=2400", "train.catch_up=0"] if method == "planet" else ["env_steps=1200"]  # which counts whole episodes
     config = read_config(["preset=debug", f"method={method}", f"runs={tmp_path}", "eval.episodes=1", *later])
     trainer = make_trainer(config, "test")
     assert trainer.train() == 0
     trainer.folder.lock.close()
+    random = {"dreamer": 400, "planet": 1000, "slac": 400}[method]  # 400 env steps, an episode, 50 steps at action repeat 8
+    assert f"action repeat {config.action_repeat}; the first {random:,} env steps are random" in capsys.readouterr().out
     assert config.unread() == []
     events = EventAccumulator(str(trainer.folder.path), size_guidance={"images": 0, "scalars": 0})
     events.Reload()
     for name in trainer.agent.diagnostics:
         assert all(np.isfinite([e.value for e in events.Scalars(name)]).all() for name in trainer.agent.diagnostics), name
     shown = events.Images(f"{method}/frames_and_reconstructions_and_predictions")[-1]
-    assert (shown.width, shown.height) == (min(10, trainer.agent.window) * 66 + 2, 3 * 68)
+    assert (shown.width, shown.height) == (10 * 66 + 2, 3 * 68), "ten of 50 observations"
+
+
+def test_the_bar_goes_on_while_a_step_has_many_updates(capsys):
+    bar = Bar(1000, 0, "env step")
+    bar.bar.mininterval = 0
+    for _ in range(20):
+        bar.advance(50)
+    capsys.readouterr()
+    bar.advance(0, updates_left="9,000")
+    assert "updates_left=9,000" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("method", METHODS)

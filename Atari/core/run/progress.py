@@ -108,6 +108,7 @@ class Bar:
             unit=unit,
             unit_scale=True,
             dynamic_ncols=watched,
+            miniters=0,  # a step with thousands of updates shows that they go on
             mininterval=0.5 if watched else 30.0,
             maxinterval=60.0,
             ascii=not watched,

@@ -96,9 +96,9 @@ class Trainer(ABC):
         if self.env.lost:
             self.lose_episode()
 
-    def hours_ahead(self, precision: Precision, steps: int) -> str:
-        """A line on the hours until agent step `steps`, if they are many."""
-        updates = updates_until(self.config.train, steps) - updates_until(self.config.train, self.step)
+    def hours_ahead(self, precision: Precision, done: int, total: int) -> str:
+        """A line on the hours between these two counts, of what train.random_steps counts, if they are many."""
+        updates = updates_until(self.config.train, total) - updates_until(self.config.train, done)
         return hours.ahead(self.config, machine.describe(precision.device), str(precision.dtype)[6:], updates)
 
     @functools.cached_property

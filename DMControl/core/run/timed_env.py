@@ -88,7 +88,7 @@ class TimedEnv:
 @contextlib.contextmanager
 def cpu_limit(seconds: float) -> Iterator[None]:
     """The operating system ends the process if it computes for longer than this in here, on all cores together."""
-    faulthandler.register(signal.SIGPROF, chain=True)
+    faulthandler.register(signal.SIGPROF, file=2, chain=True)  # sys.stderr may have no descriptor, as in a notebook
     signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
