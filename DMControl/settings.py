@@ -53,7 +53,7 @@ RANGES = {
     "planet.candidates": (1, None), "planet.elites": (1, None), "planet.exploration": (0, 10),
     "slac.batch_size": (1, None), "slac.model_batch": (1, None), "slac.length": (2, 1000), "slac.filters": (1, 4096),
     "slac.z1": (1, None), "slac.z2": (1, None), "slac.hidden": (1, None), "slac.model_lr": (0, 1), "slac.lr": (0, 1),
-    "slac.tau": (0, 1), "slac.discount": (0, 1), "slac.init_temperature": (1e-8, None),
+    "slac.centre": (0, 255), "slac.pixel_variance": (1e-6, 1e6), "slac.tau": (0, 1), "slac.discount": (0, 1), "slac.init_temperature": (1e-8, None),
     "dreamer.discount": (0, 1), "dreamer.return_lambda": (0, 1), "dreamer.exploration": (0, 10),
 }  # fmt: skip
 CHOICES = {
@@ -125,6 +125,9 @@ def read_config(arguments: list[str]) -> Config:
     conditions.check_transfer(config, typed)
     if "sac" not in config and config["preset"] in ("madi", "madi_small"):
         raise UserError(f"preset={config['preset']} has no settings for method={config['method']}: take paper, small or debug")
+    for key in ("encoder.centre", "slac.centre"):
+        if len(flat.get(key, [])) not in (0, 3):
+            raise UserError(f"{key}={flat[key]} must hold a value per colour, or be []")
     if "sac" in config:
         _check_sac(config)
         _check_sizes(config)
@@ -208,8 +211,6 @@ def _check_random_steps(config: Config, flat: dict[str, Any]) -> None:
 
 def _check_sac(config: Config) -> None:
     centre, low_high, betas = config["encoder"]["centre"], config["sac"]["log_std"], config["sac"]["alpha_betas"]
-    if len(centre) not in (0, 3):
-        raise UserError(f"encoder.centre={centre} must hold a value per colour, or be []")
     if "mlr" in config and config["mlr"]["mask"]["fill"] == "mean" and not centre:
         raise UserError("mlr.mask.fill=mean takes encoder.centre, which is []: set it, or mlr.mask.fill=black")
     if len(low_high) != 2 or low_high[0] >= low_high[1]:

@@ -71,7 +71,7 @@ class SLAC(WorldAgent):
         self.model_updates = config.train.catch_up  # at the beginning, of the model alone
         self.stochastic_evaluation = config.quirks.stochastic_evaluation
         self.window = own.length + 1
-        self.model = Model(action_dim, own.filters, own.z1, own.z2, precision)
+        self.model = Model(action_dim, own, precision)
         self.features = self.model.compressor.features
         self.actor = mlp(own.length * self.features + (own.length - 1) * action_dim, own.hidden, 2 * action_dim)
         self.critic = Critic(own.z1 + own.z2, action_dim, own.hidden)

@@ -5,6 +5,7 @@ A sequence may cross the beginning of an episode, where the networks of a first 
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..core.machine import Precision
+from ..core.run.config import Config
 from .rssm import LOG_2PI, SIDE, Gaussian, flat
 
 SLOPE = 0.2  # of the leaky ReLUs
 MIN_STD = 1e-5
-PIXEL_VARIANCE = 0.1
 
 
 class Conditional(nn.Module):
@@ -36,15 +37,17 @@ class Conditional(nn.Module):
 class Compressor(nn.Module):
     """Images (N, 3, 64, 64), 0..255 -> features (N, 8 * depth). Sides: 64, 32, 16, 8, 4, 1. TensorFlow's padding is not symmetric."""
 
-    def __init__(self, depth: int, precision: Precision) -> None:
+    def __init__(self, depth: int, centre: Sequence[float], precision: Precision) -> None:
+        """centre: a colour that is taken off the pixels."""
         super().__init__()
         self.precision, self.features = precision, 8 * depth
+        self.register_buffer("centre", torch.tensor([*centre] or [0.0] * 3).view(3, 1, 1), persistent=False)
         widths, kernels = (3, depth, 2 * depth, 4 * depth, 8 * depth), (5, 3, 3, 3)
         layers = [nn.Conv2d(i, o, k, 2) for i, o, k in zip(widths[:-1], widths[1:], kernels, strict=True)]
         self.convs = nn.ModuleList([*layers, nn.Conv2d(8 * depth, 8 * depth, 4)]).to(memory_format=torch.channels_last)
 
     def forward(self, image: Tensor) -> Tensor:
-        x = image.to(self.precision.dtype, memory_format=torch.channels_last) / 255
+        x = ((image - self.centre) / 255).to(self.precision.dtype, memory_format=torch.channels_last)
         with self.precision.autocast():
             for conv in self.convs:
                 before = (conv.kernel_size[0] - 2) // 2  # of 3 missing rows one, of 1 none
@@ -97,10 +100,12 @@ class Chain(NamedTuple):
 
 
 class Model(nn.Module):
-    def __init__(self, actions: int, depth: int, z1: int, z2: int, precision: Precision) -> None:
+    def __init__(self, actions: int, own: Config, precision: Precision) -> None:
+        """own: the settings of the method."""
         super().__init__()
-        self.z1, self.z2, width = z1, z2, 8 * depth
-        self.compressor = Compressor(depth, precision)
+        depth, z1, z2 = own.filters, own.z1, own.z2
+        self.z1, self.z2, self.pixel_variance, width = z1, z2, own.pixel_variance, 8 * depth
+        self.compressor = Compressor(depth, own.centre, precision)
         self.decoder = Decoder(z1 + z2, depth, precision)
         self.z1_posterior_first = Conditional(width, width, z1)
         self.z1_posterior = Conditional(width + z2 + actions, width, z1)
@@ -140,8 +145,8 @@ class Model(nn.Module):
         mean = self.decoder(chain.latent.flatten(0, 1))
         target = image.to(torch.float32, memory_format=torch.channels_last) / 255
         error = (mean - target).permute(0, 2, 3, 1).flatten(1).square().sum(1)
-        constant = 0.5 * (3 * SIDE**2) * (LOG_2PI + math.log(PIXEL_VARIANCE))
-        images = error.view(kl.shape) / (2 * PIXEL_VARIANCE) + constant
+        constant = 0.5 * (3 * SIDE**2) * (LOG_2PI + math.log(self.pixel_variance))
+        images = error.view(kl.shape) / (2 * self.pixel_variance) + constant
         rewards = -self.reward_log_prob(chain, steps)
         return {"kl": kl.sum(0).mean(), "image": images.sum(0).mean(), "reward": rewards.sum(0).mean()}
 
