@@ -126,6 +126,7 @@ MISTAKES = [
     (["env_steps=8000"], "nothing is learnt before"),
     (["intensity=0.5"], "no effect with world=clean"),
     (["dmcgb.agent_steps=7777"], "no effect with protocol=mlr"),
+    (["method=slac", "slac.centre=[52]"], "a value per colour"),
     (["preset=madi_small", "method=slac"], "no settings for method=slac"),
     (["preset=madi", "env_steps=80000", "dmcgb.agent_steps=7777"], "leave one of them out"),
     (["++intensity=0.5"], "eval.intensities"),

@@ -9,9 +9,10 @@ from small_world_models import seen, updates_of
 from torch.nn import functional as F
 
 from DMControl.agents.slac import actor_input
-from DMControl.agents.slac_model import Chain, Steps
+from DMControl.agents.slac_model import Chain, Compressor, Steps
 from DMControl.core.errors import UserError
 from DMControl.core.method.frames import Frames
+from DMControl.core.machine import Precision
 from DMControl.settings import read_config
 
 
@@ -209,3 +210,13 @@ def test_evaluation_draws_from_the_policy_as_officially():
 def test_mistakes_are_named(arguments, says):
     with pytest.raises(UserError, match=says):
         read_config(["method=slac", *arguments])
+
+
+def test_the_centre_is_taken_off_the_pixels_alone():
+    """A picture with a centre is the picture less that colour without one; the model still tells whole pictures."""
+    precision, colour = Precision(torch.device("cpu"), torch.float32), torch.tensor([52.0, 78.0, 103.0])
+    plain, centred = Compressor(2, (), precision), Compressor(2, colour.tolist(), precision)
+    centred.load_state_dict(plain.state_dict())
+    image = torch.randint(0, 256, (3, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(centred(image), plain(image - colour[:, None, None]))
+    assert not torch.allclose(centred(image), plain(image))

@@ -24,7 +24,8 @@ from omegaconf.errors import OmegaConfBaseException
 from ..errors import UserError, nearest
 
 # Keys that the saved settings of an older run lack, and what it did. Who adds a key that such runs would have had adds it here.
-ADDED = {"env_timeout": 0.0, "tracker": "tensorboard", "encoder.centre": False, "mlr.mask.fill": "black"}
+ADDED = {"env_timeout": 0.0, "tracker": "tensorboard", "encoder.centre": False, "mlr.mask.fill": "black",
+         "dreamer.model_updates": 0, "slac.centre": [], "slac.pixel_variance": 0.1}  # fmt: skip
 
 
 class Config(dict):
@@ -123,8 +124,7 @@ def load(
         if key in known:
             _check_type(key, value, known[key])
     for key in known:
-        value = _value_at(values, key)
-        if isinstance(value, dict):
+        if isinstance(value := _value_at(values, key), dict):
             raise UserError(f"{key}={value} must be a plain value")
     return Config(_as_declared(values, known))
 
