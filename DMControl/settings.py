@@ -53,7 +53,8 @@ RANGES = {
     "planet.candidates": (1, None), "planet.elites": (1, None), "planet.exploration": (0, 10),
     "slac.batch_size": (1, None), "slac.model_batch": (1, None), "slac.length": (2, 1000), "slac.filters": (1, 4096),
     "slac.z1": (1, None), "slac.z2": (1, None), "slac.hidden": (1, None), "slac.model_lr": (0, 1), "slac.lr": (0, 1),
-    "slac.centre": (0, 255), "slac.pixel_variance": (1e-6, 1e6), "slac.tau": (0, 1), "slac.discount": (0, 1), "slac.init_temperature": (1e-8, None),
+    "slac.tau": (0, 1), "slac.discount": (0, 1), "slac.init_temperature": (1e-8, None), "slac.centre": (0, 255),
+    "slac.pixel_variance": (1e-6, 1e6),
     "dreamer.discount": (0, 1), "dreamer.return_lambda": (0, 1), "dreamer.exploration": (0, 10),
 }  # fmt: skip
 CHOICES = {

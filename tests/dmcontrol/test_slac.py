@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from DMControl.agents.slac import actor_input
 from DMControl.agents.slac_model import Chain, Compressor, Steps
 from DMControl.core.errors import UserError
-from DMControl.core.method.frames import Frames
 from DMControl.core.machine import Precision
+from DMControl.core.method.frames import Frames
 from DMControl.settings import read_config
 
 
