@@ -4,7 +4,7 @@
 #   scripts/evidence.sh [STAGE...] [--seeds 1] [--gpus all] [--runs runs] [--results results] [--dry-run]; a STAGE is one of
 #
 #   small        preset small, MLR and Baseline, three seeds: cartpole_swingup, then ball_in_cup_catch
-#   methods      CURL, DrQ, SAC+AE, SPR and PlayVirtual, preset small, cartpole_swingup, five seeds
+#   methods      preset small, cartpole_swingup: CURL, DrQ, SAC+AE, SPR and PlayVirtual, five seeds; Dreamer, PlaNet and SLAC, three
 #   ablations    MLR with one setting changed, preset small, cartpole_swingup, two seeds
 #   worlds       MaDi, SVEA and SAC, preset madi_small, cartpole_swingup, two seeds, 100k env steps, each judged in every world
 #   atari        preset small, MLR and Baseline, three seeds: boxing, then freeway; then boxing with the published epsilon, two seeds,
@@ -13,7 +13,7 @@
 #                (the paper has 10 on DMControl, 3 on Atari); --gpus none runs it on the CPU
 # results/ holds our own runs, and the ledger refuses a second run of the same name. --results mine begins a ledger of your own
 # and writes its REPORT.md beside it. Without --results, README and the videos are written as well.
-# Without a stage: the first five, about 24 hours on two CPU cores, then the judging and the readout. Two runs train at a time, in
+# Without a stage: the first five, about 30 hours on two CPU cores, then the judging and the readout. Two runs train at a time, in
 # stage paper as many as the GPUs have memory for; JOBS=8 changes that. Failed runs are listed at the end; the others go on.
 # Ctrl-C saves the runs under way and puts their results into ledger and report. A second Ctrl-C ends that too.
 set -euo pipefail
@@ -121,7 +121,8 @@ all() {
       small)
         dmcontrol cartpole_swingup --method "mlr baseline" --then ball_in_cup_catch --seeds 1-3 --preset small ;;
       methods)
-        dmcontrol cartpole_swingup --seeds 1-5 --method "curl drq sac_ae spr playvirtual" --preset small ;;
+        dmcontrol cartpole_swingup --seeds 1-5 --method "curl drq sac_ae spr playvirtual" --preset small
+        dmcontrol cartpole_swingup --seeds 1-3 --method "dreamer planet slac" --preset small ;;
       ablations)
         variant mlr.mask.ratio=0.1 name=ratio0.1
         variant mlr.mask.ratio=0.9 name=ratio0.9
