@@ -101,7 +101,7 @@ class Replay:
         self.not_done[j] = float(not terminal)
         self.frame[j], self.age[j], self.ends[j] = newest, self.current_age, last
         self.host[j] = newest, self.current_age
-        self.newest_of_age[self.current_age : self.current_age + 1] = [self.added]
+        self.newest_of_age[self.current_age : self.current_age + 1] = [self.added]  # longer by one if no episode was as long
         self.added += 1
         self.current_age += 1
         self._put(next_frame)
@@ -152,8 +152,10 @@ class Replay:
         return first > self.oldest or (first == self.oldest and self.newest_of_age[length - 1] == last)
 
     def sample_chunks(self, n: int, length: int, generator: torch.Generator | None = None) -> Chunk:
-        """n runs of `length` observations, uniformly out of all that lie within one episode and begin before its last observation."""
-        self.require_chunk(length)
+        """n runs of `length` observations, uniformly out of all that lie within one episode and begin before its last observation.
+
+        There must be one: require_chunk.
+        """
         slot = torch.arange(self.capacity, device=self.device)
         oldest, added = self.bounds.unbind()
         number = oldest + (slot - oldest) % self.capacity  # of the transition in each slot

@@ -106,8 +106,8 @@ class Trainer(Base):
             return self.episode, self.episode + self.env.over
         return (self.at - self.repeat, self.at) if unit == "env_step" else super().counts()
 
-    def counted(self, at: int) -> int:
-        """These env steps as `counts` counts them."""
+    def count_at(self, at: int) -> int:
+        """What `counts` gives after these env steps."""
         return -(-at // unit_length(self.config, self.env))
 
     def pause(self) -> bool:
@@ -189,7 +189,7 @@ def make_trainer(config: Config, command: str) -> Trainer:
             f"a window of {agent.window} does not fit: lower {' or '.join([*window_keys(config), 'action_repeat'])}"
         )
     random = config.train.random_steps * unit_length(config, env)
-    if config.env_steps <= random:
+    if config.env_steps <= random:  # of steps the settings know it, how long an episode is the environment
         raise UserError(f"env_steps={config.env_steps} must exceed train.random_steps, {random} in env steps: nothing is learnt before")
     replay = Replay(capacity(config), env.episode_length, image.stack, image.size, env.action_dim, precision.device, agent.generator)
     folder = RunFolder(path, config)
@@ -197,7 +197,7 @@ def make_trainer(config: Config, command: str) -> Trainer:
     trainer = Trainer(config, env, agent, replay, logger, folder)
     trainer.open(precision, config.env_steps, "env step")
     print(f"machine: {machine.describe(precision.device)}, {str(precision.dtype)[6:]}, renderer {choose_renderer()}")
-    if note := trainer.hours_ahead(precision, trainer.counted(trainer.at), trainer.counted(config.env_steps)):
+    if note := trainer.hours_ahead(precision, trainer.count_at(trainer.at), trainer.count_at(config.env_steps)):
         print(note)
     if config.method in MADI_METHODS and config.preset in ("paper", "small"):
         own = {"paper": "madi", "small": "madi_small"}[config.preset]

@@ -89,11 +89,7 @@ class Dreamer(RSSMAgent):
             "actor": Adam(self.actor.parameters(), own.actor_lr, eps=eps, clip=own.clip),
             "value": Adam(self.value.parameters(), own.value_lr, eps=eps, clip=own.clip),
         }
-        self.shared_noise = config.quirks.shared_noise
-
-    @property
-    def phase(self) -> int:
-        return int(self.updates >= self.config.model_updates)
+        self.shared_noise, self.model_updates = config.quirks.shared_noise, own.model_updates
 
     def update_parts(self, replay: Replay) -> Update:
         """Model, actor and value; the first `model_updates` train the model alone. All gradients are taken before any step."""
@@ -104,7 +100,7 @@ class Dreamer(RSSMAgent):
             optimizer.zero_grad()
         metrics, start = self.model_gradient(chunk, draw)
         trained = ["model"]
-        if self.updates >= own.model_updates:
+        if self.updates >= self.model_updates:
             metrics |= self.behaviour_gradients(start, draw)
             trained += ["actor", "value"]
         return Update({**metrics, "agent/batch_reward": chunk.reward.mean(), **self.take_steps(*trained)}, {"batch": chunk})

@@ -84,7 +84,7 @@ class RSSMAgent(WorldAgent):
         return Fit(filtered, image.mean(), reward.mean(), filtered.posterior.kl(filtered.prior))
 
     def update(self, replay: Replay, step: int) -> Update:
-        replay.require_chunk(self.window)  # a recorded update looks for nothing
+        replay.require_chunk(self.window)  # here, since a recorded update only repeats its operations
         return super().update(replay, step)
 
     @abstractmethod

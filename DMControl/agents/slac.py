@@ -68,7 +68,7 @@ class SLAC(WorldAgent):
     def __init__(self, config: Config, action_dim: int, precision: Precision, generator: torch.Generator) -> None:
         super().__init__(config, action_dim, precision, generator)
         self.config = own = config.slac
-        self.model_updates = config.train.catch_up  # at the beginning, of the model alone
+        self.model_updates = config.train.catch_up
         self.stochastic_evaluation = config.quirks.stochastic_evaluation
         self.window = own.length + 1
         self.model = Model(action_dim, own, precision)
@@ -92,10 +92,6 @@ class SLAC(WorldAgent):
     @property
     def log_alpha(self) -> Tensor:
         return self.temperature["log_alpha"]
-
-    @property
-    def phase(self) -> int:
-        return int(self.updates >= self.model_updates)
 
     def update_parts(self, replay: Replay) -> Update:
         """The model; after its first updates SAC as well. All gradients are taken before any step."""

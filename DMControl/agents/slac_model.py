@@ -41,13 +41,15 @@ class Compressor(nn.Module):
         """centre: a colour that is taken off the pixels."""
         super().__init__()
         self.precision, self.features = precision, 8 * depth
+        self.centred = any(centre)
         self.register_buffer("centre", torch.tensor([*centre] or [0.0] * 3).view(3, 1, 1), persistent=False)
         widths, kernels = (3, depth, 2 * depth, 4 * depth, 8 * depth), (5, 3, 3, 3)
         layers = [nn.Conv2d(i, o, k, 2) for i, o, k in zip(widths[:-1], widths[1:], kernels, strict=True)]
         self.convs = nn.ModuleList([*layers, nn.Conv2d(8 * depth, 8 * depth, 4)]).to(memory_format=torch.channels_last)
 
     def forward(self, image: Tensor) -> Tensor:
-        x = ((image - self.centre) / 255).to(self.precision.dtype, memory_format=torch.channels_last)
+        x = image.to(self.precision.dtype, memory_format=torch.channels_last)
+        x = (x - self.centre.to(x.dtype) if self.centred else x) / 255
         with self.precision.autocast():
             for conv in self.convs:
                 before = (conv.kernel_size[0] - 2) // 2  # of 3 missing rows one, of 1 none

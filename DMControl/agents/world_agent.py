@@ -29,6 +29,7 @@ class WorldAgent(ABC):
     """Base of an agent that learns a model of its world."""
 
     period = 1
+    model_updates = 0  # first updates, which train the model alone
     diagnostics = ("model/reconstruction_error", "model/prediction_error", "model/still_error")
 
     def __init__(self, config: Config, action_dim: int, precision: Precision, generator: torch.Generator) -> None:
@@ -70,7 +71,7 @@ class WorldAgent(ABC):
     @property
     def phase(self) -> int:
         """Updates of one phase run the same operations."""
-        return 0
+        return int(self.updates >= self.model_updates)
 
     def random_action(self) -> np.ndarray:
         drawn = torch.rand(self.action_dim, generator=self.generator, device=self.device)

@@ -3,7 +3,6 @@
 import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -43,17 +42,16 @@ def compare(tree: Tree, published: Published, runs: Iterable[Run], budget: int) 
     methods = ordered(m for _, m in own)
     method = next((m for m in REFERENCES if m in methods), None)
     found = []
-    for other in methods if method else ():
+    for other in [m for m in methods if m != method] if method else []:
         tasks = [t for t in sorted({t for t, _ in own}) if (t, method) in own and (t, other) in own]
-        known = tuple(t for t in published.tasks if t in tasks)
-        for some in [*((t,) for t in tasks), known] if len(known) > 1 else [(t,) for t in tasks]:
-            if other != method:
-                pairs = [(own[t, method], own[t, other]) for t in some]
-                found.append(Comparison(method, other, some, *_estimates(tree, published, pairs, budget)))
+        groups = [[t] for t in tasks]
+        if len(known := [t for t in published.tasks if t in tasks]) > 1:
+            groups.append(known)
+        found += [_compare(tree, published, [(own[t, method], own[t, other]) for t in group], budget) for group in groups]
     return found
 
 
-def _estimates(tree: Tree, published: Published, pairs: list[tuple[list[Run], list[Run]]], budget: int) -> tuple[Any, ...]:
+def _compare(tree: Tree, published: Published, pairs: list[tuple[list[Run], list[Run]]], budget: int) -> Comparison:
     """pairs: for each task the runs of both methods. Of each method as many seeds count as each of the tasks has."""
     seeds = tuple(min(len(pair[side]) for pair in pairs) for side in (0, 1))
     sides = [[pair[side][: seeds[side]] for pair in pairs] for side in (0, 1)]
@@ -68,7 +66,8 @@ def _estimates(tree: Tree, published: Published, pairs: list[tuple[list[Run], li
 
     last = [scores(side, lambda run: run.at(budget)) for side in sides]
     whole = difference(*(scores(side, mean) for side in sides)) if all(common.values()) else None
-    return seeds, difference(*last), whole, improvement(*last)
+    first, other = (pairs[0][side][0].method for side in (0, 1))
+    return Comparison(first, other, tuple(common), seeds, difference(*last), whole, improvement(*last))
 
 
 def _steps(run: Run, budget: int) -> set[float]:

@@ -60,7 +60,7 @@ def test_chunks_are_those_of_the_reference(episodes, length, capacity):
     assert replay.holds_chunk(length) == bool(expected)
     if not expected:
         with pytest.raises(UserError, match=f"holds no {length} consecutive observations"):
-            replay.sample_chunks(2, length)
+            replay.require_chunk(length)
         return
     found = drawn(replay, 40 * len(expected), length)
     assert set(found) == expected  # the chance to miss one is below 1e-15

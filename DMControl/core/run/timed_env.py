@@ -42,6 +42,7 @@ class TimedEnv:
         self._limit, self._hangs, self._closed = limit, False, False
         self._calls: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
         self._answers: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+        faulthandler.register(signal.SIGPROF, file=2, chain=True)  # for cpu_limit; sys.stderr may have no descriptor, as in a notebook
         self._thread = threading.Thread(target=serve, args=(self._calls, self._answers), name="environment", daemon=True)
         self._thread.start()
         self._called: set[str] = set()
@@ -88,7 +89,6 @@ class TimedEnv:
 @contextlib.contextmanager
 def cpu_limit(seconds: float) -> Iterator[None]:
     """The operating system ends the process if it computes for longer than this in here, on all cores together."""
-    faulthandler.register(signal.SIGPROF, file=2, chain=True)  # sys.stderr may have no descriptor, as in a notebook
     signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
         yield
