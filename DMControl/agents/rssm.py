@@ -184,22 +184,29 @@ class Decoder(nn.Module):
         self.fc = nn.Linear(features, 32 * depth)
         widths, kernels = (32 * depth, 4 * depth, 2 * depth, depth, 3), (5, 5, 6, 6)
         layers = [nn.ConvTranspose2d(i, o, k, 2) for i, o, k in zip(widths[:-1], widths[1:], kernels, strict=True)]
+        layers[1].output_padding = (1, 1)  # 14 rows, of which 13 stay: odd sizes are several times slower on a CPU
         self.convs = nn.ModuleList(layers).to(memory_format=torch.channels_last)
 
     def forward(self, features: Tensor) -> Tensor:
         with self.precision.autocast():
-            x = self.first(self.fc(features))
-            for conv in self.convs[1:]:
-                x = conv(torch.relu_(x))
+            x = torch.relu_(from_pixel(self.convs[0], self.fc(features)))
+            x = torch.relu(self.convs[1](x)[..., :-1, :-1])
+            x = torch.relu_(self.convs[2](x))
+            x = self.convs[3](x)
         return x.float()
 
-    def first(self, x: Tensor) -> Tensor:
-        """The first transposed convolution. On a map of one pixel it is a matrix product, which is faster."""
-        conv = self.convs[0]
-        side = conv.kernel_size[0]
-        weight = conv.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (k * k * out, in)
-        out = F.linear(x, weight, conv.bias.repeat(side * side))
-        return out.view(-1, side, side, conv.out_channels).permute(0, 3, 1, 2)  # channels_last
+
+def from_pixel(conv: nn.ConvTranspose2d, x: Tensor) -> Tensor:
+    """Maps of one pixel, (N, F), through a transposed convolution -> (N, F', k, k). As a matrix product it is faster."""
+    side = conv.kernel_size[0]
+    weight = conv.weight.permute(2, 3, 1, 0).flatten(0, 2)  # (k * k * F', F)
+    out = F.linear(x, weight, conv.bias.repeat(side * side))
+    return out.view(-1, side, side, conv.out_channels).permute(0, 3, 1, 2)  # channels_last
+
+
+def to_pixel(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """Maps of the kernel's size, (N, F, k, k), through a convolution -> (N, F'), as a matrix product."""
+    return F.linear(x.permute(0, 2, 3, 1).flatten(1), conv.weight.permute(0, 2, 3, 1).flatten(1), conv.bias)
 
 
 def initialise(module: nn.Module) -> None:

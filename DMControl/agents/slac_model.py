@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from ..core.machine import Precision
 from ..core.run.config import Config
-from .rssm import LOG_2PI, SIDE, Gaussian, flat
+from .rssm import LOG_2PI, SIDE, Gaussian, from_pixel, to_pixel
 
 SLOPE = 0.2  # of the leaky ReLUs
 MIN_STD = 1e-5
@@ -51,11 +51,11 @@ class Compressor(nn.Module):
         x = image.to(self.precision.dtype, memory_format=torch.channels_last)
         x = (x - self.centre.to(x.dtype) if self.centred else x) / 255
         with self.precision.autocast():
-            for conv in self.convs:
+            for conv in self.convs[:-1]:
                 before = (conv.kernel_size[0] - 2) // 2  # of 3 missing rows one, of 1 none
-                x = x if conv.stride == (1, 1) else F.pad(x, (before, before + 1) * 2)
-                x = F.leaky_relu(conv(x), SLOPE)
-        return flat(x)
+                x = F.leaky_relu(conv(F.pad(x, (before, before + 1) * 2)), SLOPE)
+            x = F.leaky_relu(to_pixel(self.convs[-1], x), SLOPE)
+        return x.float()
 
 
 class Decoder(nn.Module):
@@ -65,14 +65,15 @@ class Decoder(nn.Module):
         super().__init__()
         self.precision = precision
         widths, kernels = (8 * depth, 4 * depth, 2 * depth, depth, 3), (3, 3, 3, 5)
-        layers = [nn.ConvTranspose2d(i, o, k, 2, (k - 3) // 2) for i, o, k in zip(widths[:-1], widths[1:], kernels, strict=True)]
+        # each output is two rows and columns too large: one is enough, but odd sizes are several times slower on a CPU
+        layers = [nn.ConvTranspose2d(i, o, k, 2, (k - 3) // 2, 1) for i, o, k in zip(widths[:-1], widths[1:], kernels, strict=True)]
         self.convs = nn.ModuleList([nn.ConvTranspose2d(latent, 8 * depth, 4), *layers]).to(memory_format=torch.channels_last)
 
     def forward(self, latent: Tensor) -> Tensor:
         with self.precision.autocast():
-            x = F.leaky_relu(self.convs[0](latent[..., None, None]), SLOPE)
+            x = F.leaky_relu(from_pixel(self.convs[0], latent), SLOPE)
             for conv in self.convs[1:]:
-                x = F.leaky_relu(conv(x)[..., :-1, :-1], SLOPE)
+                x = F.leaky_relu(conv(x)[..., :-2, :-2], SLOPE)
         return x.float()
 
 
