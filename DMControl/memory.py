@@ -33,7 +33,13 @@ def memory(config: Config, action_dim: int, precision: Precision) -> dict[str, i
         empty.newest_of_age = list(range(empty.added))
         return empty
 
-    networks = agent_memory(lambda on_meta: make_agent(small, action_dim, on_meta), replay, precision)
+    def agent(on_meta: Precision) -> Agent:
+        made = make_agent(small, action_dim, on_meta)
+        if hasattr(made, "model_updates"):
+            made.updates = made.model_updates  # from here on every part is due
+        return made
+
+    networks = agent_memory(agent, replay, precision)
     return images | {"replay": capacity(config) * image.size**2 * 3} | networks
 
 
@@ -42,7 +48,6 @@ def sketch(config: Config, precision: Precision) -> Config:
     small = copy.deepcopy(config)
     if "chunk" in small:
         small["chunk"] = images_at_once(config.chunk, precision.device)
-    small["train"]["catch_up"] = 0  # as a later update, of which every part is due
     if "strong_augmentation" in small:
         small["strong_augmentation"]["images"] = 1
     return small

@@ -100,8 +100,6 @@ class Subject:
         machine.set_threads(config.threads)
         self.env = tree.make_env(config, 0, clean=True)
         self.agent = tree.make_agent(config, self.env, self.precision)
-        if "slac" in config:
-            self.agent.updates = config.train.catch_up  # past the updates of its model alone
         self.replay = tree.make_replay(config, self.env, self.agent)
         self.rng = np.random.default_rng(0)
         tree.fill(self.replay, self.env, self.rng)

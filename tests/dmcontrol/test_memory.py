@@ -20,6 +20,12 @@ def test_the_paper_presets_memory_is_what_it_takes():
     assert 3.2 < sum(memory(config, 6, FP32).values()) / 2**30 < 4.4
 
 
+@pytest.mark.parametrize(("method", "key"), [("dreamer", "dreamer.model_updates"), ("slac", "train.catch_up")])
+def test_what_comes_after_the_updates_of_the_model_alone_is_counted(method, key):
+    alone, together = (memory(read_config(["preset=debug", f"method={method}", f"{key}={n}"]), 2, FP32) for n in (100, 0))
+    assert alone == together
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
