@@ -13,7 +13,7 @@ from ..core.method.augment import Augmentation
 from ..core.method.encoder import Trunk
 from ..core.run.agent import Agent
 from ..core.run.config import Config
-from . import baseline, curl, madi, mlr, mlr_madi, playvirtual, spr
+from . import curl, madi, mlr, mlr_madi, playvirtual, spr
 
 Maker = Callable[[Config, int, Precision, torch.Generator], Agent]  # settings, number of actions, precision, random stream -> agent
 
@@ -68,29 +68,30 @@ def make_rainbow(config: Config, n_actions: int, precision: Precision, generator
     )  # fmt: skip
 
 
-def on_rainbow(build: Callable[[Config, Rainbow], None]) -> Maker:
-    """A method that adds to Rainbow. The row of an agent of its own is that agent's class."""
+def on_rainbow(build: Callable[[Config, Rainbow], None] | None = None) -> Maker:
+    """A method that adds to Rainbow, or only has other settings. The row of an agent of its own is that agent's class."""
 
     def make(config: Config, n_actions: int, precision: Precision, generator: torch.Generator) -> Rainbow:
         agent = make_rainbow(config, n_actions, precision, generator)
-        build(config, agent)
+        if build is not None:
+            build(config, agent)
         return agent
 
     return make
 
 
 METHODS: dict[str, Maker] = {
-    "baseline": on_rainbow(baseline.build),
+    "baseline": on_rainbow(),
     "mlr": on_rainbow(mlr.build),
     "curl": on_rainbow(curl.build),
     "spr": on_rainbow(spr.build),
     "playvirtual": on_rainbow(playvirtual.build),
     "madi": on_rainbow(madi.build),
     "mlr_madi": on_rainbow(mlr_madi.build),
-    "der": on_rainbow(baseline.build),  # der, otr, drq and drq_eps are Rainbow with the settings in their YAML files
-    "otr": on_rainbow(baseline.build),
-    "drq": on_rainbow(baseline.build),
-    "drq_eps": on_rainbow(baseline.build),
+    "der": on_rainbow(),
+    "otr": on_rainbow(),
+    "drq": on_rainbow(),
+    "drq_eps": on_rainbow(),
 }
 
 

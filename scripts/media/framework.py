@@ -1,6 +1,6 @@
 """Draw figs/framework.png and .svg: the method in one picture, with frames of the real environment and a mask of the real sampler.
 
-python scripts/framework.py
+python -m scripts.media.framework
 """
 
 from pathlib import Path

@@ -61,29 +61,26 @@ def check_renderer(report: Report) -> None:
 
 
 def check_room(report: Report, tree: Tree, arguments: list[str]) -> None:
-    """Memory and disk for a run with these settings."""
+    """Whether a run with these settings would start."""
     import torch  # not at the top: check_versions reports it if it is missing
 
-    config, machine = tree.read_config(arguments), tree.load("core.machine")
+    config, machine, trainer = tree.read_config(arguments), tree.load("core.machine"), tree.load("core.run.trainer")
     device = machine.choose_device(config.device)
     precision = machine.choose_precision(config.precision, device)
-    memory = tree.memory(config, tree.make_env(config, 0, clean=True), precision)
-    replay, total = memory["replay"], sum(memory.values()) + machine.GIB // 2  # half a GB for the libraries
-    saves = replay + 3 * memory["networks"]  # the two newest saves, and the one being written
-    free, disk = machine.free_memory(device), machine.free_disk(Path(config.runs))
-    where = "GPU memory" if device.type == "cuda" else "RAM"
-    report.say(
-        total < free,
-        f"{config[tree.task]}, {config.method}, preset {config.preset} needs about {machine.gigabytes(total)} of {where}, "
-        f"{machine.gigabytes(replay)} of it for the replay; {machine.gigabytes(free)} are free",
-    )
-    report.say(saves < disk, f"saves need up to {machine.gigabytes(saves)} of disk; {machine.gigabytes(disk)} are free")
     if device.type == "cpu":
         compiled = tree.load("core.method.native").compiled() is not None
         report.say(
             compiled or None, "crops are compiled" if compiled else "no C compiler or no AVX2: crops take longer; apt-get install gcc"
         )
     report.say(None, f"device {device}: {machine.describe(device)}; {str(precision.dtype)[6:]}; torch {torch.__version__}")
+    memory = tree.memory(config, tree.make_env(config, 0, clean=True), precision)
+    machine.require(device, memory)
+    trainer.require_disk(config.runs, tree.run_path(config, config.runs), memory["replay"], memory["networks"])
+    report.say(
+        True,
+        f"{config[tree.task]}, {config.method}, preset {config.preset} fits: its tensors take about {machine.gigabytes(sum(memory.values()))}, "
+        f"{machine.gigabytes(memory['replay'])} of it for the replay",
+    )
 
 
 def main(arguments: list[str]) -> int:

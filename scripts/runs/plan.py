@@ -12,6 +12,7 @@ import itertools
 import os
 import resource
 import shutil
+import signal
 import statistics
 import subprocess
 import tempfile
@@ -112,6 +113,7 @@ def measure(tree: Tree, arguments: list[str], folder: Path, cost: Cost | None) -
     config = tree.read_config([*arguments, f"runs={folder}", "eval.video=false"])
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):  # it would name a run that is none
         trainer = tree.make_trainer(config, "plan")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a run would save and stop, but none was begun
     pace, cost = measure_pace(tree, trainer), cost or measure_cost(tree, trainer, folder)
     trainer.bar.close()
     trainer.logger.close()

@@ -19,7 +19,7 @@ def test_the_method_of_the_readme_trains(root, tmp_path):
     (tmp_path / "DMControl/methods/reward.py").write_text(file)
     (tmp_path / "configs/dmcontrol/method/reward.yaml").write_text(yaml)
     table = tmp_path / "DMControl/methods/__init__.py"
-    text = table.read_text().replace("import baseline,", "import baseline, reward,")
+    text = table.read_text().replace("import curl,", "import curl, reward,")
     table.write_text(re.sub(r"(METHODS.*?\n)(\})", lambda m: m[1] + row + m[2], text, count=1, flags=re.DOTALL))
     short = ("eval.every=2000", "eval.episodes=1", "eval.video=false")
     command = [sys.executable, "-m", "DMControl.train", "method=reward", "preset=debug", *short]
