@@ -42,7 +42,7 @@ def sketch(config: Config, precision: Precision) -> Config:
     small = copy.deepcopy(config)
     if "chunk" in small:
         small["chunk"] = images_at_once(config.chunk, precision.device)
-    small["train"]["catch_up"] = 0  # as a later update, of which every part is due
+    small["train"]["catch_up"] = 0  # so that the update is a later one, in which every part is due
     if "strong_augmentation" in small:
         small["strong_augmentation"]["images"] = 1
     return small
