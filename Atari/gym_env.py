@@ -15,7 +15,7 @@ from .core.run.repeatable import Repeatable, coloured, grey, open_env
 from .distraction import Background
 from .env import EVALUATE, INTERPOLATION, Step
 
-os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # many environments draw with pygame, which greets when it is imported
+os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # many environments draw with pygame, which prints a greeting on import
 
 import gymnasium
 

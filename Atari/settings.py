@@ -90,7 +90,7 @@ def read_config(arguments: list[str]) -> Config:
     configuration.check_ranges(config, RANGES)
     configuration.check_choices(config, CHOICES)
     conditions.check_conditions(config, CONDITIONAL, typed)
-    conditions.check_weights(config, WEIGHTS, typed - {"spr.steps"})  # sets the windows of the replay all the same
+    conditions.check_weights(config, WEIGHTS, typed - {"spr.steps"})  # spr.steps has an effect even then: it sets the replay's windows
     conditions.check_stages(config, STAGES, typed)
     distraction.check(config, typed)
     if config.get("dopamine_2021"):

@@ -130,7 +130,7 @@ class Trainer(Base):
 
 
 def make_replay(config: Config, agent: Agent) -> Replay:
-    """Without an objective the replay samples sequences all the same, unused, so that the same transitions are drawn."""
+    """Without an objective the replay still samples sequences, which are not used, so that the same transitions are drawn."""
     unused = config.baseline.window if "baseline" in config else config.spr.steps + 1 if "spr" in config else 1
     return new_replay(config, capacity(config), agent.window or unused, agent)
 

@@ -22,7 +22,7 @@ from dm_control.mujoco import engine  # noqa: E402
 
 from . import ur5e  # noqa: E402
 
-# mujoco's advice to the authors of the suite's models would stand before the one line of an error
+# otherwise mujoco's advice to the authors of the suite's models would come before an error's one line
 logging.getLogger("absl").addFilter(lambda record: "is deprecated and will be removed" not in record.getMessage())
 
 TRAIN, EVALUATE = 0, 1  # separate streams of initial states

@@ -109,9 +109,9 @@ def main(arguments: list[str]) -> int:
     config["data"].update({k.removeprefix("data."): options[k] for k in folders if options[k]})
     check_data(config.data, ("video", "davis"))  # overlay images are for training
     chosen = options["worlds"].split(",") if options["worlds"] else [config.world]
-    wanted = world_names(chosen, options.numbers("intensities") if options["worlds"] else [config.intensity])  # else its own, at its own
+    wanted = world_names(chosen, options.numbers("intensities") if options["worlds"] else [config.intensity])  # else the run's own
     print(f"renderer: {choose_renderer()}")
-    for world in wanted:  # what a world lacks is missed before the first episode
+    for world in wanted:  # a world that lacks something fails before the first episode
         make_world(world, config.data)
     env = make_env(config, seed, EVALUATE, wanted[0])
     agent, step = load_agent(path, config, env.action_dim, precision)

@@ -13,7 +13,7 @@ from .core.run.config import Config
 from .core.run.repeatable import Repeatable, coloured, open_env, resized
 from .env import Step
 
-os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # many environments draw with pygame, which greets when it is imported
+os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # many environments draw with pygame, which prints a greeting on import
 
 import gymnasium
 

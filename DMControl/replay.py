@@ -47,9 +47,9 @@ class Chunk:
 
 @dataclass(frozen=True)
 class History:
-    """B runs of T observations, of which the last but one may be any. Time comes first.
+    """B runs of T observations. Each ends with a step that is drawn uniformly from the replay. Time comes first.
 
-    A run may begin in the episode before. The observation that ended that one is left out.
+    A run may begin in the previous episode, whose last observation is then left out.
     """
 
     obs: Frames  # T * B: observation t of run b has the number t * B + b

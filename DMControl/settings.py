@@ -141,7 +141,7 @@ def read_config(arguments: list[str]) -> Config:
 
 
 def check_run(arguments: list[str]) -> Config:
-    """Read the settings, and see whether what their run needs is on this machine."""
+    """Read the settings, and check that this machine has what their run needs."""
     config = read_config(arguments)
     if config.task == ARM:
         find(config.ur5e.model)
@@ -149,7 +149,7 @@ def check_run(arguments: list[str]) -> Config:
 
 
 def _check_effects(config: Config, typed: set[str]) -> None:
-    """Each typed key has an effect."""
+    """Check that each typed key has an effect."""
     conditions.check_conditions(config, CONDITIONAL, typed)
     conditions.check_weights(config, WEIGHTS, typed)
     conditions.check_stages(config, STAGES, typed)
@@ -195,7 +195,7 @@ def _check_random_steps(config: Config, flat: dict[str, Any]) -> None:
     """The random steps end before the run does, and fill a window."""
     train, repeat = config["train"], config["action_repeat"]
     unit = unit_of(train)
-    if unit == "episode":  # how long one is, the environment knows
+    if unit == "episode":  # only the environment knows how long an episode is
         return
     counted = train["random_steps"]
     env_steps = counted * repeat if unit == "step" else counted

@@ -1,4 +1,4 @@
-"""The tasks of the control suite, and the robot arm. With a list of names, a mistyped one is answered before dm_control is imported."""
+"""The tasks of the control suite, and the robot arm. This list lets a mistyped name be refused before dm_control is imported."""
 
 DOMAINS = {
     "acrobot": "swingup swingup_sparse",

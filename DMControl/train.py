@@ -39,7 +39,7 @@ from .replay import Replay
 from .worlds.catalogue import WorldName, label
 
 SAVE_IN_UPDATES = 900.0  # seconds between saves while a step's updates take longer
-MADI_METHODS = ("sac", "rad", "svea", "soda", "sgqn", "madi")  # methods of MaDi's paper alone
+MADI_METHODS = ("sac", "rad", "svea", "soda", "sgqn", "madi")  # methods that only MaDi's paper has
 
 
 class Trainer(Base):
@@ -107,7 +107,7 @@ class Trainer(Base):
         return (self.at - self.repeat, self.at) if unit == "env_step" else super().counts()
 
     def count_at(self, at: int) -> int:
-        """What `counts` gives after these env steps."""
+        """The value of `counts` after this many env steps."""
         return -(-at // unit_length(self.config, self.env))
 
     def pause(self) -> bool:
@@ -168,7 +168,7 @@ class Trainer(Base):
 
 
 def unit_length(config: Config, env: Env) -> int:
-    """Env steps in what train.random_steps counts."""
+    """Env steps in one unit of train.random_steps."""
     return {"step": env.action_repeat, "env_step": 1, "episode": env.action_repeat * env.episode_length}[unit_of(config.train)]
 
 
@@ -189,7 +189,7 @@ def make_trainer(config: Config, command: str) -> Trainer:
             f"a window of {agent.window} does not fit: lower {' or '.join([*window_keys(config), 'action_repeat'])}"
         )
     random = config.train.random_steps * unit_length(config, env)
-    if config.env_steps <= random:  # of steps the settings know it, how long an episode is the environment
+    if config.env_steps <= random:  # the settings check this for steps; only the environment knows the length of an episode
         raise UserError(f"env_steps={config.env_steps} must exceed train.random_steps, {random} in env steps: nothing is learnt before")
     replay = Replay(capacity(config), env.episode_length, image.stack, image.size, env.action_dim, precision.device, agent.generator)
     folder = RunFolder(path, config)

@@ -1,7 +1,7 @@
 """task=ur5e:visual_reach, a simulation of the robot arm that MaDi was tried on.
 
-A UR5e with a pointer and a camera at its wrist stands in front of a screen. The tip of the pointer is to touch a red disc, which is
-elsewhere on the screen in each episode. The model is MuJoCo Menagerie's; sky, grid and colours have the names that they have in the
+A UR5e with a pointer and a camera at its wrist stands in front of a screen. The tip of the pointer must touch a red disc, which is
+at a new place on the screen in each episode. The model is MuJoCo Menagerie's; sky, grid and colours have the names that they have in the
 suite, so that the worlds find them.
 """
 
@@ -23,12 +23,12 @@ from .ur5e_model import find
 JOINTS = 5  # that move; the last one only turns the pointer around itself, and holds still
 SPEED = 0.7  # largest joint velocity, rad/s
 TIMESTEP, SECONDS = 0.04, 6.0  # of a step, of an episode: 150 steps
-LEAD = 0.2  # rad that a joint's commanded position may be ahead of the joint, as where the screen stops the arm
+LEAD = 0.2  # rad that a joint's commanded position may be ahead of the joint, for instance where the screen stops the arm
 START = (-1.571, -2.36, 2.63, -3.41, -1.571, 0.0)  # the pointer is level and square to the screen
 SCATTER = 0.05  # rad, of each joint at the start
 SCREEN = np.array([-0.134, 0.75, 0.45])  # its middle; it faces the arm
 SPREAD = np.array([0.18, 0.0, 0.12])  # of the target around it
-TOUCH, MARGIN = 0.02, 0.4  # m from the target: full reward; a tenth of it
+TOUCH, MARGIN = 0.02, 0.4  # m: full reward within TOUCH of the target, a tenth of it MARGIN farther away
 
 SCENE = """
 <mujoco>

@@ -1,4 +1,4 @@
-"""Where the files of the arm's model are. This file imports no simulator, so that a missing package is answered at once."""
+"""Where the files of the arm's model are. This file imports no simulator, so that a missing package is reported at once."""
 
 from pathlib import Path
 

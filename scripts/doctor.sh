@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# When something is off: versions against the pins, renderer, RAM and disk against what a preset needs.
+# When something is wrong: compare versions with the pins, test the renderer, compare RAM and disk with what a preset needs.
 #   scripts/doctor.sh                          checks preset=paper
 #   scripts/doctor.sh preset=small task=walker_walk
 #   scripts/doctor.sh game=pong                checks the Atari tree

@@ -80,7 +80,7 @@ class Tree:
         return self.load("evaluate").load_agent(run, self.for_acting(config), self.actions(env), precision)
 
     def act(self, agent: Any, observation: Any, explore: bool, elsewhere: bool = False) -> Any:
-        """One action, of an agent that remembers nothing of the episode so far. elsewhere: not in the world of its training."""
+        """One action of an agent without memory of the episode so far. elsewhere: not in the world of its training."""
         return agent.act(observation, agent.begin(1), explore, elsewhere=elsewhere)[0][0]
 
     def update(self, agent: Any, replay: Any) -> Any:
@@ -134,7 +134,7 @@ class DMControlTree(Tree):
         return config.get("world", "clean") != "clean"
 
     def for_acting(self, config: Any) -> Any:
-        """The settings without what a deterministic policy in no training needs."""
+        """The settings without what a deterministic policy needs only in training."""
         return self.load("core.run.evaluation").for_acting(config)
 
     def make_replay(self, config: Any, env: Any, agent: Any) -> Any:

@@ -1,1 +1,1 @@
-"""Whoever acts and learns."""
+"""The agents: what acts and learns."""

@@ -207,7 +207,7 @@ class Rainbow:
 
     @torch.no_grad()
     def make_target(self, batch: Batch) -> Tensor:
-        """Draw noise. What the target network says of the best action n steps later, moved by the reward: (B, atoms) or (B,)."""
+        """Draw noise. Returns the target network's answer for the best action n steps later, moved by the return: (B, atoms) or (B,)."""
         s = self.settings
         (self.target if s.target_noise == "own" else self.network).head.resample(self.generator)
         if s.target_noise == "shared" and s.noisy:  # by the target network and by the choice of the action
@@ -240,7 +240,7 @@ class Rainbow:
         return norms
 
     def copy_if_due(self, step: int) -> None:
-        """The copy at a multiple of target_every follows the updates of that step. It happens here, before those of the next."""
+        """At a multiple of target_every the network is copied after the updates of that step: here, before the updates of the next step."""
         every = self.settings.target_every
         if every and (step - 1) // every > (self.updated_at - 1) // every:
             self.copy_to_target()

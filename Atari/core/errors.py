@@ -57,12 +57,12 @@ def nearest(word: str, known: Iterable[str], limit: int = 3) -> str:
 
 
 def run_main(main: Callable[[list[str]], int]) -> None:
-    """Run an entry point and end the process with its exit code, whatever its output can take."""
+    """Run an entry point and end the process with its exit code, even if its output cannot be written."""
     code = answer(main)
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except OSError:  # the interpreter would try again at its end, and end with 120
+        except OSError:  # at its end the interpreter would flush again, fail, and exit with 120
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     sys.exit(code)
 

@@ -1,4 +1,4 @@
-"""CURL: Rainbow, and a contrastive objective: a crop of an observation must tell another crop of it from those of the rest of the batch.
+"""CURL: Rainbow, and a contrastive objective: a crop of an observation must pick out another crop of it among those of the batch.
 
 Only the objective sees crops; Rainbow's own loss does not. Keys come from a slow copy of encoder and description.
 """

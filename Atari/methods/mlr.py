@@ -91,7 +91,7 @@ def make(
 
 
 def mean_grey(frames: Frames) -> Tensor:
-    """Of the newest frames in every fourth row, (1,) uint8."""
+    """The mean of every fourth row of the newest frames, (1,) uint8."""
     newest = Frames(frames.store, frames.index[:, -1:])
     _, _, height, width = frames.store.shape
     rows = torch.arange(0, height, 4, device=frames.device)[None]

@@ -22,7 +22,7 @@ from .rssm_agent import RSSMAgent
 from .world_agent import parameters
 
 MEAN_SCALE = 5.0  # the mean before the tanh lies within this
-RAW_STD = math.log(math.exp(5.0) - 1)  # softplus of it is 5, about which the std begins
+RAW_STD = math.log(math.exp(5.0) - 1)  # its softplus is 5: the std begins near 5
 MIN_STD = 1e-4
 CANDIDATES = 100  # samples of which an evaluation takes the most likely one
 
@@ -37,7 +37,7 @@ class Policy(NamedTuple):
         return torch.tanh(self.mean + self.std * noise)
 
     def log_prob(self, action: Tensor) -> Tensor:
-        """log pi, summed over the action. The value before the tanh is found back from the action, as officially."""
+        """log pi, summed over the action. The value before the tanh is found back from the action, as in the official code."""
         u = torch.atanh(action.clamp(-0.99999997, 0.99999997))
         gaussian = -0.5 * ((u - self.mean) / self.std).square() - self.std.log() - 0.5 * math.log(2 * math.pi)
         return (gaussian - 2 * (math.log(2) - u - F.softplus(-2 * u))).sum(-1)

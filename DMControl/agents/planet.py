@@ -22,7 +22,7 @@ from .world_agent import parameters
 
 BITS = 5  # of a colour
 EPS = 1e-4  # of Adam
-VARIANCE = 1e-6  # added to that of the best sequences
+VARIANCE = 1e-6  # added to the variance of the best sequences
 
 
 class PlaNet(RSSMAgent):

@@ -1,6 +1,6 @@
-"""The recurrent state-space model of PlaNet and Dreamer: an encoder, a latent state that acts and pictures move on, and a decoder.
+"""The recurrent state-space model of PlaNet and Dreamer: an encoder, a latent state driven by actions and pictures, and a decoder.
 
-The latent state has a deterministic part, which a GRU moves on, and a stochastic part, which is drawn. The prior draws it from the
+The latent state has a deterministic part, which a GRU computes, and a stochastic part, which is drawn. The prior draws it from the
 deterministic part alone, the posterior also looks at the picture. In tensors of several steps time comes first: (T, B, ...).
 """
 
@@ -124,7 +124,7 @@ class RSSM(nn.Module):
         return gaussian(self.posterior_out(self.activation(hidden + seen)))
 
     def look(self, embed: Tensor) -> Tensor:
-        """The share of the pictures in the posterior's hidden layer. It needs no state, and so is computed for all steps at once."""
+        """What the pictures add to the posterior's hidden layer. It needs no state, and so is computed for all steps at once."""
         return F.linear(embed, self.posterior_hidden.weight[:, self.deter :], self.posterior_hidden.bias)
 
     def imagine(self, state: State, action: Tensor, noise: Tensor) -> State:

@@ -74,7 +74,7 @@ class RSSMAgent(WorldAgent):
         return flat(self.encoder(pixels))
 
     def fit(self, chunk: Chunk, noise: Tensor, pixel_noise: Tensor | None = None) -> Fit:
-        """Follow the sequences, and ask what the model says of their pictures and rewards. noise (T, 1 or B, S): of the posterior."""
+        """Follow the sequences, and measure how well the model explains them. noise (T, 1 or B, S): of the posterior."""
         pixels, target = self.prepare(chunk.obs, pixel_noise)
         embed = self.embed(pixels).unflatten(0, chunk.reward.shape)
         filtered = self.rssm.observe(embed, chunk.action, noise)

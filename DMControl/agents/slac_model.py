@@ -1,4 +1,4 @@
-"""SLAC's model of the world: a chain of latents z1 and z2, from which pictures and rewards are told.
+"""SLAC's model of the world: a chain of latents z1 and z2, from which pictures and rewards are predicted.
 
 The posterior looks at the pictures for z1 alone; z2 follows from z1 as in the prior. In tensors of several steps time comes first.
 A sequence may cross the beginning of an episode, where the networks of a first step apply again.
@@ -38,7 +38,7 @@ class Compressor(nn.Module):
     """Images (N, 3, 64, 64), 0..255 -> features (N, 8 * depth). Sides: 64, 32, 16, 8, 4, 1. TensorFlow's padding is not symmetric."""
 
     def __init__(self, depth: int, centre: Sequence[float], precision: Precision) -> None:
-        """centre: a colour that is taken off the pixels."""
+        """centre: a colour that is subtracted from the pixels."""
         super().__init__()
         self.precision, self.features = precision, 8 * depth
         self.centred = any(centre)

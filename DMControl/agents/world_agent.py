@@ -79,7 +79,7 @@ class WorldAgent(ABC):
 
     @torch.no_grad()
     def diagnose(self, replay: Replay, seed: int) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """How far reconstructions and predictions are from the frames, and the frame before the predictions from those after it."""
+        """Errors: of reconstructions and predictions, and of the last frame before the predictions if it takes their place."""
         length = CONTEXT + AHEAD if replay.holds_chunk(CONTEXT + AHEAD) else self.window
         if not replay.holds_chunk(length):
             return {}, {}

@@ -1,4 +1,4 @@
-"""CURL: SAC, and a contrastive objective: a crop of an observation must tell another crop of it from those of the rest of the batch.
+"""CURL: SAC, and a contrastive objective: a crop of an observation must pick out another crop of it among those of the batch.
 
 Anchors are the critic's own crops and go through its encoder; positives go through the encoder of the target critic.
 """

@@ -1,5 +1,5 @@
-"""PlayVirtual: SPR, and cycles through virtual trajectories. M times K random actions lead away from a latent, and a second model of
-the dynamics leads back against time. The end must agree with where the cycle began.
+"""PlayVirtual: SPR, and cycles through virtual trajectories. M sequences of K random actions lead away from a latent; a second model of
+the dynamics leads back in reversed time. The end must agree with where the cycle began.
 """
 
 import dataclasses
@@ -55,7 +55,7 @@ class PlayVirtual(SPR):
 
 
 def ramp(env_step: int, length: int) -> float:
-    """Rises to 1 over `length` env steps. env_step: finished before the one at hand."""
+    """Rises to 1 over `length` env steps. env_step: the number of env steps before the current one."""
     return math.exp(-5 * (1 - (env_step + 1) / length) ** 2) if env_step < length else 1.0
 
 

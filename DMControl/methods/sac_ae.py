@@ -1,7 +1,7 @@
-"""SAC+AE: SAC, and a decoder that must restore the observation from the numbers by which the encoder describes it.
+"""SAC+AE: SAC, and a decoder that must restore the observation from the encoder's latent.
 
-Its target has five bits per colour and noise below one level. A small weight keeps the description short (an L2 penalty), another
-the decoder's weights. Nothing is augmented.
+Its target has five bits per colour and noise below one level. An L2 penalty with a small weight keeps the latent short; weight
+decay does the same for the decoder's weights. Nothing is augmented.
 """
 
 from collections.abc import Iterator

@@ -123,7 +123,7 @@ def measure(subject: Subject, updates: int) -> dict[str, Any]:
 
 
 def result(subject: Subject, timings: dict[str, Any], product: float, fastest: float) -> dict[str, Any]:
-    """A measurement as it is kept: what was measured, on what, how long it took, and what follows from that."""
+    """A measurement as it is kept: what was measured, on which hardware, its times, and the numbers that follow from them."""
     config, parts, environment = subject.config, timings["parts_ms"], subject.environment()
     achieved = subject.flops / timings["ms_per_update"] * 1e3
     seconds = subject.run_updates * timings["ms_per_update"] / 1e3 + subject.run_steps / environment["step"]
@@ -190,7 +190,7 @@ def option(arguments: list[str], name: str) -> Path | None:
 
 
 def hardware_here() -> str:
-    """What the processor can and cannot."""
+    """The vector units that the processor has and lacks."""
     units = machine.vector_units()
     missing = [unit for unit in machine.VECTOR_UNITS.values() if unit not in units]
     name = machine.cpu_info("model name") or platform.processor() or platform.machine()

@@ -1,6 +1,6 @@
 """Other ways to do what may be slow on a GPU, each timed beside the way in use, which stands first.
 
-They wait for a first measurement. Then the fastest takes the place of the first, or the candidate goes.
+They wait for a first measurement. Then the fastest replaces the way in use, or the candidate is deleted.
 """
 
 import time

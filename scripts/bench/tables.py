@@ -11,8 +11,8 @@ from typing import Any
 from DMControl.core.run.files import write_whole
 from scripts.report import sections
 
-OFFICIAL = "official.csv"  # seconds of an update of the official code, which were measured apart from this project
-IDENTITY = ("tree", "method", "preset", "task", "hardware", "precision")  # of measurements that agree in these the newest counts
+OFFICIAL = "official.csv"  # seconds of an update of the official code, measured outside this project
+IDENTITY = ("tree", "method", "preset", "task", "hardware", "precision")  # of measurements that agree in these, only the newest counts
 COLUMNS = ("run", "hardware", "format", "date", "ms per update", "GFLOP/s", "matrix products", "ratio", "official / ours")
 COLUMNS += ("overhead", "RSS GB", "GPU GB", "hours per 100k")
 

@@ -1,4 +1,4 @@
-"""Whether the ledger already holds other runs under the names of those about to start: it would refuse these when they are done.
+"""Check whether the ledger already holds other runs under the names of those about to start: it would refuse the new ones later.
 
 python -m scripts.ledger.conflicts RESULTS < what the launchers print with --dry-run
 """

@@ -97,7 +97,7 @@ def changed(tree: Tree, config: dict[str, Any]) -> str:
     except UserError as error:
         raise UserError(f"it cannot be compared with its preset, which is gone or has changed: {error}") from error
     old, new = dict(flatten(preset)), dict(flatten(config))
-    hidden = ("seed", "name", "gym.import", "ur5e.model", *CHANGEABLE)  # these two say where the task comes from
+    hidden = ("seed", "name", "gym.import", "ur5e.model", *CHANGEABLE)  # gym.import and ur5e.model only say where the task comes from
     keys = [k for k in sorted(new) if k not in hidden and not k.startswith(tuple(f"{h}." for h in hidden)) and old.get(k) != new[k]]
     told = new | ({"transfer.run": short_name(new["transfer.run"])} if "transfer.run" in new else {})
     return " ".join(f"{k}={str(told[k]).replace(' ', '')}" for k in keys)

@@ -3,8 +3,8 @@
 scripts/dreams.sh RUN_DIR                    45 steps ahead after 5 frames, from 3 places of an evaluation episode
 scripts/dreams.sh RUN_DIR steps=100 context=10 starts=5 figure=figs/dreams.png
 
-In RUN_DIR/dreams: dreams.png, and dreams.mp4, which plays all places at once. The model is told the actions, and sees the frames of
-the context alone.
+In RUN_DIR/dreams: dreams.png, and dreams.mp4, which plays all places at once. The model gets all actions, but sees only the
+frames of the context.
 """
 
 from pathlib import Path

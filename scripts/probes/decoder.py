@@ -1,4 +1,4 @@
-"""What MLR's decoder learns from an encoder that stands still: is the answer in what the masked frames leave?
+"""What MLR's decoder learns from a frozen encoder: do the latents of masked frames still contain the answer?
 
 scripts/decoder.sh RUN_DIR [updates=600] [steps=1500] [untrained=false] [device=auto] [threads=0] [mlr.mask.strategy=temporal ...]
 scripts/decoder.sh RUN_DIR logged=true        what a run of MLR itself logged at its last evaluation, its encoder learning with it
@@ -41,7 +41,7 @@ from scripts.trees import ATARI
 
 OWN = {"updates": "600", "steps": "1500", "untrained": "false", "device": "auto", "threads": "0", "logged": "false", "results": ""}
 OF_THE_RUN = ("game", "method", "preset", "seed", "replay.capacity", "mlr.tau", "mlr.momentum", "rainbow.hidden", "rainbow.atoms")
-VIEWS, WINDOWS, LINES = 16, 64, 6  # of a frame; that are looked at; that are printed
+VIEWS, WINDOWS, LINES = 16, 64, 6  # views of a frame; windows that are evaluated; lines that are printed
 SEED = 20_000
 
 
@@ -112,7 +112,7 @@ def settings_for(saved: Config, steps: int, rest: list[str]) -> Config:
 
 
 def prepare(run: Path, saved: Config, config: Config, untrained: bool, precision: machine.Precision) -> Rainbow:
-    """MLR's agent around the run's encoder and head, or around those that were drawn; both stand still from now on."""
+    """MLR's agent around the run's encoder and head, or around freshly drawn ones; both are frozen from now on."""
     n_actions = make_env(config, saved.seed, TRAIN).n_actions
     agent = make_agent(config, n_actions, precision)
     if not untrained:

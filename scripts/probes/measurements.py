@@ -6,12 +6,12 @@ from pathlib import Path
 from scripts.ledger.rows import RESTORE, Row, read_table, write_table
 
 LOSSES = ("own", "other", "constant")  # of MLR, on windows that are not trained on
-UNTRAINED = "untrained"  # an encoder as it was drawn
+UNTRAINED = "untrained"  # an encoder with its initial weights
 
 
 @dataclass(frozen=True)
 class Table:
-    """What is measured anew replaces the rows that agree with it in `group`."""
+    """New measurements replace the rows that agree with them in `group`."""
 
     file: str
     script: str

@@ -42,10 +42,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 SEED = 20_000  # of the episodes; no run is trained or judged with it unless told to
 PARTS, EPISODES = 3, 24  # fit, choose, test; episodes of each, however many runs there are
-LONGEST, KEPT = 1000, 100  # steps of an episode at most, and frames of it
-MASKS = 8  # that MLR's windows are seen through
+LONGEST, KEPT = 1000, 100  # at most: steps of an episode, and frames kept of it
+MASKS = 8  # masks through which MLR's windows are seen
 STRETCH = 8  # steps that are either all random or all the policy's
-VALUES = 8  # that a quantity takes at least, in each part
+VALUES = 8  # different values that a quantity must take in each part
 STRENGTHS = np.logspace(-7, 0, 15)  # of the ridge, in units of the latents' summed squares
 
 

@@ -58,7 +58,7 @@ def bootstrap(scores: dict, func: Callable[..., np.ndarray], curve: bool = False
 
 
 def bounds_name(seeds: Iterable[int]) -> str:
-    """How the bounds of results with these numbers of seeds are called; empty where each has one seed, and so no bounds."""
+    """The name of the bounds of results with these numbers of seeds; empty where each has one seed, and so no bounds."""
     few = {count < FEW for count in seeds if count > 1}
     if not few:
         return ""
@@ -103,7 +103,7 @@ def difference(ours: np.ndarray, other: np.ndarray) -> Estimate:  # (runs, tasks
 
 
 def _between(ours: np.ndarray, other: np.ndarray, func: Callable[[np.ndarray, np.ndarray], float]) -> Estimate:
-    """Of few seeds without an interval."""
+    """Without an interval if there are few seeds."""
     if min(len(ours), len(other)) < FEW:
         return float(func(ours, other)), None
     points, bounds = bootstrap({"x": [ours, other]}, lambda a, b: np.array([func(a, b)]))
@@ -122,7 +122,7 @@ class Matrix:
     left_out: dict[str, int] = field(default_factory=dict)  # task -> its further seeds
 
     def seeds(self) -> str:
-        """Their number, and what is left out for it."""
+        """The number of seeds, and which further seeds are left out."""
         more = ", ".join(f"{count} of {task}" for task, count in self.left_out.items())
         return counted(len(self.scores), "seed") + (f" (further seeds left out: {more})" if more else "")
 
@@ -140,7 +140,7 @@ def matrix(tree: Tree, published: Published, runs: Iterable[Run], method: str, b
 def on_common_tasks(matrices: dict[str, Matrix]) -> dict[str, Matrix]:
     """Methods on the tasks that each of them has, so that they can stand in one figure.
 
-    Without a task that all have, methods are left out: the one with the fewest tasks first, of equal ones the last.
+    If no task is common to all, methods are left out: the one with the fewest tasks first (of several, the last).
     """
     kept = dict(matrices)
     while kept:

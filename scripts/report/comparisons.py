@@ -52,7 +52,7 @@ def compare(tree: Tree, published: Published, runs: Iterable[Run], budget: int) 
 
 
 def _compare(tree: Tree, published: Published, pairs: list[tuple[list[Run], list[Run]]], budget: int) -> Comparison:
-    """pairs: for each task the runs of both methods. Of each method as many seeds count as each of the tasks has."""
+    """pairs: for each task the runs of both methods. Each method counts with as many seeds as it has on every task."""
     seeds = tuple(min(len(pair[side]) for pair in pairs) for side in (0, 1))
     sides = [[pair[side][: seeds[side]] for pair in pairs] for side in (0, 1)]
     common = {ours[0].task: set.intersection(*(_steps(r, budget) for r in (*ours, *theirs))) for ours, theirs in zip(*sides, strict=True)}

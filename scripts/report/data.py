@@ -12,7 +12,7 @@ from scripts.report.presets import WHOLE_GAME, game_limit
 from scripts.trees import DMCONTROL, Tree
 
 BUDGETS = {"dmcontrol": (100_000, 500_000), "atari": (400_000,)}  # of the published tables, in env steps and frames
-# settings that make no other experiment. Atari's `steps` is not one of them: the importance weights of its replay depend on it
+# settings that do not make a run another experiment. Atari's `steps` is not among them: the importance weights of its replay depend on it
 NEUTRAL = (
     *("env_steps", "dmcgb.agent_steps", "precision", "chunk", "mlr.chunk"),
     *("eval.every", "eval.episodes", "eval.worlds", "eval.intensities", "eval.distractions", "eval.video"),
@@ -28,7 +28,7 @@ OURS_FIRST = ("mlr", "baseline")
 
 
 def of_the_papers_table(method: str, preset: str) -> bool:
-    """Whether MLR's table means this method, if it has its name. MaDi's family is another one: DMControl-GB's DrQ is not DrQ's."""
+    """Whether the method of this name in MLR's table is the same one. Not in MaDi's family: DMControl-GB's DrQ is not DrQ's own."""
     return method in OURS_FIRST or not preset.startswith("madi")
 
 

@@ -1,4 +1,4 @@
-"""What the presets of a user change, as their YAML says, for the report: it puts their runs beside published scores."""
+"""What a user's own presets change, according to their YAML. The report needs it, as it puts their runs beside published scores."""
 
 from functools import cache
 from typing import Any

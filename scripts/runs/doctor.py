@@ -76,11 +76,9 @@ def check_room(report: Report, tree: Tree, arguments: list[str]) -> None:
     memory = tree.memory(config, tree.make_env(config, 0, clean=True), precision)
     machine.require(device, memory)
     trainer.require_disk(config.runs, tree.run_path(config, config.runs), memory["replay"], memory["networks"])
-    report.say(
-        True,
-        f"{config[tree.task]}, {config.method}, preset {config.preset} fits: its tensors take about {machine.gigabytes(sum(memory.values()))}, "
-        f"{machine.gigabytes(memory['replay'])} of it for the replay",
-    )
+    total, replay = machine.gigabytes(sum(memory.values())), machine.gigabytes(memory["replay"])
+    run = f"{config[tree.task]}, {config.method}, preset {config.preset}"
+    report.say(True, f"{run} fits: its tensors take about {total}, {replay} of it for the replay")
 
 
 def main(arguments: list[str]) -> int:

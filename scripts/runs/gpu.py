@@ -42,7 +42,7 @@ QUEUE = (  # tree, task or game, method, seed: first a pair to compare
     (DMCONTROL, "ball_in_cup_catch", "mlr", 1), (DMCONTROL, "reacher_easy", "mlr", 1), (ATARI, "pong", "mlr", 1),
 )  # fmt: skip
 UPDATES = 11_500  # of a run of cartpole_swingup
-OTHERWISE = 60.0  # seconds of a run that are no updates
+OTHERWISE = 60.0  # seconds of a run outside its updates
 
 
 class Stopped(Exception):
@@ -89,7 +89,7 @@ class Session:
         return max(1.0, min(STEP, 60 * self.minutes * share, self.left))
 
     def say(self, text: str, aloud: bool = True) -> None:
-        """Into the report at once: what a machine has told is there even if it goes away."""
+        """Write to the report at once, so that nothing is lost if the machine goes away."""
         if aloud:
             print(text, flush=True)
         with open(self.out / "report.txt", "a") as file:
@@ -128,13 +128,13 @@ def look(session: Session) -> None:
 
 
 def unrecorded(found: list[Outcome]) -> set[str]:
-    """The trees in which recording MLR's or the Baseline's update fails. That of another method alone is no reason."""
+    """The trees in which recording MLR's or the Baseline's update fails. A failure of another method alone does not count."""
     tried = [one for one in found if one.word not in ("passed", "skipped", "no time") and one.name.endswith(("[mlr]", "[baseline]"))]
     return {one.name.split("/")[1] for one in tried if "recorded_update" in one.name}
 
 
 def run_tests(session: Session) -> None:
-    """The tests that need a GPU. Where updates cannot be recorded, the rest goes on without."""
+    """The tests that need a GPU. Where updates cannot be recorded, the rest goes on without recording."""
     until = time.monotonic() + session.limit(1 / 4)
     names, said = gpu_tests.collect(session.work, session.limit(1 / 4))
     if session.rehearse:
@@ -259,7 +259,7 @@ def finish(session: Session) -> None:
     processes.end(running)
     for run, program in session.programs:
         lines, label = program.lines(), run[0].label(values_of(session, *run))
-        asked = (128 + signal.SIGTERM, -signal.SIGTERM) if program in running else ()  # the second before it had begun
+        asked = (128 + signal.SIGTERM, -signal.SIGTERM) if program in running else ()  # the second code: stopped before it had begun
         bad = program.code not in (0, *asked)
         session.failures += bad
         told = [line for line in lines if line.startswith(("eval at", "compile:"))][-1:] + (lines[-1:] or ["not begun"])

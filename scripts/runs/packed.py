@@ -130,7 +130,7 @@ def members(file: Path) -> Iterator[tuple[str, str, bytes]]:
 
 
 def wanted(folder: Path, parts: Parts) -> bool:
-    """Whether a packed run is to be written into this folder: not where the same run is as far already, or can go on."""
+    """Whether a packed run is to be written into this folder: not if the run there is already as far, or can resume."""
     if "config.yaml" not in parts:
         raise UserError(f"{folder} comes without its config.yaml, which is in another file of the pack: name them all")
     if not (folder / "config.yaml").exists():

@@ -68,7 +68,7 @@ def timed(call: Callable[[], Any], device: torch.device) -> float:
 
 
 def per_update(times: list[float], period: int) -> float:
-    """Of updates that repeat after `period`: the mean over them of the quickest each; a short measurement is only disturbed upwards."""
+    """Updates repeat after `period`: the mean of the quickest update of each phase, as disturbances only make a measurement longer."""
     return statistics.mean(min(times[phase::period]) for phase in range(min(period, len(times))))
 
 
@@ -111,7 +111,7 @@ def measure_cost(tree: Tree, trainer: Any, folder: Path) -> Cost:
 def measure(tree: Tree, arguments: list[str], folder: Path, cost: Cost | None) -> tuple[Any, Pace, Cost]:
     """The settings of one task with one method, its pace, and the costs that tasks share unless they are known."""
     config = tree.read_config([*arguments, f"runs={folder}", "eval.video=false"])
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):  # it would name a run that is none
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):  # it would name a run that is not made
         trainer = tree.make_trainer(config, "plan")
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a run would save and stop, but none was begun
     pace, cost = measure_pace(tree, trainer), cost or measure_cost(tree, trainer, folder)

@@ -1,4 +1,4 @@
-"""Programs under a time limit, also ones that hang in a driver and see no SIGTERM."""
+"""Programs under a time limit, even ones that hang in a driver and do not react to SIGTERM."""
 
 import contextlib
 import os

@@ -3,7 +3,7 @@
 python -m scripts.runs.queue TREE RUNS PRESET NAME SEEDS [TASKS METHODS]... [-- key=value ...]
 
 TASKS are names of tasks or games, or of sets: each file in configs/sets/TREE is one. A mistake in a name or in a setting of any run is
-an error before the first one starts. Imports no torch: a launcher waits for it.
+an error before the first one starts. Imports no torch, because a launcher waits for this.
 """
 
 import itertools

@@ -1,6 +1,6 @@
 """A terminal table of runs: how far each is, its newest return, its speed, and the hours that are left.
 
-Reads files alone, and disturbs no run: whether a process works on one is asked from the system's table of locks.
+It only reads files, so it disturbs no run. The system's table of locks shows whether a process works on a run.
 """
 
 import csv

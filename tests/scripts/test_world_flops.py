@@ -1,4 +1,4 @@
-"""The counted floating-point work of an update of a world model, against what torch counts while it runs. The update is one that bench times."""
+"""The counted floating-point work of an update of a world model, against what torch counts while it runs."""
 
 import pytest
 from torch.utils.flop_counter import FlopCounterMode

@@ -78,7 +78,7 @@ def video_files(root: Path) -> list[Path]:
 
 
 def check(path: Path) -> None:
-    """Raise a UserError if a video or an image of a folder cannot be read or was cut off. Not all of it is decoded: a hole is not seen."""
+    """Raise a UserError if a video or an image of a folder cannot be read or was cut off. Damage in the middle goes unseen."""
     if not path.is_dir():
         _check_video(path)
         return
@@ -120,7 +120,7 @@ def check_image(path: Path) -> np.ndarray:
 
 
 def _check_picture(path: Path) -> None:
-    """Of an image that was cut off, OpenCV decodes what is left."""
+    """Look for the end of the image here: OpenCV would decode what is left of one that was cut off."""
     with open(path, "rb") as file:
         file.seek(-min(64, path.stat().st_size), os.SEEK_END)
         ended = (b"IEND" if path.suffix.lower() == ".png" else b"\xff\xd9") in file.read()

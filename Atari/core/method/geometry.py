@@ -76,7 +76,7 @@ def check_order(names: Sequence[str], size: int, out: int, resample: bool) -> No
 
 
 def convolved(size: int, filters: Sequence[int], kernels: Sequence[int], strides: Sequence[int], same: bool) -> list[tuple[int, int]]:
-    """Of each convolution the zeros around its input, as TensorFlow's SAME puts them if `same`, and the side of what comes out."""
+    """For each convolution: the zeros around its input (as TensorFlow's SAME puts them if `same`), and the side of its output."""
     if not len(filters) == len(kernels) == len(strides) > 0:
         raise UserError(f"encoder: {list(filters)} filters, {list(kernels)} kernels, {list(strides)} strides must be equally many")
     out, side = [], size

@@ -41,7 +41,7 @@ class Objective(nn.Module):
     window = 1  # K, consecutive observations of a sequence
     batch_size: int | None = None  # sequences drawn for the objective; None: it uses the agent's own batch
     every = 1  # updates of the agent per step of the objective
-    shares_state = False  # whether `sequence.state` brings it the latents of Rainbow's own loss, through which its gradient goes on
+    shares_state = False  # whether `sequence.state` holds the latents of Rainbow's own loss, so that its gradient flows through them
     after_targets = False  # whether its step comes last in an update; otherwise it comes after the critic's
     targets: Momentum | None = None  # its target networks; they move with the agent's, or after the objective's step where that comes last
     columns: tuple[str, ...] = ()  # its metrics, as named in train.csv

@@ -15,7 +15,7 @@ WANDB = "wandb==0.31.0"  # as in requirements-wandb.txt
 
 
 def check_conditions(config: Config, conditions: Iterable[tuple], typed: set[str]) -> None:
-    """conditions: (key, other key, the values of it with which the key has an effect, perhaps advice); None: all but 0 and []."""
+    """conditions: (key, other key, values of the other key with which the key has an effect, optional advice). None: all but 0 and []."""
     values = dict(flatten(config))
     for key, other, words, *advice in conditions:
         if key not in typed or (values[other] if words is None else values[other] in words):
@@ -32,7 +32,7 @@ def check_stages(config: Config, stages: dict[str, str], typed: set[str]) -> Non
 
 
 def check_weights(config: Config, weights: dict[str, tuple[tuple[str, ...], tuple[str, ...]]], typed: set[str]) -> None:
-    """weights: {block: (its weights, further keys)}. With all weights 0 the objective of this block is not there."""
+    """weights: {block: (its weights, further keys)}. With all weights 0 the objective of this block does not exist."""
     values = dict(flatten(config))
     for block, (names, further) in weights.items():
         own = [name for name in names if name in values]
@@ -44,19 +44,19 @@ def check_weights(config: Config, weights: dict[str, tuple[tuple[str, ...], tupl
 
 
 def check_device(name: str) -> None:
-    """Whether the machine has it is asked when a run starts."""
+    """Check the form of the name. Whether the machine has the device is checked when a run starts."""
     if not re.fullmatch(r"auto|(cpu|cuda)(:\d{1,3})?", name):
         raise UserError(f"device={name} is unknown: use auto, cpu, cuda or cuda:1")
 
 
 def check_tracker(name: str) -> None:
-    """Whether its package is installed."""
+    """Check that the tracker's package is installed."""
     if name == "wandb" and find_spec("wandb") is None:
         raise UserError(f"tracker=wandb needs a package: pip install {WANDB}")
 
 
 def check_transfer(config: Config, typed: set[str]) -> None:
-    """Remove the block of a run that begins by itself, so that its settings are as they were before there was such a block."""
+    """Without a source run, remove the block `transfer`: the settings are then the same as before this block existed."""
     transfer = config["transfer"]
     if not transfer["run"]:
         for key in sorted(typed & {"transfer.parts", "transfer.freeze"}):
@@ -69,7 +69,7 @@ def check_transfer(config: Config, typed: set[str]) -> None:
 
 
 def check_source(config: Config, run: Path) -> None:
-    """Whether the other run is there and reads images alike. run: the folder of this one, which needs no source once it has saved."""
+    """Check that the source run exists and reads images alike. run: the folder of this run, which needs no source once it has saved."""
     if "transfer" not in config or any((run / "checkpoint").glob("step_*")):
         return
     source = Path(config["transfer"]["run"])

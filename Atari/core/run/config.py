@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import UserError, nearest
 
-# Keys that the saved settings of an older run lack, and what it did. Who adds a key that such runs would have had adds it here.
+# Keys that the saved settings of older runs lack, with the values that describe what they did. Every new key of an old method belongs here.
 ADDED = {"env_timeout": 0.0, "tracker": "tensorboard", "encoder.centre": False, "mlr.mask.fill": "black",
          "dreamer.model_updates": 0, "slac.centre": [], "slac.pixel_variance": 0.1}  # fmt: skip
 
@@ -171,7 +171,7 @@ def plain(config: Config) -> dict[str, Any]:
 
 
 def complete(values: dict[str, Any]) -> dict[str, Any]:
-    """The saved settings of a run, with the keys that are newer than it, in the blocks that it has."""
+    """The saved settings of a run, completed by the keys that were added since, in the blocks that it has."""
     for key, value in ADDED.items():
         outer, _, last = key.rpartition(".")
         block = _value_at(values, outer) if outer else values

@@ -159,7 +159,7 @@ class Stop:
 
 
 def commit() -> str:
-    """The commit of the running code, with a + if tracked files differ from it, or if the tree or the YAML has files that it lacks."""
+    """The commit of the running code, with a + if tracked files differ from it, or if the tree or configs/ has files that it lacks."""
     tree, root = (Path(__file__).resolve().parents[i] for i in (2, 3))
     new = ("ls-files", "--others", "--exclude-standard", "--", tree.name, "configs")
     try:

@@ -9,7 +9,7 @@ from .config import Config
 
 TREE = Path(__file__).resolve().parents[2]
 BENCH = TREE.parent / "results" / "bench"  # a tree that was carried away has none
-LONG = 10.0  # hours, from which on the start of a run says so
+LONG = 10.0  # hours; a run that takes longer says so when it starts
 CPU = re.compile(r".* with (?P<units>\S+), (?P<threads>\d+) threads?")  # as machine.describe names it
 
 
@@ -20,10 +20,10 @@ def measured() -> list[dict[str, Any]]:
 
 
 def ahead(config: Config, hardware: str, number_format: str, updates: int) -> str:
-    """A line on the hours that this many updates will take, if they are many; else nothing.
+    """A line on the hours that this many updates will take, if they are many; otherwise "".
 
-    Of the measurements at this preset and in this format the most similar one counts: of the method, or else of MLR, with the same
-    vector units if there is one, and with the nearest number of threads, whose time is shared out among those at hand.
+    It uses the most similar measurement at this preset and in this format: of the method, or else of MLR; with the same vector units
+    if there is one; with the nearest number of threads. The time is scaled to the threads at hand.
     """
     here = CPU.fullmatch(hardware)
     alike = [row for row in measured() if (row["preset"], row["precision"]) == (config.preset, number_format)]

@@ -75,7 +75,7 @@ def main(program: str, configs: Path, arguments: list[str], check_one: Callable[
 def job(config: DictConfig) -> None:
     """One run."""
     arguments = [without_escape(o.lstrip("+")) for o in HydraConfig.get().overrides.task if not o.startswith("program=")]
-    from .folder import Stop  # not at the top: it takes torch with it, which the check of the settings needs not
+    from .folder import Stop  # not at the top: it imports torch, which checking the settings does not need
 
     requeue = signal.getsignal(signal.SIGUSR2)
     if callable(requeue):  # submitit's handler
@@ -124,7 +124,7 @@ def combinations(typed: list[str]) -> list[list[str]]:
 
 
 def without_escape(argument: str) -> str:
-    """Hydra writes a colon in a listed value as \\:, which the name of a task does not have."""
+    """Hydra escapes a colon in a listed value as \\:, but the name of a task has a plain colon."""
     return argument.replace("\\:", ":")
 
 

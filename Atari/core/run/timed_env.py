@@ -23,7 +23,7 @@ def close_all() -> None:
 
 
 def close_all_first() -> None:
-    """At the end of the process, before what has registered itself by now: a renderer would free itself in the wrong thread."""
+    """Run close_all before all exit handlers that are registered by now: a renderer's would free it in the wrong thread."""
     atexit.unregister(close_all)
     atexit.register(close_all)
 
@@ -79,7 +79,7 @@ class TimedEnv:
         return answer
 
     def _answer(self, name: str) -> tuple[Any, BaseException | None]:
-        for _ in range(SLICES):  # a process that was stopped for an hour has waited for one slice
+        for _ in range(SLICES):  # an hour for which the process was stopped counts as one slice
             with contextlib.suppress(Empty):
                 return self._answers.get(timeout=self._limit / SLICES)
         self._hangs = True

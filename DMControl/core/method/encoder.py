@@ -28,7 +28,7 @@ class Trunk(nn.Module):
         same: bool = False,
         measured: bool = False,
     ) -> None:
-        """centre: the mean colour of a frame, which is taken off; measured: the agent finds it, and it is saved with the weights.
+        """centre: the mean colour of a frame, which is subtracted; measured: the agent measures it, and it is saved with the weights.
 
         same: zeros around each convolution's input, as TensorFlow's SAME puts them: ceil(side / stride) rows come out.
         """
@@ -77,7 +77,7 @@ class Trunk(nn.Module):
 
 
 class Head(nn.Module):
-    """Feature map -> Linear -> LayerNorm (-> tanh): the d numbers that the agent's networks read."""
+    """Feature map -> Linear -> LayerNorm (-> tanh): the latent of size d that the agent's networks read."""
 
     def __init__(self, trunk: Trunk, dim: int, tanh: bool = False) -> None:
         super().__init__()

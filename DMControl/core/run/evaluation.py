@@ -54,7 +54,7 @@ def read_run(run: str | Path, device: str, configs: Path, ranges: dict) -> tuple
 
 
 def for_acting(config: Config) -> Config:
-    """Acting overlays nothing: the images that the training took may be gone."""
+    """Acting needs no overlay images; those of the training may be gone."""
     config = Config(plain(config))
     if "strong_augmentation" in config:
         config["strong_augmentation"]["kind"] = "none"
@@ -99,7 +99,7 @@ def load_exported(path: Path, agent: Agent, precision: machine.Precision) -> tup
 
 
 def read_exported(path: Path, device: str = "cpu") -> tuple[dict[str, str], dict[str, Any]]:
-    """What an export says of itself, and its tensors by name."""
+    """The metadata of an export, and its tensors by name."""
     from safetensors import SafetensorError, safe_open  # is needed here alone
 
     try:
@@ -111,9 +111,9 @@ def read_exported(path: Path, device: str = "cpu") -> tuple[dict[str, str], dict
 
 
 def load_acting(agent: Agent, parts: dict[str, dict[str, Any]]) -> None:
-    """Load the networks that act. The others keep their first weights, and the objective goes.
+    """Load the networks that act. The others keep their initial weights, and the objective is removed.
 
-    agent.lacking: the names of what is transferable and has such weights.
+    agent.lacking: the names of the transferable networks that kept initial weights.
     """
     networks = agent.networks()
     agent.load_networks(networks | {name: networks[name] | part for name, part in parts.items()})
@@ -123,7 +123,7 @@ def load_acting(agent: Agent, parts: dict[str, dict[str, Any]]) -> None:
 
 
 def actions_of(path: Path) -> int | None:
-    """How many actions an exported agent has; None for a run, whose environment says it."""
+    """How many actions an exported agent has; None for a run: its environment tells."""
     return int(read_exported(path)[0]["actions"]) if (path / EXPORTED).exists() else None
 
 

@@ -108,7 +108,7 @@ class Repeatable(ABC):
         self.exact = False
 
     def record(self, action: Any) -> None:
-        """The last thing in a step, so that a crash before changes nothing."""
+        """Called last in a step, so that a crash before it changes nothing."""
         self.actions.append(action)
         self.under_way = not self.over
 
@@ -151,13 +151,13 @@ def grey(picture: np.ndarray) -> np.ndarray:
 
 
 def resized(picture: np.ndarray, size: int) -> np.ndarray:
-    """A square picture: what is made smaller is averaged."""
+    """A square picture. Shrinking averages; enlarging interpolates."""
     smaller = min(picture.shape[:2]) >= size
     return cv2.resize(picture, (size, size), interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
 
 
 def check_repetition(env: Repeatable, make: Callable[[], Repeatable]) -> None:
-    """Play an episode of two new environments, one of them used before, and restore it in the middle. Tell if a frame or reward differs."""
+    """Play one episode in a used and in a fresh environment, and restore it in the middle. Print a line if a frame or reward differs."""
     used, fresh, rng = make(), make(), np.random.default_rng(env.seed)
     play(used, 0, [used.random_action(rng) for _ in range(BEFORE)])
     actions = [used.random_action(rng) for _ in range(COMPARED)]
@@ -194,7 +194,7 @@ def open_env(gymnasium: ModuleType, word: str, package: str) -> Any:
     """Make the environment that task=gym:ID or game=gym:ID names, with pictures. package: what registers it, imported first."""
     name = word.partition("gym:")[2]
     import_package(gymnasium, package)
-    warnings.filterwarnings("ignore", ".*possible render_modes")  # what follows from that is said in one line
+    warnings.filterwarnings("ignore", ".*possible render_modes")  # instead, one line says what follows from it
     for mode in ({"render_mode": "rgb_array"}, {}):  # without one, its observations may still be pictures
         try:
             return gymnasium.make(name, **mode, disable_env_checker=True)

@@ -18,11 +18,11 @@ from ..errors import UserError
 from .config import flatten
 from .writers import gif
 
-UNLISTED = ("device", "compile", "threads", "runs", "tracker", "checkpoint", "eval.video")  # settings that tell runs apart in no table
+UNLISTED = ("device", "compile", "threads", "runs", "tracker", "checkpoint", "eval.video")  # settings that tables of runs leave out
 
 
 class Header(NamedTuple):
-    """What is told once, at the start of a run."""
+    """What a tracker gets once, at the start of a run."""
 
     config: dict[str, Any]
     command: str

@@ -25,7 +25,7 @@ from .logger import Logger
 from .progress import Averages, Bar, Every, Timers
 from .watch import Watch, write_inspection
 
-LOOK_EVERY = 100  # updates at once, after which the watch looks at them
+LOOK_EVERY = 100  # updates in one go, after which the watch checks them
 
 
 class Trainer(ABC):
@@ -97,13 +97,13 @@ class Trainer(ABC):
             self.lose_episode()
 
     def hours_ahead(self, precision: Precision, done: int, total: int) -> str:
-        """A line on the hours between these two counts, of what train.random_steps counts, if they are many."""
+        """A line on the hours from `done` to `total` (in the unit of train.random_steps), if they are many."""
         updates = updates_until(self.config.train, total) - updates_until(self.config.train, done)
         return hours.ahead(self.config, machine.describe(precision.device), str(precision.dtype)[6:], updates)
 
     @functools.cached_property
     def bar(self) -> Bar:
-        """Begins with the loop, after the run's first lines."""
+        """Made when the loop begins, after the run's first lines."""
         return Bar(self.total, self.at, self.unit)
 
     def run(self) -> int:
@@ -143,7 +143,7 @@ class Trainer(ABC):
         return t.updates_per_step if Every(t.update_every)(now, now - before) else 0
 
     def update(self, count: int, pause: Callable[[], bool] = bool) -> int:
-        """Let the agent make `count` updates. `pause` may end this before, if there are several. Returns how many are left."""
+        """Let the agent make `count` updates. If there are several, `pause` may end this early. Returns how many are left."""
         if not count:
             return 0
         left = count
