@@ -3,14 +3,9 @@
 import itertools
 from typing import Any
 
-from scripts.bench.world_flops import world_products
-
 
 def dmcontrol_flops(config: Any, action_dim: int) -> float:
-    """GFLOP of a mean update as published: convolutions and matrix products, multiply-add = 2."""
-    world = world_products(config, action_dim)
-    if world is not None:
-        return 2 * world / 1e9
+    """GFLOP of a mean update of SAC as published: convolutions and matrix products, multiply-add = 2."""
     d, hidden, n = config.encoder.dim, config.sac.hidden, config.sac.batch_size
     first, rest, head = encoder_products(config)
     e = first + rest + head

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from DMControl.core import machine
 from scripts.bench.flops import atari_flops, dmcontrol_flops, image_passes
@@ -103,7 +104,8 @@ class Subject:
         self.replay = tree.make_replay(config, self.env, self.agent)
         self.rng = np.random.default_rng(0)
         tree.fill(self.replay, self.env, self.rng)
-        self.flops = FLOPS[tree.name](config, tree.actions(self.env))
+        alone = "sac" not in config and "rainbow" not in config  # an agent of its own, which does no operation twice
+        self.flops = self.counted_flops() if alone else FLOPS[tree.name](config, tree.actions(self.env))
         self.passes = image_passes(config) if tree is DMCONTROL else 0.0
         # a run of 100,000 env steps on DMControl, of 100,000 agent steps on Atari
         self.run_steps = -(-100_000 // tree.repeat(config)) if tree is DMCONTROL else 100_000
@@ -111,6 +113,12 @@ class Subject:
 
     def update(self) -> None:
         self.tree.update(self.agent, self.replay)
+
+    def counted_flops(self) -> float:
+        """GFLOP of an update, as torch counts them."""
+        with FlopCounterMode(display=False) as counter:
+            self.update()
+        return counter.get_total_flops() / 1e9
 
     def timed_methods(self) -> Iterator[tuple[str, str, Any]]:
         """The part, the path and the owner of each method to be timed."""
