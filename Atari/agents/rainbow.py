@@ -11,14 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..core import machine
 from ..core.method.augment import Augmentation
 from ..core.method.encoder import Trunk
 from ..core.method.frames import Frames
 from ..core.method.objective import Handles, Metrics, Objective, add_gradient
 from ..core.method.optim import Adam
 from ..core.method.pixel_path import PixelPath
-from ..core.run.agent import Update
+from ..core.run.agent import Agent, Update
 from ..core.run.recorder import Recorder
 from ..replay import Batch, Replay
 from .networks import Dueling, make_network
@@ -36,7 +35,7 @@ class RainbowHandles(Handles):
     head: Dueling  # published objectives use its first layers as projection
 
 
-class Rainbow:
+class Rainbow(Agent):
     """The agent."""
 
     period = 1  # every update has the same parts
@@ -280,28 +279,12 @@ class Rainbow:
         if self.objective is not None:
             self.objective.reset_targets()
 
-    def networks(self) -> dict[str, Any]:
-        return {name: module.state_dict() for name, module in self.modules.items()}
-
-    def load_networks(self, state: dict[str, Any]) -> None:
-        for name, module in self.modules.items():
-            module.load_state_dict(state[name])
-
     def state_dict(self) -> dict[str, Any]:
-        return {
-            **{name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
-            "updates": self.updates,
-            "updated_at": self.updated_at,
-            "generator": self.generator.get_state(),
-            "dice": self.dice.get_state(),
-        }
+        return super().state_dict() | {"updated_at": self.updated_at, "dice": self.dice.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.recorder.forget()
-        for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(state[name])
-        self.updates, self.updated_at = state["updates"], state["updated_at"]
-        machine.restore(self.generator, state["generator"])
+        super().load_state_dict(state)
+        self.updated_at = state["updated_at"]
         self.dice.set_state(state["dice"].cpu())
 
     @property

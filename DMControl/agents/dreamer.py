@@ -17,7 +17,8 @@ from ..core.method.optim import Adam
 from ..core.run.agent import Update
 from ..core.run.config import Config
 from ..replay import Chunk, Replay
-from .rssm import State, log_prob, mlp
+from .networks import mlp
+from .rssm import State, log_prob
 from .rssm_agent import RSSMAgent
 from .world_agent import parameters
 
@@ -77,8 +78,8 @@ class Dreamer(RSSMAgent):
         own, elu = config.dreamer, (F.elu, nn.ELU)
         super().__init__(config, own, action_dim, precision, generator, elu, nn.GRUCell, 2)
         features = own.stoch + own.deter
-        self.actor = mlp(features, own.hidden, 4, 2 * action_dim, nn.ELU)
-        self.value = mlp(features, own.hidden, 3, 1, nn.ELU)
+        self.actor = mlp(features, own.hidden, 2 * action_dim, 4, nn.ELU)
+        self.value = mlp(features, own.hidden, 1, 3, nn.ELU)
         self.modules |= {"actor": self.actor, "value": self.value}
         self.place()
         tf1 = own.version == "tf1"

@@ -1,4 +1,6 @@
-"""Actor and critic of SAC."""
+"""Layers that follow one another; actor and critic of SAC."""
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -8,8 +10,13 @@ from torch.nn import functional as F
 from ..core.method.encoder import Encoder, Head, Trunk
 
 
-def mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+def mlp(inputs: int, hidden: int, outputs: int, layers: int = 2, activation: Callable[[], nn.Module] = nn.ReLU) -> nn.Sequential:
+    """`layers` hidden layers with an activation after each, and a linear layer."""
+    found: list[nn.Module] = []
+    for _ in range(layers):
+        found += [nn.Linear(inputs, hidden), activation()]
+        inputs = hidden
+    return nn.Sequential(*found, nn.Linear(inputs, outputs))
 
 
 class Actor(nn.Module):

@@ -71,15 +71,6 @@ def image_log_prob(mean: Tensor, image: Tensor) -> Tensor:
     return -0.5 * error.square().sum(1) - 0.5 * LOG_2PI * error.shape[1]
 
 
-def mlp(inputs: int, hidden: int, layers: int, outputs: int, activation: type[nn.Module]) -> nn.Sequential:
-    """`layers` hidden layers with an activation after each, and a linear layer."""
-    found: list[nn.Module] = []
-    for _ in range(layers):
-        found += [nn.Linear(inputs, hidden), activation()]
-        inputs = hidden
-    return nn.Sequential(*found, nn.Linear(inputs, outputs))
-
-
 class ResetBeforeGRU(nn.Module):
     """The GRU of PlaNet, which resets the state before the matrix product and not after it, as torch's GRUCell does."""
 

@@ -13,7 +13,8 @@ from ..core.method.objective import Metrics
 from ..core.run.agent import Update
 from ..core.run.config import Config
 from ..replay import Chunk, Replay
-from .rssm import RSSM, Activation, Decoder, Filtered, State, flat, image_log_prob, initialise, log_prob, make_encoder, mlp
+from .networks import mlp
+from .rssm import RSSM, Activation, Decoder, Filtered, State, flat, image_log_prob, initialise, log_prob, make_encoder
 from .world_agent import WorldAgent
 
 
@@ -52,7 +53,7 @@ class RSSMAgent(WorldAgent):
         self.rssm = RSSM(action_dim, self.encoder.features, own.stoch, own.deter, activation[0], cell)
         features = own.stoch + own.deter
         self.decoder = Decoder(features, own.filters, precision)
-        self.reward = mlp(features, own.hidden, reward_layers, 1, activation[1])
+        self.reward = mlp(features, own.hidden, 1, reward_layers, activation[1])
         self.modules = {"encoder": self.encoder, "rssm": self.rssm, "decoder": self.decoder, "reward": self.reward}
 
     def place(self) -> None:

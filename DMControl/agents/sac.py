@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..core import machine
 from ..core.machine import Precision
 from ..core.method.augment import Augmentation, View
 from ..core.method.encoder import Encoder, Trunk, initialise
@@ -21,7 +20,7 @@ from ..core.method.objective import Handles, Metrics, Objective, add_gradient, b
 from ..core.method.optim import Adam
 from ..core.method.pixel_path import PixelPath
 from ..core.method.sequence import Sequence
-from ..core.run.agent import Update
+from ..core.run.agent import Agent, Update
 from ..core.run.config import Config
 from ..core.run.recorder import Recorder
 from ..replay import Batch, Replay
@@ -42,7 +41,7 @@ class SACHandles(Handles):
     chunk: int  # images per pass through the convolutions
 
 
-class SAC:
+class SAC(Agent):
     """The agent."""
 
     def __init__(self, config: Config, action_dim: int, precision: Precision, generator: torch.Generator) -> None:
@@ -301,24 +300,12 @@ class SAC:
             self.objective.reset_targets()
 
     def networks(self) -> dict[str, Any]:
-        return {"log_alpha": self.log_alpha.detach()} | {name: module.state_dict() for name, module in self.modules.items()}
+        return super().networks() | {"log_alpha": self.log_alpha.detach()}
 
     def load_networks(self, state: dict[str, Any]) -> None:
-        for name, module in self.modules.items():
-            module.load_state_dict(state[name])
+        super().load_networks(state)
         with torch.no_grad():
             self.log_alpha.copy_(state["log_alpha"])
-
-    def state_dict(self) -> dict[str, Any]:
-        optimizers = {k: v.state_dict() for k, v in self.optimizers.items()}
-        return {"optimizers": optimizers, "updates": self.updates, "generator": self.generator.get_state()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.recorder.forget()
-        for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])
-        self.updates = state["updates"]
-        machine.restore(self.generator, state["generator"])
 
     @property
     def modules(self) -> dict[str, nn.Module]:

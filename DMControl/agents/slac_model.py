@@ -6,6 +6,7 @@ A sequence may cross the beginning of an episode, where the networks of a first 
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 
 from ..core.machine import Precision
 from ..core.run.config import Config
+from .networks import mlp
 from .rssm import LOG_2PI, SIDE, Gaussian, from_pixel, to_pixel
 
 SLOPE = 0.2  # of the leaky ReLUs
@@ -21,13 +23,11 @@ MIN_STD = 1e-5
 
 
 class Conditional(nn.Module):
-    """A normal distribution, given some inputs. Three layers."""
+    """A normal distribution, given some inputs."""
 
     def __init__(self, inputs: int, width: int, outputs: int) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            *(nn.Linear(inputs, width), nn.LeakyReLU(SLOPE), nn.Linear(width, width), nn.LeakyReLU(SLOPE), nn.Linear(width, 2 * outputs))
-        )
+        self.layers = mlp(inputs, width, 2 * outputs, activation=partial(nn.LeakyReLU, SLOPE))
 
     def forward(self, *given: Tensor) -> Gaussian:
         mean, raw = self.layers(torch.cat(given, -1)).chunk(2, -1)

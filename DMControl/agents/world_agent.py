@@ -1,7 +1,6 @@
 """What the agents with a world model share: saves, random streams, and pictures of what the model expects."""
 
 from abc import ABC, abstractmethod
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from ..core.machine import Precision
 from ..core.method.frames import Frames
 from ..core.method.objective import Metrics
 from ..core.method.optim import Adam
-from ..core.run.agent import Update
+from ..core.run.agent import Agent, Update
 from ..core.run.config import Config
 from ..core.run.recorder import Recorder
 from ..replay import Replay
@@ -25,7 +24,7 @@ AHEAD = 45  # observations to predict, if an episode is long enough
 SHOWN = 10  # observations of a run in a picture
 
 
-class WorldAgent(ABC):
+class WorldAgent(Agent, ABC):
     """Base of an agent that learns a model of its world."""
 
     period = 1
@@ -107,24 +106,6 @@ class WorldAgent(ABC):
 
     def reset_targets(self) -> None:
         return  # most have no target network
-
-    def networks(self) -> dict[str, Any]:
-        return {name: module.state_dict() for name, module in self.modules.items()}
-
-    def load_networks(self, state: dict[str, Any]) -> None:
-        for name, module in self.modules.items():
-            module.load_state_dict(state[name])
-
-    def state_dict(self) -> dict[str, Any]:
-        optimizers = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
-        return {"optimizers": optimizers, "updates": self.updates, "generator": self.generator.get_state()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.recorder.forget()
-        for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])
-        self.updates = state["updates"]
-        machine.restore(self.generator, state["generator"])
 
     def _normal(self, *shape: int, generator: torch.Generator | None = None) -> Tensor:
         return torch.randn(*shape, generator=generator or self.generator, device=self.device)

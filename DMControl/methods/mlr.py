@@ -5,6 +5,7 @@ import copy
 import torch
 from torch import nn
 
+from ..agents.networks import mlp
 from ..agents.sac import SAC
 from ..core.method.augment import Augmentation
 from ..core.method.decoder import Decoder
@@ -36,8 +37,8 @@ def build(config: Config, agent: SAC) -> None:
         dim, mlr.window, mlr.decoder.depth, mlr.decoder.width, mlr.decoder.heads, mlr.decoder.mlp_ratio,
         final_norm=not quirks.no_final_norm, precision=handles.precision,
     )  # fmt: skip
-    projection = two_layers(dim, mlr.hidden, dim)
-    prediction = two_layers(dim, mlr.hidden, 3 * image.stack * image.crop**2 if pixels else dim)
+    projection = mlp(dim, mlr.hidden, dim, layers=1)
+    prediction = mlp(dim, mlr.hidden, 3 * image.stack * image.crop**2 if pixels else dim, layers=1)
     embed_action = nn.Linear(handles.actions, dim) if mlr.action_tokens else None
     target_encoder = copy.deepcopy(encoder)
     redrawn = [projection, prediction, decoder] + ([embed_action] if embed_action else [])
@@ -71,10 +72,6 @@ def build(config: Config, agent: SAC) -> None:
     )
     lr = mlr.lr * (0.5 if quirks.half_mlr_lr else 1.0)
     agent.attach(objective, Adam(objective.trained(), lr, clip=mlr.clip, warmup=mlr.warmup, decay=mlr.decay))
-
-
-def two_layers(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
 
 
 def _truncated_normal(module: nn.Module) -> None:

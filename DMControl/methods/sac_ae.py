@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..agents.chunks import rows_of
+from ..agents.planet import five_bits
 from ..agents.sac import SAC, SACHandles
 from ..core.method.augment import View
 from ..core.method.encoder import Trunk, initialise
@@ -19,8 +20,6 @@ from ..core.method.objective import Metrics, Objective
 from ..core.method.optim import Adam
 from ..core.method.sequence import Sequence
 from ..core.run.config import Config
-
-BITS = 5  # of a colour in the target
 
 
 class Decoder(nn.Module):
@@ -47,12 +46,6 @@ class Decoder(nn.Module):
                 x = torch.relu_(conv(x))
             x = self.convs[-1](x)
         return x.float()
-
-
-def target(obs: Tensor, noise: Tensor) -> Tensor:
-    """Images with values 0..255 and uniform noise in [0, 1) -> values in [-0.5, 0.5)."""
-    level = (obs.to(torch.uint8) >> 8 - BITS).to(torch.float32, memory_format=torch.channels_last)
-    return level.add_(noise).mul_(2**-BITS).sub_(0.5)
 
 
 @dataclass(frozen=True)
@@ -84,7 +77,7 @@ class SACAE(Objective):
     def loss(self, part: Part) -> tuple[Tensor, Metrics]:
         """Mean squared error over the pixels, and the penalty on the description."""
         description = self.encode(part.obs)
-        pixels = [image.permute(0, 2, 3, 1).flatten(1) for image in (self.decoder(description), target(part.obs, part.noise))]  # views
+        pixels = [image.permute(0, 2, 3, 1).flatten(1) for image in (self.decoder(description), five_bits(part.obs, part.noise))]  # views
         error = F.mse_loss(*pixels, reduction="none").sum(1) / pixels[0].shape[1]  # (N,)
         penalty = 0.5 * description.square().sum(1)
         losses = self.weight * (error + self.latent_weight * penalty)

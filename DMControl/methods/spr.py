@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..agents.chunks import rows_of
+from ..agents.networks import mlp
 from ..agents.sac import SAC, SACHandles
 from ..core.method.augment import Augmentation, View
 from ..core.method.frames import Frames
@@ -20,7 +21,6 @@ from ..core.method.optim import Adam
 from ..core.method.reconstruction import distance
 from ..core.method.sequence import Sequence
 from ..core.run.config import Config
-from .mlr import two_layers
 
 
 class Dynamics(nn.Module):
@@ -71,8 +71,8 @@ class SPR(Objective):
         self.columns = ("loss/spr", *(f"loss/spr_{k}" for k in range(1, spr.steps + 1)))
         self.augment, self.pixels, self.encoder = augment, handles.pixels, handles.encoder
         self.dynamics = Dynamics(dim, handles.actions, spr.width)
-        self.projection, self.prediction = two_layers(dim, spr.hidden, dim), two_layers(dim, spr.hidden, dim)
-        self.target_encoder, self.target_projection = copy.deepcopy(handles.encoder), two_layers(dim, spr.hidden, dim)
+        self.projection, self.prediction = (mlp(dim, spr.hidden, dim, layers=1) for _ in range(2))
+        self.target_encoder, self.target_projection = copy.deepcopy(handles.encoder), mlp(dim, spr.hidden, dim, layers=1)
         self.targets = Momentum((self.encoder, self.target_encoder, spr.tau), (self.projection, self.target_projection, spr.tau))
         self.to(handles.device)
 

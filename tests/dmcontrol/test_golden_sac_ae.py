@@ -16,7 +16,8 @@ from official_sac import (
 )
 
 from DMControl.agents.chunks import rows_of
-from DMControl.methods.sac_ae import Part, target
+from DMControl.agents.planet import five_bits
+from DMControl.methods.sac_ae import Part
 
 pytestmark = pytest.mark.golden
 GROUPS = {"encoder_convs": "critic.encoder.convs.", "encoder_fc": "critic.encoder.fc.", "encoder_ln": "critic.encoder.ln."}
@@ -63,7 +64,7 @@ def total(agent, losses):
 def test_description_and_target(g):
     agent = make(g)
     assert_close(agent.critic.encoder(g["obs"]), g["h"], 1e-4)
-    assert_close(target(g["obs"], g["target_noise_u8"][0].float() / 256)[0], g["target_image0"], 1e-5)
+    assert_close(five_bits(g["obs"], g["target_noise_u8"][0].float() / 256)[0], g["target_image0"], 1e-5)
 
 
 def test_decoder(g):

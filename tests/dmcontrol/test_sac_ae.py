@@ -6,8 +6,8 @@ import pytest
 import torch
 from small_agents import FP32, fill, grads, make
 
+from DMControl.agents.planet import five_bits
 from DMControl.methods import make_agent
-from DMControl.methods.sac_ae import target
 from DMControl.settings import read_config
 from DMControl.train import Trainer
 
@@ -39,7 +39,7 @@ def test_the_target_has_32_levels_and_fresh_noise_below_one_level():
     agent, config = make("sac_ae")
     replay = fill(agent, config)
     _, part = drawn_part(agent, replay)
-    wanted = target(part.obs, part.noise)
+    wanted = five_bits(part.obs, part.noise)
     assert wanted.min() >= -0.5 and wanted.max() < 0.5
     levels = (wanted + 0.5) * 32 - part.noise
     torch.testing.assert_close(levels, (part.obs // 8).float(), rtol=0, atol=1e-5)
@@ -68,7 +68,7 @@ def test_the_loss_by_hand():
     _, part = drawn_part(agent, fill(agent, config))
     loss, metrics = agent.objective.loss(part)
     description = agent.critic.encoder(part.obs)
-    wanted, restored = target(part.obs, part.noise), agent.objective.decoder(description)
+    wanted, restored = five_bits(part.obs, part.noise), agent.objective.decoder(description)
     error = [(wanted[n] - restored[n]).square().mean() for n in range(len(loss))]
     penalty = torch.stack([0.5 * (d * d).sum() for d in description])
     torch.testing.assert_close(loss, 2 * (torch.stack(error) + 0.3 * penalty))

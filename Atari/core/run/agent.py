@@ -1,4 +1,4 @@
-"""The interface of an agent."""
+"""The interface of an agent, and how one is saved."""
 
 from typing import Any, NamedTuple, Protocol
 
@@ -6,8 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .. import machine
 from ..method.frames import Frames
 from ..method.optim import Adam
+from .recorder import Recorder
 
 
 class Update(NamedTuple):
@@ -29,7 +31,9 @@ class Agent(Protocol):
     diagnostics: tuple[str, ...]  # names of the numbers from `diagnose`
     generator: torch.Generator
     transferable: dict[str, nn.Module]  # the networks that another run may begin with, by the names that transfer.parts takes
+    modules: dict[str, nn.Module]  # all networks
     optimizers: dict[str, Adam]
+    recorder: Recorder
 
     def begin(self, n: int) -> Tensor: ...  # the acting state of n environments at the start of an episode
 
@@ -47,12 +51,24 @@ class Agent(Protocol):
     def seen(self, obs: Frames, elsewhere: bool = False) -> dict[str, Tensor]:
         """Pictures: the newest frame of an observation and what the networks see of it; {} if they see all of it."""
 
-    def networks(self) -> dict[str, Any]: ...  # all parameters
-
     def reset_targets(self) -> None: ...  # make each target network a copy of the network that it follows
 
-    def load_networks(self, state: dict[str, Any]) -> None: ...
+    def networks(self) -> dict[str, Any]:
+        """All parameters."""
+        return {name: module.state_dict() for name, module in self.modules.items()}
 
-    def state_dict(self) -> dict[str, Any]: ...  # optimisers, counters, random streams
+    def load_networks(self, state: dict[str, Any]) -> None:
+        for name, module in self.modules.items():
+            module.load_state_dict(state[name])
 
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def state_dict(self) -> dict[str, Any]:
+        """Optimisers, counters and random streams."""
+        optimizers = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
+        return {"optimizers": optimizers, "updates": self.updates, "generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.recorder.forget()
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        self.updates = state["updates"]
+        machine.restore(self.generator, state["generator"])
