@@ -4,13 +4,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from torch import Tensor
 
 from . import games
 from .core.run.agent import Agent
 from .core.run.config import Config
 from .core.run.logger import Logger as Base
-from .core.run.writers import strip
 from .distraction import Distraction, source
 
 FPS = 15  # agent steps per second of a game that runs at 60 frames
@@ -57,9 +55,3 @@ class Logger(Base):
         scalars = {f"{group}/episode_return": float(np.mean(scores)), f"{group}/episode_return_std": float(np.std(scores))}
         normalized = games.human_normalized(self.game, scalars[f"{group}/episode_return"])
         self.tracker.scalars(scalars if normalized is None else scalars | {f"{group}/human_normalized": normalized}, frame)
-
-    def masks(self, frame: int, distraction: Distraction, pictures: dict[str, Tensor]) -> None:
-        """Frame, mask and masked frame side by side."""
-        if pictures:
-            picture = np.concatenate([strip([p.permute(0, 2, 3, 1).cpu().numpy()]) for p in pictures.values()], 1)
-            self.tracker.image(f"masks/{tag(distraction, self.data)}", picture, frame)

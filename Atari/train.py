@@ -31,7 +31,7 @@ from .core.run.trainer import require_disk
 from .distraction import Distraction, distractions_of, label
 from .env import TRAIN, Env
 from .evaluate import Outcome, evaluate, make_env
-from .logger import Logger
+from .logger import Logger, tag
 from .memory import capacity, memory, new_replay
 from .methods import make_agent
 from .player import load
@@ -58,7 +58,7 @@ class Trainer(Base):
             self.start_episode()
         if self.evaluation_due():  # at step 0, or if a stop interrupted an evaluation
             self.evaluate()
-        while until(self.step) and not self.stop.signal:
+        while until(self.step) and not self.stop.asked:
             with self.timers("act"):
                 action = self.choose(random=self.pending is None and self.agent.explores(self.step))
             self.stop_if_not_finite()
@@ -102,7 +102,7 @@ class Trainer(Base):
         for distraction, outcome in judged.items():
             elsewhere = distraction != self.distraction
             self.logger.evaluation(self.at, self.step, self.hours, outcome.results, distraction, elsewhere)
-            self.logger.masks(self.at, distraction, outcome.masks)
+            self.logger.masks(self.at, tag(distraction, self.config.data), outcome.masks)
             if elsewhere:
                 mean = sum(e["episode_return"] for e in outcome.results) / len(outcome.results)
                 self.bar.say(f"eval at {self.at:>9,} frames: score {mean:9.1f}, {label(distraction, self.config.data)}")
@@ -113,7 +113,7 @@ class Trainer(Base):
 
     def judge(self, distraction: Distraction, episodes: int, film: bool) -> Outcome | None:
         """Play games in one distraction, after a crash all of them again; None if stopped."""
-        play = lambda: evaluate(self.agent, self.config, episodes, self.config.seed, film, self.stop.asked, distraction)  # noqa: E731
+        play = lambda: evaluate(self.agent, self.config, episodes, self.config.seed, film, lambda: self.stop.asked, distraction)  # noqa: E731
         return self.retry(play, lambda: None)  # `evaluate` makes new environments each time
 
     def finish(self) -> None:

@@ -4,12 +4,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from torch import Tensor
 
 from .core.run.agent import Agent
 from .core.run.config import Config
 from .core.run.logger import Logger as Base
-from .core.run.writers import strip
 from .worlds.catalogue import WorldName, is_procedural
 
 
@@ -45,9 +43,3 @@ class Logger(Base):
         group = f"eval_{tag(world, self.data)}" if elsewhere else "eval"
         scalars = {f"{group}/episode_return": float(np.mean(returns)), f"{group}/episode_return_std": float(np.std(returns))}
         self.tracker.scalars(scalars, env_step)
-
-    def masks(self, env_step: int, world: WorldName, pictures: dict[str, Tensor]) -> None:
-        """Frame, mask and masked frame side by side."""
-        if pictures:
-            picture = np.concatenate([strip([p.permute(0, 2, 3, 1).cpu().numpy()]) for p in pictures.values()], 1)
-            self.tracker.image(f"masks/{tag(world, self.data)}", picture, env_step)

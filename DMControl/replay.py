@@ -172,10 +172,10 @@ class Replay:
         obs = self._stacks(self.frame[j].flatten(), self.age[j].flatten())
         return Chunk(obs, self.action[before] * led[..., None], self.reward[before][..., 0] * led)
 
-    def sample_histories(self, n: int, length: int, generator: torch.Generator | None = None) -> History:
+    def sample_histories(self, n: int, length: int) -> History:
         """n transitions, uniformly, each with the `length` - 1 transitions before it: runs of `length` + 1 observations."""
         self._require(length)
-        j = self._draw(n, length - 1, generator or self.generator) + torch.arange(length, device=self.device)[:, None]  # (length, n)
+        j = self._draw(n, length - 1, self.generator) + torch.arange(length, device=self.device)[:, None]  # (length, n)
         j = j % self.capacity
         frame, age = self.frame[j], self.age[j]
         frame, age = torch.cat([frame, frame[-1:] + 1]), torch.cat([age, age[-1:] + 1])

@@ -30,7 +30,7 @@ from .core.run.trainer import Trainer as Base
 from .core.run.trainer import require_disk
 from .env import EVALUATE, TRAIN, Env, Stack
 from .evaluate import VIDEO_SIZE, evaluate, make_env
-from .logger import Logger
+from .logger import Logger, tag
 from .memory import capacity, memory
 from .methods import make_agent
 from .player import load
@@ -64,13 +64,13 @@ class Trainer(Base):
             self.start_episode()
         if self.evaluation_due() and not self.owed:  # at step 0, or if a stop interrupted an evaluation
             self.evaluate()
-        while (until(self.at) or self.owed) and not self.stop.signal:
+        while (until(self.at) or self.owed) and not self.stop.asked:
             if not self.owed:
                 self.move()
                 self.owed = self.updates_due()
             self.owed = self.update(self.owed, self.pause)
             if self.owed:  # a pause in the middle of many updates
-                if not self.stop.signal:
+                if not self.stop.asked:
                     self.save()
                 continue
             if self.env.over:
@@ -111,7 +111,7 @@ class Trainer(Base):
         return -(-at // unit_length(self.config, self.env))
 
     def pause(self) -> bool:
-        return self.stop.asked() or self.save_in_updates()
+        return self.stop.asked or self.save_in_updates()
 
     def source(self, run: str) -> Agent:
         return load(run, str(self.device)).agent
@@ -133,14 +133,14 @@ class Trainer(Base):
         for world in self.judges:
             with self.timers("eval"):
                 film = self.config.eval.video and world == self.world
-                judged[world] = self.judge(world, self.config.eval.episodes, film=int(film), stop=self.stop.asked)
+                judged[world] = self.judge(world, self.config.eval.episodes, film=int(film), stop=lambda: self.stop.asked)
             if judged[world] is None:
                 return
             masks[world] = self.agent.seen(self.eval_stack.observation(), elsewhere=world != self.world)
         self.final, frames = judged[self.world]
         for world, (episodes, _) in judged.items():
             self.logger.evaluation(self.at, self.step, self.hours, episodes, world, elsewhere=world != self.world)
-            self.logger.masks(self.at, world, masks[world])
+            self.logger.masks(self.at, tag(world, self.config.data), masks[world])
             if world != self.world:
                 mean = sum(e["episode_return"] for e in episodes) / len(episodes)
                 self.bar.say(f"eval at {self.at:>9,} env steps: return {mean:7.1f} in {label(world, self.config.data)}")

@@ -182,9 +182,6 @@ class DMControlTree(Tree):
     def evaluate(self, agent: Any, config: Any, env: Any, episodes: int) -> Any:
         return self.load("evaluate").evaluate(agent, env, self.make_stack(config, agent.device), episodes, elsewhere=False)
 
-    def optimizers(self, agent: Any) -> list[Any]:
-        return list(agent.optimizers.values())
-
 
 class AtariTree(Tree):
     """The same of Atari."""
@@ -249,9 +246,6 @@ class AtariTree(Tree):
 
     def evaluate(self, agent: Any, config: Any, env: Any, episodes: int) -> Any:
         return self.load("evaluate").evaluate(agent, config, episodes, config.seed)
-
-    def optimizers(self, agent: Any) -> list[Any]:
-        return list(agent.optimizers.values())
 
 
 DMCONTROL = DMControlTree("dmcontrol", "DMControl", "task", "env_step", "env steps", "DeepMind Control Suite", 0)

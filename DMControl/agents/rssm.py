@@ -129,10 +129,9 @@ class RSSM(nn.Module):
         posterior = self.posterior(deter, seen)
         return State(posterior.sample(noise), deter), posterior
 
-    def observe(self, embed: Tensor, action: Tensor, noise: Tensor, state: State | None = None) -> Filtered:
+    def observe(self, embed: Tensor, action: Tensor, noise: Tensor) -> Filtered:
         """embed (T, B, E); action (T, B, A): action t led to picture t; noise (T, B, S), or (T, 1, S) for all rows alike."""
-        state = state or self.start(embed.shape[1])
-        states, posteriors = [], []
+        state, states, posteriors = self.start(embed.shape[1]), [], []
         for one_action, seen, one_noise in zip(action, self.look(embed), noise, strict=True):
             state, posterior = self.follow(state, one_action, seen, one_noise)
             states.append(state)

@@ -47,10 +47,10 @@ def file_trouble(error: OSError) -> str:
     return f"{error.strerror or error}" + (f" ({error.filename})" if error.filename else "")
 
 
-def nearest(word: str, known: Iterable[str], limit: int = 3) -> str:
+def nearest(word: str, known: Iterable[str]) -> str:
     """A phrase that names the closest of the known words, for the end of an error message."""
     known = sorted(set(known))
-    close = difflib.get_close_matches(str(word).lower(), known, n=limit, cutoff=0.5)
+    close = difflib.get_close_matches(str(word).lower(), known, n=3, cutoff=0.5)
     if close:
         return f"did you mean {' or '.join(close)}?"
     return f"known: {', '.join(known)}" if len(known) <= 40 else f"{len(known)} are known, none of them close"

@@ -133,7 +133,7 @@ class Subject:
         """From now on the clock knows which part of an update takes how long."""
         for part, path, owner in self.timed_methods():
             clock.wrap(owner, path.rpartition(".")[2], part)
-        for optimizer in self.tree.optimizers(self.agent):
+        for optimizer in self.agent.optimizers.values():
             for name in ("step", "zero_grad"):
                 clock.wrap(optimizer, name, "optimiser")
 

@@ -265,7 +265,7 @@ def save_duration(setup: Setup, runs: Path, settings: list[str]) -> str:
 
     def measure(trainer: Any) -> int:
         replay, filled, times = trainer.replay, trainer.replay.capacity, []
-        for optimizer in setup.tree.optimizers(trainer.agent):
+        for optimizer in trainer.agent.optimizers.values():
             for p in optimizer.parameters:
                 p.grad = torch.zeros_like(p)
             optimizer.step()  # moments come with the first step

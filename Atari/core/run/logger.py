@@ -64,6 +64,12 @@ class Logger:
             rows = [p.permute(0, 2, 3, 1).to("cpu", torch.uint8).numpy() for p in pictures.values()]
             self.tracker.image(f"{self.config['method']}/{'_and_'.join(pictures)}", strip(rows), at)
 
+    def masks(self, at: int, name: str, pictures: dict[str, Tensor]) -> None:
+        """Frame, mask and masked frame side by side. name: where the agent plays."""
+        if pictures:
+            picture = np.concatenate([strip([p.permute(0, 2, 3, 1).cpu().numpy()]) for p in pictures.values()], 1)
+            self.tracker.image(f"masks/{name}", picture, at)
+
     def final(self, at: int, scores: dict[str, float | None]) -> None:
         """Log the scores of the finished run, which the HParams tab compares."""
         self.tracker.scalars({f"final/{k}": v for k, v in scores.items() if v is not None}, at)

@@ -73,9 +73,9 @@ def video(path: Path, frames: list[np.ndarray], fps: int) -> None:
     os.replace(temporary, path)
 
 
-def strip(rows: list[np.ndarray], gap: int = 2) -> np.ndarray:
+def strip(rows: list[np.ndarray]) -> np.ndarray:
     """Arrange rows of pictures (n, H, W, C) in one RGB picture with white gaps."""
-    lines = []
+    lines, gap = [], 2
     for row in rows:
         row = np.repeat(row, 3, -1) if row.shape[-1] == 1 else row
         n, h, w, c = row.shape
