@@ -113,7 +113,7 @@ def row(r: Measurement, official: list[dict[str, str]]) -> str:
     if fastest:
         rate, ratio = f"{rate} ({fastest:,.0f})", f"{ratio} ({r['gflops'] / fastest:.2f})"
     cells = (
-        f"{r['tree']} {r['method']} {r['preset']}", r["hardware"], r["precision"], r["date"], f"{r['ms_per_update']:,.1f}",
+        f"{r['task']} {r['method']} {r['preset']}", r["hardware"], r["precision"], r["date"], f"{r['ms_per_update']:,.1f}",
         f"{r['gflops']:,.0f}", rate, ratio, against_official(r, official), f"{100 * r['overhead_share']:.0f}%",
         f"{r['peak_rss_gb']:.1f}", f"{r['peak_gpu_gb']:.1f}" if r["peak_gpu_gb"] else "-", f"{r['hours_per_100k']:.1f}",
     )  # fmt: skip
