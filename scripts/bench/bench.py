@@ -37,6 +37,7 @@ from scripts.bench.candidates import compare
 from scripts.bench.profiles import profile
 from scripts.bench.subjects import Clock, Subject
 from scripts.bench.tables import beside_baseline, keep, says, show, write_table
+from scripts.runs.options import take
 from scripts.trees import TREES, Tree, tree_named
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -166,24 +167,11 @@ def measure_apart(tree: Tree, preset: str, method: str, updates: int, rest: list
         return json.loads(file.read_text())
 
 
-def word(arguments: list[str], name: str) -> str | None:
-    """Take `name WORD` out of the arguments."""
-    if name not in arguments:
+def writable(name: str, word: str) -> Path | None:
+    """The file that this option names, if it does."""
+    if not word:
         return None
-    place = arguments.index(name)
-    if place + 1 >= len(arguments):
-        raise UserError(f"{name} needs a value")
-    found = arguments[place + 1]
-    del arguments[place : place + 2]
-    return found
-
-
-def option(arguments: list[str], name: str) -> Path | None:
-    """Take `name FILE` out of the arguments: a file that can be written."""
-    found = word(arguments, name)
-    if found is None:
-        return None
-    file = Path(found)
+    file = Path(word)
     if file.is_dir() or not file.parent.is_dir():
         raise UserError(f"{name} {file}: " + ("that is a folder" if file.is_dir() else f"there is no folder {file.parent}"))
     return file
@@ -199,38 +187,36 @@ def hardware_here() -> str:
 
 def main(arguments: list[str]) -> int:
     machine.keep_freed_memory()
-    options, updates, rest = {"tree": ",".join(tree.name for tree in TREES), "preset": "paper,small", "method": "mlr"}, 6, []
-    if "--table" in arguments:
+    chosen, updates, rest = {"tree": ",".join(tree.name for tree in TREES), "preset": "paper,small", "method": "mlr"}, 6, []
+    options, flags = dict.fromkeys(("--json", "--one", "--profile", "--against"), ""), {"--keep": False, "--table": False}
+    words = take(arguments, options, flags)
+    if flags["--table"]:
         if len(arguments) > 1:
-            raise UserError("--table stands alone: it writes the table in results/bench/README.md from what --json has kept there")
+            raise UserError("--table stands alone: it writes the table in results/bench/README.md from what --keep has kept there")
         print(f"written: {write_table(ROOT / 'results' / 'bench')}")
         return 0
-    arguments = list(arguments)
-    target, one, profiled = (option(arguments, name) for name in ("--json", "--one", "--profile"))
-    other = word(arguments, "--against")
-    kept = "--keep" in arguments
-    arguments = [argument for argument in arguments if argument != "--keep"]
-    for argument in arguments:
+    target, one, profiled = (writable(name, options[name]) for name in ("--json", "--one", "--profile"))
+    for argument in words:
         key, _, value = argument.partition("=")
-        if key in options:
-            options[key] = value
+        if key in chosen:
+            chosen[key] = value
         elif key == "updates":
             if not value.isdecimal() or int(value) < 2:
                 raise UserError(f"updates={value} must be a whole number of at least 2")
             updates = int(value)
         else:
             rest.append(argument)
-    trees, presets, methods = (options[key].split(",") for key in ("tree", "preset", "method"))
+    trees, presets, methods = (chosen[key].split(",") for key in ("tree", "preset", "method"))
     cases = [(tree_named(tree), preset, method) for tree in trees for preset in presets for method in methods]
     context = {"date": date.today().isoformat(), "commit": commit(), "torch": torch.__version__, "python": platform.python_version()}
     results: list[dict[str, Any]] = []
-    for name, chosen in (("--profile", profiled), ("--against", other)):
-        if chosen is not None and len(cases) > 1:
+    for name in ("--profile", "--against"):
+        if options[name] and len(cases) > 1:
             raise UserError(f"{name} is for one tree, one preset and one method: tree=atari preset=paper")
     if one is None:
         print(hardware_here())
-    if other is not None:
-        against.compare(other, arguments)
+    if options["--against"]:
+        against.compare(options["--against"], words)
         return 0
     try:
         for tree, preset, method in cases:
@@ -241,7 +227,7 @@ def main(arguments: list[str]) -> int:
             results.append(result)
             if alone:
                 show(result)
-            if kept:
+            if flags["--keep"]:
                 print(f"kept: {keep(ROOT / 'results' / 'bench', {**context, **result})}")
             if target is not None:
                 target.write_text(json.dumps({**context, "results": results}, indent=1) + "\n")

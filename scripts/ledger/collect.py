@@ -13,13 +13,14 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from DMControl.core.errors import UserError, nearest, run_main
+from DMControl.core.errors import UserError, run_main
 from DMControl.core.run.files import write_whole
 from scripts.ledger import rows
 from scripts.ledger.rows import HOME, Row, table_file
 from scripts.ledger.runs import row_of
 from scripts.probes import measurements
 from scripts.runs.finished import run_folders
+from scripts.runs.options import take
 from scripts.runs.packed import unpack
 from scripts.trees import TREES, Tree
 
@@ -125,23 +126,16 @@ def packed_files(words: list[str]) -> list[Path]:
 
 
 def main(arguments: list[str]) -> int:
-    results, runs, flags = HOME / "results", [], {"--cut-off": False, "--debug": False, "--check": False}
+    options, flags = {"--results": str(HOME / "results")}, {"--cut-off": False, "--debug": False, "--check": False}
     words = list(arguments)
     packed = packed_files(words)
-    rest = iter(words)
-    for argument in rest:
-        if argument == "--results":
-            results = Path(next(rest, "-"))
-            if str(results).startswith("-") or results.is_file():
-                raise UserError("--results needs a folder")
-        elif argument in flags:
-            flags[argument] = True
-        elif argument.startswith("-"):
-            raise UserError(f"option {argument} is unknown: {nearest(argument, [*flags, '--results', '--from'])}")
-        elif Path(argument).is_file() or not (packed or Path(argument).is_dir()):
-            raise UserError(f"{argument} is not a folder of runs")
-        else:
-            runs.append(Path(argument))
+    runs = [Path(word) for word in take(words, options, flags, ["--from"])]
+    results = Path(options["--results"])
+    if results.is_file():
+        raise UserError("--results needs a folder")
+    for folder in runs:
+        if folder.is_file() or not (packed or folder.is_dir()):
+            raise UserError(f"{folder} is not a folder of runs")
     if flags["--check"]:
         check(results)
         return 0

@@ -20,6 +20,7 @@ from scripts.report.page import NO_RUN, Page, number, with_interval
 from scripts.report.probes import decoder_table, readout_table
 from scripts.report.summary import video_table, write_summary
 from scripts.report.tables import comparison_table, cut_off_table, hardware_table, score_table, sources_table, variant_table, worlds_table
+from scripts.runs.options import take, unknown
 from scripts.trees import ATARI, DMCONTROL, TREES, Tree
 
 
@@ -199,27 +200,16 @@ def ablation_section(page: Page, found: list[comparisons.Ablation]) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    folders: dict[str, Path] = {}
-    readme = None
-    text = everything = False
-    rest = iter(arguments)
-    for argument in rest:
-        if argument in ("--text", "--all"):
-            text, everything = text or argument == "--text", everything or argument == "--all"
-            continue
-        value = next(rest, "")
-        if argument == "--readme" and value:
-            readme = Path(value)
-        elif argument == "--resamples" and value.isdecimal() and int(value) > 0:
-            aggregates.RESAMPLES = int(value)
-        elif argument in ("--results", "--figs") and value:
-            folders[argument] = Path(value)
-        else:
-            raise UserError(
-                f"{argument} {value} is unknown: write --results DIR, --figs DIR, --resamples N, --text, --all or --readme FILE"
-            )
-    results = folders.get("--results", ledger.HOME / "results")
-    figs = folders.get("--figs", results / "figs" if "--results" in folders else ledger.HOME / "figs")
+    options, flags = dict.fromkeys(("--results", "--figs", "--resamples", "--readme"), ""), {"--text": False, "--all": False}
+    if words := take(arguments, options, flags):
+        raise unknown(words[0], [*options, *flags])
+    if resamples := options["--resamples"]:
+        if not resamples.isdecimal() or not int(resamples):
+            raise UserError(f"--resamples {resamples} must be a whole number of at least 1")
+        aggregates.RESAMPLES = int(resamples)
+    results = Path(options["--results"] or ledger.HOME / "results")
+    figs = Path(options["--figs"] or (results if options["--results"] else ledger.HOME) / "figs")
+    readme = Path(options["--readme"]) if options["--readme"] else None
     if not results.is_dir():
         raise UserError(f"--results {results} is not a folder: scripts/ledger.sh --results {results} makes it")
     if readme is not None and not readme.is_file():
@@ -227,7 +217,7 @@ def main(arguments: list[str]) -> int:
     ledger.check_published(ledger.PUBLISHED)
     runs = {tree: data.load_runs(results, tree) for tree in TREES}
     published = {tree: data.load_published(ledger.PUBLISHED, tree) for tree in TREES}
-    page = Page(results, figs, not text, everything)
+    page = Page(results, figs, not flags["--text"], flags["--all"])
     page.say(
         "# Report",
         "",
