@@ -58,7 +58,7 @@ class Trainer(Base):
             self.start_episode()
         if self.evaluation_due():  # at step 0, or if a stop interrupted an evaluation
             self.evaluate()
-        while until(self.step) and not self.stop.asked:
+        while until(self.step) and not self.stop.asked():
             with self.timers("act"):
                 action = self.choose(random=self.pending is None and self.agent.explores(self.step))
             self.stop_if_not_finite()
@@ -113,7 +113,7 @@ class Trainer(Base):
 
     def judge(self, distraction: Distraction, episodes: int, film: bool) -> Outcome | None:
         """Play games in one distraction, after a crash all of them again; None if stopped."""
-        play = lambda: evaluate(self.agent, self.config, episodes, self.config.seed, film, lambda: self.stop.asked, distraction)  # noqa: E731
+        play = lambda: evaluate(self.agent, self.config, episodes, self.config.seed, film, self.stop.asked, distraction)  # noqa: E731
         return self.retry(play, lambda: None)  # `evaluate` makes new environments each time
 
     def finish(self) -> None:

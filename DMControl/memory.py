@@ -33,13 +33,7 @@ def memory(config: Config, action_dim: int, precision: Precision) -> dict[str, i
         empty.newest_of_age = list(range(empty.added))
         return empty
 
-    def agent(on_meta: Precision) -> Agent:
-        made = make_agent(small, action_dim, on_meta)
-        if hasattr(made, "model_updates"):
-            made.updates = made.model_updates  # from here on every part is due
-        return made
-
-    networks = agent_memory(agent, replay, precision)
+    networks = agent_memory(lambda on_meta: make_agent(small, action_dim, on_meta), replay, precision)
     return images | {"replay": capacity(config) * image.size**2 * 3} | networks
 
 

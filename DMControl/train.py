@@ -64,13 +64,13 @@ class Trainer(Base):
             self.start_episode()
         if self.evaluation_due() and not self.owed:  # at step 0, or if a stop interrupted an evaluation
             self.evaluate()
-        while (until(self.at) or self.owed) and not self.stop.asked:
+        while (until(self.at) or self.owed) and not self.stop.asked():
             if not self.owed:
                 self.move()
                 self.owed = self.updates_due()
             self.owed = self.update(self.owed, self.pause)
             if self.owed:  # a pause in the middle of many updates
-                if not self.stop.asked:
+                if not self.stop.asked():
                     self.save()
                 continue
             if self.env.over:
@@ -111,7 +111,7 @@ class Trainer(Base):
         return -(-at // unit_length(self.config, self.env))
 
     def pause(self) -> bool:
-        return self.stop.asked or self.save_in_updates()
+        return self.stop.asked() or self.save_in_updates()
 
     def source(self, run: str) -> Agent:
         return load(run, str(self.device)).agent
@@ -133,7 +133,7 @@ class Trainer(Base):
         for world in self.judges:
             with self.timers("eval"):
                 film = self.config.eval.video and world == self.world
-                judged[world] = self.judge(world, self.config.eval.episodes, film=int(film), stop=lambda: self.stop.asked)
+                judged[world] = self.judge(world, self.config.eval.episodes, film=int(film), stop=self.stop.asked)
             if judged[world] is None:
                 return
             masks[world] = self.agent.seen(self.eval_stack.observation(), elsewhere=world != self.world)

@@ -84,9 +84,8 @@ class Tree:
         return agent.act(observation, agent.begin(1), explore, elsewhere=elsewhere)[0][0]
 
     def update(self, agent: Any, replay: Any) -> Any:
-        """One update, as in the middle of a run: of a world model's agent, past those that train the model alone."""
-        if hasattr(agent, "model_updates"):
-            agent.updates = max(agent.updates, agent.model_updates)
+        """One update, as in the middle of a run, in which every part is due."""
+        agent.updates = max(agent.updates, agent.model_updates)
         return agent.update(replay, 50_000)
 
 

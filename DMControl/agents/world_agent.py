@@ -28,7 +28,6 @@ class WorldAgent(Agent, ABC):
     """Base of an agent that learns a model of its world."""
 
     period = 1
-    model_updates = 0  # first updates, which train the model alone
     diagnostics = ("model/reconstruction_error", "model/prediction_error", "model/still_error")
 
     def __init__(self, config: Config, action_dim: int, precision: Precision, generator: torch.Generator) -> None:

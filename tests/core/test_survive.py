@@ -165,7 +165,7 @@ from DMControl.core.run.folder import RunFolder, Stop
 stop = Stop()
 class Out:
     def write(self, text):
-        if not stop.asked:
+        if not stop.asked():
             os.kill(os.getpid(), signal.SIGTERM)
         return sys.__stderr__.write(text)
 print("text", file=Out())

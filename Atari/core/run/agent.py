@@ -25,6 +25,7 @@ class Agent(Protocol):
     """
 
     updates: int  # number of updates so far
+    model_updates: int = 0  # the first of them, which train a model of the world alone
     period: int  # the operations of an update repeat after this many updates
     window: int  # K, consecutive observations of the sequences that an update samples; 0: it samples transitions
     columns: tuple[str, ...]  # names of the metrics of an update

@@ -150,7 +150,6 @@ class Stop:
         with contextlib.suppress(OSError):
             os.write(2, text.encode())  # print() is not reentrant, and the signal may have interrupted one
 
-    @property
     def asked(self) -> bool:
         return self.signal is not None
 

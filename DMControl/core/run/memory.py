@@ -108,7 +108,8 @@ def agent_memory(make_agent: Callable[[Precision], Agent], make_replay: Callable
 
 
 def _update(agent: Agent, replay: Any) -> None:
-    """The first update, in which every part is due."""
+    """The first update in which every part is due."""
+    agent.updates = agent.model_updates
     try:
         agent.update(replay, 0)
     except RuntimeError as error:
