@@ -22,7 +22,8 @@ from DMControl.core.errors import UserError
 from DMControl.core.machine import Precision
 from DMControl.core.method.objective import Objective
 from DMControl.core.method.optim import Adam
-from DMControl.core.run.agent import Update
+from DMControl.core.run.agent import Agent, Update
+from DMControl.core.run.recorder import Recorder
 from tests import stopped
 from tests.dmcontrol.test_train import drawn_frames
 
@@ -139,15 +140,17 @@ def test_a_metric_without_a_column_is_an_error(name, tmp_path, monkeypatch):
         run.train()
 
 
-class Remembering:
-    """An agent with a memory: a GRU over the mean colours of its frames."""
+class Remembering(Agent):
+    """An agent with a memory: a GRU over the mean colours of its frames. It saves and loads as the interface does."""
 
     period, window, columns, diagnostics = 1, 0, ("loss/colour",), ()
 
     def __init__(self, config, action_dim, precision, generator):
         self.generator, self.updates = generator, 0
         self.cell, self.action, self.colour = nn.GRUCell(3, 4), nn.Linear(4, 1), nn.Linear(3, 3)
-        self.optimizer = Adam(self.colour.parameters(), 1e-2)
+        self.modules = {"cell": self.cell, "action": self.action, "colour": self.colour}
+        self.optimizers = {"colour": Adam(self.colour.parameters(), 1e-2)}
+        self.recorder = Recorder(generator.device, [generator], wanted=False)
 
     def colours(self, obs):
         return obs.whole().float().unflatten(1, (-1, 3))[:, -1].mean((2, 3)) / 255  # (N, 3)
@@ -166,10 +169,10 @@ class Remembering:
 
     def update(self, replay, step):
         batch = replay.sample(8)
-        self.optimizer.zero_grad()
+        self.optimizers["colour"].zero_grad()
         loss = (self.colour(self.colours(batch.obs)) - self.colours(batch.next_obs)).square().mean()
         loss.backward()
-        self.optimizer.step()
+        self.optimizers["colour"].step()
         self.updates += 1
         return Update({"loss/colour": loss.detach()}, {"batch": batch})
 
@@ -178,21 +181,6 @@ class Remembering:
 
     def seen(self, obs, elsewhere=False):
         return {}
-
-    def networks(self):
-        return {name: getattr(self, name).state_dict() for name in ("cell", "action", "colour")}
-
-    def load_networks(self, state):
-        for name, values in state.items():
-            getattr(self, name).load_state_dict(values)
-
-    def state_dict(self):
-        return {"optimizer": self.optimizer.state_dict(), "updates": self.updates, "generator": self.generator.get_state()}
-
-    def load_state_dict(self, state):
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.updates = state["updates"]
-        self.generator.set_state(state["generator"])
 
 
 def test_an_agent_with_a_memory_trains_saves_and_resumes(tmp_path, monkeypatch, drawn_frames):
